@@ -1,0 +1,14 @@
+//! Everything about the Kubernetes API that needs no I/O: the dynamic object model, Status errors,
+//! quantities, selectors, codecs, patches and the schema facts.
+//!
+//! Invariant: nothing here blocks, reads a clock or draws a random number; time and randomness are
+//! arguments.
+
+pub mod field;
+pub mod gvk;
+pub mod object;
+pub mod status;
+
+pub use gvk::{Gvk, Gvr};
+pub use object::Object;
+pub use status::{Reason, StatusError};

@@ -1,0 +1,109 @@
+//! What a resource may say about itself: the hooks that the generic registry calls.
+//!
+//! upstream: staging/src/k8s.io/apiserver/pkg/registry/rest/{create,update,delete}.go
+
+use jiff::Timestamp;
+use longshore_api::{Object, field::ErrorList};
+use serde_json::Value;
+
+use crate::table::Column;
+
+/// What a hook may know besides the objects.
+#[derive(Clone, Debug)]
+pub struct Context<'a> {
+    /// The time of the request.
+    pub now: Timestamp,
+    /// Who asks; for fields that record the requester.
+    pub user: &'a str,
+    /// The groups of the requester.
+    pub groups: &'a [String],
+    /// The subresource written to; empty for the resource itself.
+    pub subresource: &'a str,
+}
+
+/// What a delete hook may know.
+#[derive(Clone, Debug)]
+pub struct DeleteContext {
+    /// The time of the request.
+    pub now: Timestamp,
+    /// `gracePeriodSeconds` of the request.
+    pub grace_period_seconds: Option<i64>,
+}
+
+/// The rules of one resource. Every method has a default that suits a plain object without status.
+///
+/// Order on create: schema defaults, `default`, `prepare_create`, mutating admission,
+/// metadata validation, `validate_create`. On update: the same with `prepare_update` and
+/// `validate_update`. Only `default` and `prepare_*` may change the object.
+pub trait Strategy: Send + Sync + 'static {
+    /// Fills defaults that depend on other fields; fixed defaults are in the schema table.
+    /// Also called on objects read from storage, so it must be idempotent.
+    fn default(&self, _object: &mut Object) {}
+
+    /// Clears what a client may not set on create (status) and sets what the server sets.
+    fn prepare_create(&self, _ctx: &Context<'_>, _object: &mut Object) {}
+
+    /// The broken rules of a new object (metadata is checked by the registry).
+    fn validate_create(&self, _object: &Object) -> ErrorList {
+        ErrorList::new()
+    }
+
+    /// Restores what a client may not change through this (sub)resource.
+    fn prepare_update(&self, _ctx: &Context<'_>, _new: &mut Object, _old: &Object) {}
+
+    /// The broken rules of a changed object. `ctx.subresource` says through what it was changed.
+    fn validate_update(&self, _ctx: &Context<'_>, _new: &Object, _old: &Object) -> ErrorList {
+        ErrorList::new()
+    }
+
+    /// Texts for `Warning` headers on create and update.
+    fn warnings(&self, _object: &Object, _old: Option<&Object>) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The broken rules of a name; the default is a DNS subdomain name.
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        crate::table::default_name_rule(name, prefix)
+    }
+
+    /// Field selectors besides `metadata.name` and `metadata.namespace`: name and value.
+    fn selectable_fields(&self, _object: &Object) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// The names that [`Strategy::selectable_fields`] gives, for rejecting others.
+    fn selectable_field_names(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Table columns besides those every table has; `Name` is the first of them.
+    fn columns(&self) -> Vec<Column> {
+        crate::table::default_columns()
+    }
+
+    /// The cells of one table row, one for each column.
+    fn row(&self, object: &Object, now: Timestamp) -> Vec<Value> {
+        crate::table::default_row(object, now)
+    }
+
+    /// For resources that end gracefully (pods): the grace period to use, or `None` to delete at
+    /// once. Called with the stored object.
+    fn grace_period(&self, _object: &Object, _ctx: &DeleteContext) -> Option<i64> {
+        None
+    }
+
+    /// Whether PUT to a missing name creates the object.
+    fn allow_create_on_update(&self) -> bool {
+        false
+    }
+
+    /// Whether PUT without a resourceVersion is allowed.
+    fn allow_unconditional_update(&self) -> bool {
+        true
+    }
+
+    /// How long an object lives after its last write, in seconds (events).
+    fn ttl_seconds(&self) -> Option<u64> {
+        None
+    }
+}
