@@ -6,11 +6,18 @@
 //!
 //! upstream counterpart: staging/src/k8s.io/apiserver/pkg/storage/interfaces.go and etcd's KV API.
 
+pub mod contract;
+pub mod embedded;
+mod memory;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+
+pub use embedded::{EmbeddedStore, OpenError, Options};
+pub use memory::MemoryStore;
 
 /// A boxed future, so that [`Store`] can be used as `dyn Store`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

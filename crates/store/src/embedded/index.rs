@@ -1,0 +1,135 @@
+//! Keys, versions and recent history in memory: what all reads are answered from.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use crate::{Error, Event, KeyValue, RangeRequest, RangeResponse, Revision};
+
+/// One state of a key.
+struct Version {
+    revision: Revision,
+    create: Revision,
+    /// `None` for a deletion.
+    value: Option<Bytes>,
+}
+
+/// The ordered multi-version index.
+pub(super) struct Index {
+    keys: BTreeMap<Bytes, Vec<Version>>,
+    history: VecDeque<Event>,
+    newest: Revision,
+    floor: Revision,
+}
+
+impl Index {
+    pub(super) fn new() -> Self {
+        Self {
+            keys: BTreeMap::new(),
+            history: VecDeque::new(),
+            newest: Revision(0),
+            floor: Revision(0),
+        }
+    }
+
+    /// Sets the newest revision after loading: deletions that were removed count too.
+    pub(super) fn set_newest(&mut self, newest: Revision) {
+        self.newest = self.newest.max(newest);
+    }
+
+    /// The oldest revision that can be read or watched from.
+    pub(super) fn floor(&self) -> Revision {
+        self.floor
+    }
+
+    pub(super) fn newest(&self) -> Revision {
+        self.newest
+    }
+
+    /// Adds a change; its revision is newer than all of its key.
+    pub(super) fn apply(&mut self, key: Bytes, value: Option<Bytes>, revision: Revision) {
+        let versions = self.keys.entry(key.clone()).or_default();
+        let before = versions.last().and_then(|v| key_value(&key, v));
+        let create = before.as_ref().map_or(revision, |kv| kv.create_revision);
+        let version = Version { revision, create, value };
+        let current = key_value(&key, &version);
+        assert!(versions.last().is_none_or(|v| v.revision < revision), "revisions only grow");
+        versions.push(version);
+        self.newest = self.newest.max(revision);
+        if revision > self.floor && (current.is_some() || before.is_some()) {
+            self.history.push_back(Event { key, revision, current, previous: before });
+        }
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> Option<KeyValue> {
+        let (key, versions) = self.keys.get_key_value(key)?;
+        key_value(key, versions.last()?)
+    }
+
+    pub(super) fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Error> {
+        let at = request.at.unwrap_or(self.newest);
+        if at > self.newest {
+            return Err(Error::FutureRevision { requested: at, current: self.newest });
+        }
+        if at < self.floor {
+            return Err(Error::Compacted { requested: at, floor: self.floor });
+        }
+        let mut response = RangeResponse { revision: self.newest, ..RangeResponse::default() };
+        if !request.end.is_empty() && request.end <= request.start {
+            return Ok(response);
+        }
+        let end = match request.end.is_empty() {
+            true => Bound::Unbounded,
+            false => Bound::Excluded(request.end.clone()),
+        };
+        for (key, versions) in self.keys.range((Bound::Included(request.start.clone()), end)) {
+            let visible = versions.partition_point(|v| v.revision <= at);
+            let version = visible.checked_sub(1).map(|i| &versions[i]);
+            let Some(kv) = version.and_then(|v| key_value(key, v)) else { continue };
+            response.count += 1;
+            if request.limit == 0 || response.kvs.len() < request.limit {
+                response.kvs.push(kv);
+            }
+        }
+        response.more = response.kvs.len() < response.count;
+        Ok(response)
+    }
+
+    /// The changes after a revision, oldest first.
+    pub(super) fn history_after(&self, after: Revision) -> Result<Vec<Event>, Error> {
+        if after < self.floor {
+            return Err(Error::Compacted { requested: after, floor: self.floor });
+        }
+        let start = self.history.partition_point(|e| e.revision <= after);
+        Ok(self.history.range(start..).cloned().collect())
+    }
+
+    /// Raises the floor: superseded states below it go. Returns the revisions of the changes that
+    /// nothing needs any more.
+    pub(super) fn compact(&mut self, floor: Revision) -> Vec<Revision> {
+        let mut garbage = Vec::new();
+        while self.history.front().is_some_and(|e| e.revision <= floor) {
+            let event = self.history.pop_front().expect("checked just above");
+            let Some(versions) = self.keys.get_mut(&event.key) else { continue };
+            // The newest version at or below the floor is still what a read at the floor sees.
+            let visible = versions.partition_point(|v| v.revision <= floor);
+            garbage.extend(versions.drain(..visible.saturating_sub(1)).map(|v| v.revision));
+            if versions.len() == 1 && versions[0].value.is_none() && versions[0].revision <= floor {
+                garbage.push(versions[0].revision);
+                self.keys.remove(&event.key);
+            }
+        }
+        self.floor = self.floor.max(floor);
+        garbage
+    }
+}
+
+fn key_value(key: &Bytes, version: &Version) -> Option<KeyValue> {
+    Some(KeyValue {
+        key: key.clone(),
+        value: version.value.clone()?,
+        create_revision: version.create,
+        mod_revision: version.revision,
+    })
+}

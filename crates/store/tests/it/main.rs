@@ -1,0 +1,5 @@
+//! Integration tests of the stores.
+
+mod contract;
+mod crash;
+mod embedded;
