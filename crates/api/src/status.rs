@@ -292,9 +292,11 @@ impl StatusError {
         if !self.causes.is_empty() {
             let causes = self.causes.iter().map(|cause| {
                 let mut map = Map::new();
-                for (key, value) in
-                    [("reason", &cause.reason), ("message", &cause.message), ("field", &cause.field)]
-                {
+                for (key, value) in [
+                    ("reason", &cause.reason),
+                    ("message", &cause.message),
+                    ("field", &cause.field),
+                ] {
                     if !value.is_empty() {
                         map.insert(key.to_owned(), value.as_str().into());
                     }
@@ -312,10 +314,12 @@ impl StatusError {
     /// Reads a `Status` object that another server sent; `code` is the HTTP status.
     pub fn from_value(code: u16, value: &Value) -> Self {
         let text = |v: &Value, key: &str| v[key].as_str().unwrap_or("").to_owned();
-        let mut error = Self::new(Reason::from_name(&text(value, "reason")), text(value, "message"));
+        let mut error =
+            Self::new(Reason::from_name(&text(value, "reason")), text(value, "message"));
         error.code = code;
         let details = &value["details"];
-        error = error.about(&text(details, "group"), &text(details, "kind"), &text(details, "name"));
+        error =
+            error.about(&text(details, "group"), &text(details, "kind"), &text(details, "name"));
         error.uid = text(details, "uid");
         error.causes = details["causes"].as_array().map_or_else(Vec::new, |causes| {
             causes
