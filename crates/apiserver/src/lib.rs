@@ -1,1 +1,7 @@
-//! Placeholder.
+//! The generic API server. It knows no particular resource: what differs comes from the table in
+//! `resources`.
+//!
+//! Here now: the request line ([`request_info`]) and the watch cache ([`cache`]).
+
+pub mod cache;
+pub mod request_info;

@@ -1,0 +1,143 @@
+//! The hub: loads all caches at start, follows the store, and knows how fresh the caches are.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use longshore_base::Shutdown;
+use longshore_store::{RangeRequest, Revision, Store, WatchItem, prefix_end};
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use super::ResourceCache;
+
+/// The root of all keys.
+pub const ROOT: &str = "/registry/";
+
+/// All caches of a server, fed by one watch of the store.
+pub struct Hub {
+    store: Arc<dyn Store>,
+    caches: RwLock<BTreeMap<Bytes, Arc<ResourceCache>>>,
+    applied: watch::Sender<u64>,
+}
+
+/// Why the caches cannot answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] longshore_store::Error),
+    /// A stored object cannot be read.
+    #[error(transparent)]
+    Damaged(#[from] super::entry::Damaged),
+    /// The server is stopping.
+    #[error("the watch cache has stopped")]
+    Stopped,
+}
+
+impl Hub {
+    /// Loads every object of the store into the given caches.
+    pub async fn load(
+        store: Arc<dyn Store>,
+        caches: Vec<Arc<ResourceCache>>,
+    ) -> Result<Arc<Self>, Error> {
+        let mut by_prefix = BTreeMap::new();
+        let mut revision = 0;
+        let root = store
+            .range(RangeRequest {
+                start: Bytes::from_static(ROOT.as_bytes()),
+                end: prefix_end(ROOT.as_bytes()),
+                ..RangeRequest::default()
+            })
+            .await?;
+        revision = revision.max(root.revision.0);
+        for cache in caches {
+            let prefix = cache.prefix().clone();
+            let start = root.kvs.partition_point(|kv| kv.key < prefix);
+            let own = root.kvs[start..].iter().take_while(|kv| kv.key.starts_with(&prefix));
+            let entries: Vec<_> = own
+                .map(|kv| cache.decode(&kv.key, &kv.value, kv.mod_revision.0))
+                .collect::<Result<_, _>>()?;
+            cache.load(entries.into_iter(), revision);
+            by_prefix.insert(prefix, cache);
+        }
+        let (applied, _) = watch::channel(revision);
+        Ok(Arc::new(Self { store, caches: RwLock::new(by_prefix), applied }))
+    }
+
+    /// Follows the store until shutdown or until the store fails.
+    pub async fn run(self: Arc<Self>, shutdown: Shutdown) -> Result<(), Error> {
+        let after = Revision(*self.applied.borrow());
+        let mut stream = self.store.watch(ROOT.as_bytes(), after).await?;
+        loop {
+            let item = tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                item = stream.next() => item?,
+            };
+            match item {
+                WatchItem::Progress(revision) => self.advance(revision.0),
+                WatchItem::Events(events) => {
+                    for event in events {
+                        self.apply(&event)?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn apply(&self, event: &longshore_store::Event) -> Result<(), Error> {
+        let revision = event.revision.0;
+        if let Some(cache) = self.cache_of(&event.key) {
+            let current = match &event.current {
+                Some(kv) => Some(cache.decode(&kv.key, &kv.value, revision)?),
+                None => None,
+            };
+            cache.apply(&event.key, revision, current);
+        }
+        self.advance(revision);
+        Ok(())
+    }
+
+    fn cache_of(&self, key: &Bytes) -> Option<Arc<ResourceCache>> {
+        let caches = self.caches.read();
+        let (prefix, cache) = caches.range::<Bytes, _>(..=key).next_back()?;
+        key.starts_with(prefix).then(|| cache.clone())
+    }
+
+    fn advance(&self, revision: u64) {
+        self.applied.send_if_modified(|applied| {
+            let newer = revision > *applied;
+            if newer {
+                *applied = revision;
+            }
+            newer
+        });
+    }
+
+    /// The revision up to which all caches are complete.
+    pub fn applied(&self) -> u64 {
+        *self.applied.borrow()
+    }
+
+    /// Waits until the caches hold everything that is in the store now: what is read from them
+    /// afterwards is linearizable.
+    pub async fn fresh(&self) -> Result<u64, Error> {
+        let now = self.store.current_revision().await?.0;
+        self.wait_for(now).await?;
+        Ok(self.applied().max(now))
+    }
+
+    /// Waits until the caches are complete up to a revision.
+    pub async fn wait_for(&self, revision: u64) -> Result<(), Error> {
+        if self.applied() >= revision {
+            return Ok(());
+        }
+        let mut applied = self.applied.subscribe();
+        applied.wait_for(|at| *at >= revision).await.map(|_| ()).map_err(|_| Error::Stopped)
+    }
+
+    /// The store behind the caches.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+}

@@ -1,0 +1,229 @@
+//! The watch cache: the newest state of every resource in memory, its recent history, and the
+//! fan-out of changes to watchers.
+//!
+//! Invariant: a watcher gets every change after its start in revision order exactly once, or an
+//! end of its stream; nothing is skipped.
+//!
+//! upstream counterpart: staging/src/k8s.io/apiserver/pkg/storage/cacher
+
+pub mod entry;
+pub mod hub;
+pub mod pins;
+pub mod watcher;
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use rpds::RedBlackTreeMapSync;
+
+pub use entry::{Entry, FieldsOf};
+pub use hub::Hub;
+pub use pins::Pins;
+pub use watcher::{Change, ChangeKind, Interest, Receiver};
+use watcher::{Sender, channel};
+
+/// Changes kept per resource for watches that start in the past.
+const HISTORY_MAX: usize = 4096;
+/// Changes that may wait for one slow watcher before it is cut off.
+const WATCHER_BUFFER_MAX: usize = 4096;
+/// Open watches per resource.
+const WATCHERS_MAX: usize = 200_000;
+
+/// Objects by their path below the resource: `namespace/name` or `name`.
+pub type Snapshot = RedBlackTreeMapSync<Bytes, Arc<Entry>>;
+
+/// Why a watch cannot start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchRefused {
+    /// The start lies before the kept history.
+    TooOld {
+        /// The oldest revision a watch can start after.
+        oldest: u64,
+    },
+    /// [`WATCHERS_MAX`] watches are open.
+    TooMany,
+}
+
+/// The state and history of one storage location.
+pub struct ResourceCache {
+    prefix: Bytes,
+    fields_of: Box<FieldsOf>,
+    state: RwLock<State>,
+    watchers: Mutex<Watchers>,
+}
+
+struct State {
+    objects: Snapshot,
+    /// The revision of the newest change to this resource.
+    revision: u64,
+}
+
+#[derive(Default)]
+struct Watchers {
+    history: VecDeque<Arc<Change>>,
+    /// Watches can start after this revision or a later one.
+    floor: u64,
+    open: usize,
+    /// By namespace; the empty one holds the watchers of all namespaces.
+    by_namespace: HashMap<String, Vec<Sender>>,
+}
+
+impl ResourceCache {
+    /// An empty cache of the objects under a store prefix (with its trailing slash).
+    pub fn new(prefix: Bytes, fields_of: Box<FieldsOf>) -> Self {
+        let state = State { objects: Snapshot::default(), revision: 0 };
+        Self {
+            prefix,
+            fields_of,
+            state: RwLock::new(state),
+            watchers: Mutex::new(Watchers::default()),
+        }
+    }
+
+    /// The store key of an object.
+    pub fn key(&self, namespace: &str, name: &str) -> Bytes {
+        let mut key = self.prefix.to_vec();
+        key.extend_from_slice(&path_of(namespace, name));
+        key.into()
+    }
+
+    /// The store prefix with its trailing slash.
+    pub fn prefix(&self) -> &Bytes {
+        &self.prefix
+    }
+
+    /// Reads a stored value of this resource.
+    pub fn decode(
+        &self,
+        key: &Bytes,
+        stored: &Bytes,
+        revision: u64,
+    ) -> Result<Entry, entry::Damaged> {
+        Entry::decode(key, stored, revision, &*self.fields_of)
+    }
+
+    /// One object.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Entry>> {
+        self.state.read().objects.get(&path_of(namespace, name)).cloned()
+    }
+
+    /// All objects as of now, and the revision of the newest change to them.
+    pub fn snapshot(&self) -> (Snapshot, u64) {
+        let state = self.state.read();
+        (state.objects.clone(), state.revision)
+    }
+
+    /// Fills the cache at start, before changes are applied.
+    pub(crate) fn load(&self, entries: impl Iterator<Item = Entry>, revision: u64) {
+        let mut state = self.state.write();
+        for entry in entries {
+            let path = entry.key.slice(self.prefix.len()..);
+            state.objects.insert_mut(path, Arc::new(entry));
+        }
+        state.revision = revision;
+        self.watchers.lock().floor = revision;
+    }
+
+    /// Applies one change from the store and tells the watchers.
+    pub(crate) fn apply(&self, key: &Bytes, revision: u64, current: Option<Entry>) {
+        let path = key.slice(self.prefix.len()..);
+        // The watchers' lock is taken first: a watch that starts sees a change either in the
+        // snapshot or in its stream, never in both and never in neither.
+        let mut watchers = self.watchers.lock();
+        let change = {
+            let mut state = self.state.write();
+            state.revision = revision;
+            let previous = state.objects.get(&path).cloned();
+            match (current, previous) {
+                (Some(entry), previous) => {
+                    let entry = Arc::new(entry);
+                    state.objects.insert_mut(path, entry.clone());
+                    Change::put(entry, previous)
+                }
+                (None, Some(previous)) => {
+                    state.objects.remove_mut(&path);
+                    Change::deleted(&previous, revision)
+                }
+                (None, None) => return,
+            }
+        };
+        watchers.publish(Arc::new(change));
+    }
+
+    /// Opens a watch of the changes after `after`; `None` starts now. Also returns the state at
+    /// the start, of which the stream is the continuation.
+    pub fn watch(
+        &self,
+        after: Option<u64>,
+        interest: Interest,
+    ) -> Result<(Receiver, Snapshot, u64), WatchRefused> {
+        let mut watchers = self.watchers.lock();
+        if watchers.open >= WATCHERS_MAX {
+            return Err(WatchRefused::TooMany);
+        }
+        let (snapshot, revision) = self.snapshot();
+        let mut backlog = Vec::new();
+        if let Some(after) = after {
+            if after < watchers.floor {
+                return Err(WatchRefused::TooOld { oldest: watchers.floor });
+            }
+            let missed = watchers.history.partition_point(|c| c.revision <= after);
+            backlog.extend(watchers.history.range(missed..).cloned());
+        }
+        let namespace = interest.namespace.clone();
+        let (sender, receiver) = channel(interest, backlog, WATCHER_BUFFER_MAX);
+        watchers.open += 1;
+        watchers.by_namespace.entry(namespace).or_default().push(sender);
+        Ok((receiver, snapshot, revision))
+    }
+}
+
+impl Watchers {
+    fn publish(&mut self, change: Arc<Change>) {
+        for namespace in ["", change.entry.namespace.as_str()] {
+            if let Some(senders) = self.by_namespace.get_mut(namespace) {
+                let before = senders.len();
+                senders.retain(|sender| sender.offer(&change));
+                self.open -= before - senders.len();
+                if senders.is_empty() {
+                    self.by_namespace.remove(namespace);
+                }
+            }
+            if change.entry.namespace.is_empty() {
+                break;
+            }
+        }
+        if self.history.len() == HISTORY_MAX {
+            let oldest = self.history.pop_front().expect("the history is full");
+            self.floor = oldest.revision;
+        }
+        self.history.push_back(change);
+    }
+}
+
+/// The path of an object below its resource.
+pub fn path_of(namespace: &str, name: &str) -> Bytes {
+    if namespace.is_empty() {
+        Bytes::copy_from_slice(name.as_bytes())
+    } else {
+        Bytes::from(format!("{namespace}/{name}"))
+    }
+}
+
+/// The part of a snapshot in one namespace (all of it for an empty one), from a path on.
+pub fn range<'a>(
+    snapshot: &'a Snapshot,
+    namespace: &str,
+    after: Option<&[u8]>,
+) -> impl Iterator<Item = (&'a Bytes, &'a Arc<Entry>)> {
+    let prefix =
+        if namespace.is_empty() { Bytes::new() } else { Bytes::from(format!("{namespace}/")) };
+    let start = match after {
+        Some(after) => Bound::Excluded(Bytes::copy_from_slice(after)),
+        None => Bound::Included(prefix.clone()),
+    };
+    snapshot.range((start, Bound::Unbounded)).take_while(move |(path, _)| path.starts_with(&prefix))
+}

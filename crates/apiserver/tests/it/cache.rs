@@ -1,0 +1,185 @@
+//! The watch cache over a store: freshness, fan-out, selection, history and slow watchers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use longshore_api::Object;
+use longshore_api::selector::{FieldSelector, LabelSelector};
+use longshore_apiserver::cache::entry::encode_stored;
+use longshore_apiserver::cache::{ChangeKind, Hub, Interest, ResourceCache, WatchRefused, range};
+use longshore_base::Shutdown;
+use longshore_store::{MemoryStore, Op, Revision, Store, Txn, TxnOutcome};
+use serde_json::json;
+
+/// A store, its hub and the cache of one resource.
+struct Rig {
+    store: Arc<dyn Store>,
+    hub: Arc<Hub>,
+    cache: Arc<ResourceCache>,
+    shutdown: Shutdown,
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+async fn rig(store: Arc<dyn Store>) -> Rig {
+    let prefix = Bytes::from_static(b"/registry/pods/");
+    let fields = |o: &Object| vec![("spec.nodeName", o.str(&["spec", "nodeName"]).to_owned())];
+    let cache = Arc::new(ResourceCache::new(prefix, Box::new(fields)));
+    let hub = Hub::load(store.clone(), vec![cache.clone()]).await.expect("the store loads");
+    let shutdown = Shutdown::new();
+    let (running, stop) = (hub.clone(), shutdown.clone());
+    tokio::spawn(async move { running.run(stop).await.expect("the hub follows the store") });
+    Rig { store, hub, cache, shutdown }
+}
+
+fn pod(namespace: &str, name: &str, app: &str, node: &str) -> Object {
+    Object::from_value(json!({
+        "apiVersion": "v1", "kind": "Pod", "spec": {"nodeName": node},
+        "metadata": {"name": name, "namespace": namespace, "uid": name, "labels": {"app": app}},
+    }))
+    .expect("an object")
+}
+
+impl Rig {
+    async fn put(&self, object: &Object) -> u64 {
+        let key = self.cache.key(object.namespace(), object.name());
+        let present = self.store.get(&key).await.expect("the store works");
+        let expect = present.map_or(Revision(0), |kv| kv.mod_revision);
+        let op = Op::Put { value: encode_stored(object), ttl: None };
+        self.commit(Txn { key, expect, op }).await
+    }
+
+    async fn delete(&self, namespace: &str, name: &str) -> u64 {
+        let key = self.cache.key(namespace, name);
+        let present = self.store.get(&key).await.expect("the store works").expect("it exists");
+        self.commit(Txn { key, expect: present.mod_revision, op: Op::Delete }).await
+    }
+
+    async fn commit(&self, txn: Txn) -> u64 {
+        match self.store.txn(txn).await.expect("the store works") {
+            TxnOutcome::Committed(revision) => revision.0,
+            TxnOutcome::Conflict(present) => panic!("conflict with {present:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_fresh_read_sees_every_acknowledged_write() {
+    let rig = rig(Arc::new(MemoryStore::new())).await;
+    for i in 0..100 {
+        let name = format!("pod-{i}");
+        let revision = rig.put(&pod("a", &name, "web", "")).await;
+        assert!(rig.hub.fresh().await.expect("the hub runs") >= revision);
+        let entry = rig.cache.get("a", &name).expect("written before the read");
+        assert_eq!(entry.revision, revision);
+        assert_eq!(entry.object().resource_version(), revision.to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_restart_loads_what_was_stored() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let first = rig(store.clone()).await;
+    first.put(&pod("a", "x", "web", "")).await;
+    let second = rig(store).await;
+    let (snapshot, revision) = second.cache.snapshot();
+    assert_eq!((snapshot.size(), revision), (1, 1));
+    let refused = second.cache.watch(Some(0), Interest::default()).err();
+    assert_eq!(refused, Some(WatchRefused::TooOld { oldest: 1 }));
+}
+
+#[tokio::test]
+async fn watchers_see_their_selection_change() {
+    let rig = rig(Arc::new(MemoryStore::new())).await;
+    let web = LabelSelector::parse("app=web").expect("a good selector");
+    let interest = Interest { labels: Some(web), ..Interest::default() };
+    let (mut watch, ..) = rig.cache.watch(None, interest).expect("it starts");
+    rig.put(&pod("a", "x", "web", "")).await;
+    rig.put(&pod("a", "y", "db", "")).await;
+    rig.put(&pod("a", "x", "web", "n1")).await;
+    let left = rig.put(&pod("a", "x", "db", "n1")).await;
+    rig.put(&pod("a", "x", "web", "n1")).await;
+    let gone = rig.delete("a", "x").await;
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        let (kind, change) = watch.next().await.expect("the watch goes on");
+        seen.push((kind, change.revision));
+        let shown = change.shown(kind);
+        assert_eq!(shown.name, "x");
+        assert_eq!(shown.label("app"), Some("web"), "what left is shown as it last was");
+        assert_eq!(shown.revision, change.revision);
+        let frame = change.frame(kind);
+        let frame: serde_json::Value = serde_json::from_slice(&frame).expect("JSON");
+        assert_eq!(frame["type"], kind.name());
+        assert_eq!(frame["object"], shown.object().into_value());
+    }
+    use ChangeKind::{Added, Deleted, Modified};
+    let kinds: Vec<ChangeKind> = seen.iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(kinds, [Added, Modified, Deleted, Added, Deleted]);
+    assert_eq!((seen[2].1, seen[4].1), (left, gone));
+}
+
+#[tokio::test]
+async fn a_watch_from_the_past_continues_without_gap_or_repeat() {
+    let rig = rig(Arc::new(MemoryStore::new())).await;
+    let first = rig.put(&pod("a", "x", "web", "n1")).await;
+    let second = rig.put(&pod("b", "x", "web", "n1")).await;
+    rig.hub.fresh().await.expect("the hub runs");
+    let fields = FieldSelector::parse("spec.nodeName=n1").expect("a good selector");
+    let interest = Interest { fields: Some(fields), ..Interest::default() };
+    let (mut watch, ..) = rig.cache.watch(Some(first), interest).expect("it starts");
+    let third = rig.put(&pod("a", "x", "db", "n1")).await;
+    rig.put(&pod("a", "z", "db", "n2")).await;
+    let fourth = rig.put(&pod("a", "y", "db", "n1")).await;
+    for want in [second, third, fourth] {
+        assert_eq!(watch.next().await.expect("the watch goes on").1.revision, want);
+    }
+}
+
+#[tokio::test]
+async fn snapshots_do_not_change_and_are_cut_by_namespace() {
+    let rig = rig(Arc::new(MemoryStore::new())).await;
+    for (namespace, name) in [("a", "x"), ("a", "y"), ("a-b", "x"), ("b", "x")] {
+        rig.put(&pod(namespace, name, "web", "")).await;
+    }
+    rig.hub.fresh().await.expect("the hub runs");
+    let (snapshot, _) = rig.cache.snapshot();
+    rig.delete("a", "x").await;
+    rig.hub.fresh().await.expect("the hub runs");
+    let names = |namespace: &str, after: Option<&[u8]>| -> Vec<String> {
+        let entries = range(&snapshot, namespace, after);
+        entries.map(|(_, e)| format!("{}/{}", e.namespace, e.name)).collect()
+    };
+    assert_eq!(names("a", None), ["a/x", "a/y"]);
+    assert_eq!(names("a", Some(b"a/x")), ["a/y"]);
+    assert_eq!(names("", None), ["a-b/x", "a/x", "a/y", "b/x"]);
+    assert_eq!(rig.cache.snapshot().0.size(), 3);
+}
+
+#[tokio::test]
+async fn a_slow_watcher_is_cut_off_and_others_go_on() {
+    let rig = rig(Arc::new(MemoryStore::new())).await;
+    let (mut slow, ..) = rig.cache.watch(None, Interest::default()).expect("it starts");
+    let elsewhere = Interest { namespace: "b".into(), ..Interest::default() };
+    let (mut other, ..) = rig.cache.watch(None, elsewhere).expect("it starts");
+    let mut object = pod("a", "x", "web", "");
+    for i in 0..4200 {
+        object.set(&["spec", "count"], i);
+        rig.put(&object).await;
+    }
+    rig.put(&pod("b", "x", "web", "")).await;
+    rig.hub.fresh().await.expect("the hub runs");
+    let mut delivered = 0;
+    while slow.next().await.is_some() {
+        delivered += 1;
+    }
+    assert!((1..4200).contains(&delivered), "{delivered} changes before the end");
+    assert_eq!(other.next().await.expect("it was not slow").1.entry.namespace, "b");
+    // What was cut off cannot continue from the start: the history has moved on.
+    let refused = rig.cache.watch(Some(1), Interest::default()).err();
+    assert!(matches!(refused, Some(WatchRefused::TooOld { .. })), "{refused:?}");
+}
