@@ -6,6 +6,7 @@
 
 pub mod field;
 pub mod gvk;
+pub mod json;
 pub mod object;
 pub mod schema;
 pub mod selector;

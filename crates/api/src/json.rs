@@ -1,0 +1,164 @@
+//! Strict JSON decoding: duplicate keys are found, depth is limited, numbers are Go's.
+//!
+//! upstream: sigs.k8s.io/json, staging/src/k8s.io/apimachinery/pkg/runtime/serializer/json
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+/// Deepest nesting of a body. serde_json itself stops at 128, which every real object is far below.
+pub const DEPTH_MAX: usize = 128;
+/// Duplicate fields that are reported; more are only counted away.
+const DUPLICATES_MAX: usize = 100;
+
+/// A decoded body.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decoded {
+    /// The tree; of a repeated key the last value counts.
+    pub value: Value,
+    /// The paths of repeated keys, such as `spec.containers[0].name`, in the order found.
+    pub duplicates: Vec<String>,
+}
+
+/// A body that is not JSON.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Error(String);
+
+/// Decodes one JSON document.
+///
+/// # Errors
+/// When the bytes are not one JSON value, or it is nested deeper than [`DEPTH_MAX`].
+pub fn decode(bytes: &[u8]) -> Result<Decoded, Error> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(Error("unexpected end of JSON input".into()));
+    }
+    let found = RefCell::new(Found::default());
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = Tree { found: &found }
+        .deserialize(&mut deserializer)
+        .and_then(|value| deserializer.end().map(|()| value))
+        .map_err(|error| Error(error.to_string()))?;
+    Ok(Decoded { value, duplicates: found.into_inner().duplicates })
+}
+
+/// Where the decoder is, and the duplicates it has seen.
+#[derive(Default)]
+struct Found {
+    path: String,
+    duplicates: Vec<String>,
+}
+
+/// Builds a tree and notes duplicate keys.
+#[derive(Clone, Copy)]
+struct Tree<'a> {
+    found: &'a RefCell<Found>,
+}
+
+impl Tree<'_> {
+    /// Goes one step down the path; gives the length to come back to.
+    fn enter(self, step: fmt::Arguments<'_>) -> usize {
+        use fmt::Write as _;
+        let path = &mut self.found.borrow_mut().path;
+        let length = path.len();
+        path.write_fmt(step).expect("writing to a string");
+        length
+    }
+
+    fn enter_key(self, key: &str) -> usize {
+        let top = self.found.borrow().path.is_empty();
+        if top { self.enter(format_args!("{key}")) } else { self.enter(format_args!(".{key}")) }
+    }
+
+    fn leave(self, length: usize) {
+        self.found.borrow_mut().path.truncate(length);
+    }
+
+    fn note_duplicate(self) {
+        let found = &mut *self.found.borrow_mut();
+        if found.duplicates.len() < DUPLICATES_MAX && !found.duplicates.contains(&found.path) {
+            found.duplicates.push(found.path.clone());
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Tree<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Tree<'_> {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        // Go reads integers into int64; what does not fit becomes a float.
+        Ok(i64::try_from(value).map_or_else(|_| float(value as f64), Value::from))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(float(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        loop {
+            let length = self.enter(format_args!("[{}]", list.len()));
+            let item = items.next_element_seed(self)?;
+            self.leave(length);
+            match item {
+                Some(item) => list.push(item),
+                None => return Ok(Value::Array(list)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            let length = self.enter_key(&key);
+            let value = entries.next_value_seed(self)?;
+            if map.insert(key, value).is_some() {
+                self.note_duplicate();
+            }
+            self.leave(length);
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+/// A float as JSON; JSON has no infinities, and the parser gives none.
+fn float(value: f64) -> Value {
+    Number::from_f64(value).map_or(Value::Null, Value::Number)
+}
