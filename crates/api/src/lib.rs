@@ -8,6 +8,7 @@ pub mod field;
 pub mod gvk;
 pub mod json;
 pub mod object;
+pub mod quantity;
 pub mod schema;
 pub mod selector;
 pub mod status;
