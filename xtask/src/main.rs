@@ -4,9 +4,11 @@ mod codegen;
 
 use anyhow::{Result, bail};
 
-/// Every task: its name, what it does, and the function that does it.
-const TASKS: &[(&str, &str, fn() -> Result<()>)] =
-    &[("codegen", "write the schema table from ../shared/facts", codegen::run)];
+/// A task: its name, what it does, and the function that does it.
+type Task = (&'static str, &'static str, fn() -> Result<()>);
+
+/// Every task, alphabetical.
+const TASKS: &[Task] = &[("codegen", "write the schema table from ../shared/facts", codegen::run)];
 
 fn main() -> Result<()> {
     let name = std::env::args().nth(1).unwrap_or_default();

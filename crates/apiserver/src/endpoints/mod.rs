@@ -1,0 +1,3 @@
+//! What happens to a request once it is known whose it is and what it may do.
+
+pub mod negotiate;
