@@ -8,6 +8,7 @@ pub mod field;
 pub mod gvk;
 pub mod json;
 pub mod names;
+pub mod normalize;
 pub mod object;
 pub mod patch;
 pub mod quantity;
