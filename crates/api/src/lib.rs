@@ -15,6 +15,7 @@ pub mod quantity;
 pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod yaml;
 
 pub use gvk::{Gvk, Gvr};
 pub use object::Object;

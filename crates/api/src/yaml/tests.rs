@@ -1,0 +1,48 @@
+use std::path::Path;
+
+use serde_json::json;
+
+use super::*;
+
+#[test]
+fn scalars_are_read_as_in_go() {
+    let text = "mode: 0644\nquoted: \"0644\"\nflag: true\nnothing: null\nlist: [1, -2, 1.5]\n";
+    let want = json!({
+        "mode": 420, "quoted": "0644", "flag": true, "nothing": null, "list": [1, -2, 1.5],
+    });
+    assert_eq!(decode(text.as_bytes()).expect("YAML"), want);
+}
+
+#[test]
+fn bad_and_hostile_documents_are_errors() {
+    let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
+    for i in 1..12 {
+        let list = vec![format!("*a{}", i - 1); 10].join(",");
+        bomb.push_str(&format!("a{i}: &a{i} [{list}]\n"));
+    }
+    for bad in ["a: [", "a: 1\na: 2\n", &bomb] {
+        assert!(decode(bad.as_bytes()).is_err(), "{}", &bad[..bad.len().min(30)]);
+    }
+    assert!(decode(&[0xff, 0xfe, b'a']).is_err(), "not UTF-8");
+}
+
+/// Each kind is recorded in JSON and in YAML: both must be the same object.
+#[test]
+fn the_recorded_vectors_agree_with_their_json() {
+    let folder =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/facts/api-testdata-v1.36");
+    let Ok(files) = std::fs::read_dir(&folder) else {
+        eprintln!("skipped: {} is not there", folder.display());
+        return;
+    };
+    for file in files {
+        let path = file.expect("the folder is readable").path();
+        if path.extension().is_none_or(|e| e != "yaml") {
+            continue;
+        }
+        let yaml = decode(&std::fs::read(&path).expect("the file is readable")).expect("YAML");
+        let json = std::fs::read(path.with_extension("json")).expect("the file is readable");
+        let json = crate::json::decode(&json).expect("JSON").value;
+        assert_eq!(yaml, json, "{}", path.display());
+    }
+}
