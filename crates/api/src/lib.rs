@@ -4,6 +4,7 @@
 //! Invariant: nothing here blocks, reads a clock or draws a random number; time and randomness are
 //! arguments.
 
+pub mod defaults;
 pub mod field;
 pub mod gvk;
 pub mod json;
