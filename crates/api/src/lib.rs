@@ -8,6 +8,7 @@ pub mod defaults;
 pub mod field;
 pub mod gvk;
 pub mod json;
+pub mod meta_validation;
 pub mod names;
 pub mod normalize;
 pub mod object;
