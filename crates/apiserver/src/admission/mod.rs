@@ -1,0 +1,1 @@
+//! Admission: the checks and changes of a write that concern more than one resource.

@@ -1,0 +1,1 @@
+//! The certificates and keys of a cluster.

@@ -1,0 +1,17 @@
+//! What filters and admission may read: the objects in the watch caches, never the store.
+
+use std::sync::Arc;
+
+use longshore_api::Object;
+
+/// Reads present objects from memory.
+pub trait Reader: Send + Sync + 'static {
+    /// One object of a resource (any served version's name), or `None`.
+    fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<Object>>;
+
+    /// All objects of a resource in a namespace; `""` means every namespace.
+    fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Object>>;
+
+    /// A number that grows whenever an object of the resource changes; for compiled caches.
+    fn generation(&self, group: &str, resource: &str) -> u64;
+}
