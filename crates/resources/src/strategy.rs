@@ -92,6 +92,16 @@ pub trait Strategy: Send + Sync + 'static {
         None
     }
 
+    /// Whether a finished deletion answers with the object instead of a `Status`.
+    fn returns_deleted(&self) -> bool {
+        false
+    }
+
+    /// Whether dependents stay when a deletion does not say what happens to them.
+    fn orphans_by_default(&self) -> bool {
+        false
+    }
+
     /// Whether PUT to a missing name creates the object.
     fn allow_create_on_update(&self) -> bool {
         false

@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use longshore_api::{Gvk, Gvr, Object};
+use longshore_api::meta_validation::mask_trailing_dash;
+use longshore_api::{Gvk, Gvr, Object, names};
 use serde_json::Value;
 
+use crate::plain::Plain;
 use crate::strategy::Strategy;
 
 /// Text that is static for built-in resources and owned for custom ones.
@@ -56,7 +58,8 @@ pub struct Resource {
     /// Subresources by name.
     pub subresources: Vec<Subresource>,
     /// The storage location under `/registry/`, such as `pods` or `services/specs`. Versions of
-    /// one resource share it.
+    /// one resource share it. Empty for kinds that are
+    /// answered and never stored.
     pub storage: Text,
     /// The rules.
     pub strategy: Arc<dyn Strategy>,
@@ -132,6 +135,124 @@ pub fn default_row(object: &Object, _now: Timestamp) -> Vec<Value> {
 }
 
 /// The default name rule: a DNS subdomain; with `prefix` a trailing dash is allowed.
-pub fn default_name_rule(_name: &str, _prefix: bool) -> Vec<String> {
-    Vec::new()
+///
+/// upstream: staging/src/k8s.io/apimachinery/pkg/api/validation/generic.go NameIsDNSSubdomain
+pub fn default_name_rule(name: &str, prefix: bool) -> Vec<String> {
+    if prefix {
+        return names::is_dns1123_subdomain(&mask_trailing_dash(name));
+    }
+    names::is_dns1123_subdomain(name)
+}
+
+const STANDARD_VERBS: [&str; 8] =
+    ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+/// Starts the table entry of a resource in namespaces.
+pub fn namespaced(
+    group: &'static str,
+    version: &'static str,
+    plural: &'static str,
+    kind: &'static str,
+) -> Resource {
+    Resource::entry(Scope::Namespaced, [group, version, plural, kind])
+}
+
+/// Starts the table entry of a resource of the whole cluster.
+pub fn cluster(
+    group: &'static str,
+    version: &'static str,
+    plural: &'static str,
+    kind: &'static str,
+) -> Resource {
+    Resource::entry(Scope::Cluster, [group, version, plural, kind])
+}
+
+fn texts(list: &[&'static str]) -> Vec<Text> {
+    list.iter().map(|text| Text::Borrowed(*text)).collect()
+}
+
+/// The steps of a table entry; what is not said is standard.
+impl Resource {
+    fn entry(scope: Scope, [group, version, plural, kind]: [&'static str; 4]) -> Self {
+        Self {
+            group: group.into(),
+            version: version.into(),
+            plural: plural.into(),
+            singular: kind.to_lowercase().into(),
+            kind: kind.into(),
+            short_names: Vec::new(),
+            categories: Vec::new(),
+            scope,
+            verbs: texts(&STANDARD_VERBS),
+            subresources: Vec::new(),
+            storage: plural.into(),
+            strategy: Arc::new(Plain),
+        }
+    }
+
+    /// Another singular than the kind in lower case.
+    pub fn singular(mut self, singular: &'static str) -> Self {
+        self.singular = singular.into();
+        self
+    }
+
+    /// Short names.
+    pub fn short(mut self, names: &[&'static str]) -> Self {
+        self.short_names = texts(names);
+        self
+    }
+
+    /// Categories.
+    pub fn categories(mut self, names: &[&'static str]) -> Self {
+        self.categories = texts(names);
+        self
+    }
+
+    /// Other verbs than the standard ones.
+    pub fn verbs(mut self, verbs: &[&'static str]) -> Self {
+        self.verbs = texts(verbs);
+        self
+    }
+
+    /// A subresource with the group, version and kind that it reads and writes.
+    pub fn sub(
+        mut self,
+        name: &'static str,
+        kind: (&str, &str, &str),
+        verbs: &[&'static str],
+    ) -> Self {
+        let kind = Gvk::new(kind.0, kind.1, kind.2);
+        self.subresources.push(Subresource { name: name.into(), kind, verbs: texts(verbs) });
+        self
+    }
+
+    /// The subresource `status`.
+    pub fn status(self) -> Self {
+        let gvk = self.gvk();
+        let kind = (&*gvk.group, &*gvk.version, &*gvk.kind);
+        self.sub("status", kind, &["get", "patch", "update"])
+    }
+
+    /// The subresource `scale`.
+    pub fn scale(self) -> Self {
+        self.sub("scale", ("autoscaling", "v1", "Scale"), &["get", "patch", "update"])
+    }
+
+    /// The rules; stored under the plural.
+    pub fn by(mut self, strategy: impl Strategy) -> Self {
+        self.strategy = Arc::new(strategy);
+        self
+    }
+
+    /// The rules, and another storage location than the plural.
+    pub fn stored(mut self, storage: &'static str, strategy: impl Strategy) -> Self {
+        self.storage = storage.into();
+        self.by(strategy)
+    }
+
+    /// A kind that is answered and never stored: reviews, bindings.
+    pub fn virtual_kind(mut self) -> Self {
+        self.storage = "".into();
+        self
+    }
 }

@@ -1,0 +1,20 @@
+//! The resources of the group `autoscaling`.
+
+use crate::plain::Specced;
+use crate::table::{Resource, namespaced};
+
+/// The group's table: one entry for each resource.
+pub fn table() -> Vec<Resource> {
+    vec![
+        namespaced("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
+            .short(&["hpa"])
+            .categories(&["all"])
+            .status()
+            .by(Specced),
+        namespaced("autoscaling", "v1", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
+            .short(&["hpa"])
+            .categories(&["all"])
+            .status()
+            .by(Specced),
+    ]
+}

@@ -1,0 +1,16 @@
+//! The resources of the group `batch`.
+
+use crate::plain::Specced;
+use crate::table::{Resource, namespaced};
+
+/// The group's table: one entry for each resource.
+pub fn table() -> Vec<Resource> {
+    vec![
+        namespaced("batch", "v1", "cronjobs", "CronJob")
+            .short(&["cj"])
+            .categories(&["all"])
+            .status()
+            .by(Specced),
+        namespaced("batch", "v1", "jobs", "Job").categories(&["all"]).status().by(Specced),
+    ]
+}

@@ -1,0 +1,9 @@
+//! The resources of the group `coordination.k8s.io`.
+
+use crate::plain::Plain;
+use crate::table::{Resource, namespaced};
+
+/// The group's table: one entry for each resource.
+pub fn table() -> Vec<Resource> {
+    vec![namespaced("coordination.k8s.io", "v1", "leases", "Lease").by(Plain)]
+}

@@ -1,0 +1,9 @@
+//! The resources of the group `node.k8s.io`.
+
+use crate::plain::Plain;
+use crate::table::{Resource, cluster};
+
+/// The group's table: one entry for each resource.
+pub fn table() -> Vec<Resource> {
+    vec![cluster("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass").by(Plain)]
+}

@@ -1,0 +1,53 @@
+//! The two strategies of kinds without rules of their own.
+
+use longshore_api::Object;
+
+use crate::strategy::{Context, Strategy};
+
+/// A kind without status: whatever is written is stored.
+pub struct Plain;
+
+impl Strategy for Plain {}
+
+/// A kind with spec and status: each is written through its own path, and the generation counts
+/// the changes of the rest.
+pub struct Specced;
+
+impl Strategy for Specced {
+    fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {
+        begin(object);
+    }
+
+    fn prepare_update(&self, ctx: &Context<'_>, new: &mut Object, old: &Object) {
+        separate(ctx, new, old);
+    }
+}
+
+/// What creation does to a kind with spec and status: no status, first generation.
+pub fn begin(object: &mut Object) {
+    object.remove(&["status"]);
+    object.set(&["metadata", "generation"], 1);
+}
+
+/// What an update does to a kind with spec and status: `status` changes only the status, anything
+/// else everything but the status.
+pub fn separate(ctx: &Context<'_>, new: &mut Object, old: &Object) {
+    if ctx.subresource == "status" {
+        keep(new, old, "spec");
+        return;
+    }
+    keep(new, old, "status");
+    if new.get(&["spec"]) != old.get(&["spec"]) {
+        new.set(&["metadata", "generation"], old.generation() + 1);
+    }
+}
+
+/// Restores a root field.
+pub fn keep(new: &mut Object, old: &Object, field: &str) {
+    match old.get(&[field]) {
+        Some(value) => new.set(&[field], value.clone()),
+        None => {
+            new.remove(&[field]);
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The resources of the group `scheduling.k8s.io`.
+
+use crate::plain::Plain;
+use crate::table::{Resource, cluster};
+
+/// The group's table: one entry for each resource.
+pub fn table() -> Vec<Resource> {
+    vec![
+        cluster("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass")
+            .short(&["pc"])
+            .by(Plain),
+    ]
+}
