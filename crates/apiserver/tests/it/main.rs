@@ -1,3 +1,4 @@
 //! Integration tests of the API server's parts.
 
 mod cache;
+mod serve;

@@ -1,0 +1,168 @@
+//! What is asked for, as authorizers see it, and their answer.
+
+use longshore_api::StatusError;
+
+use super::user::UserInfo;
+
+/// One thing a user wants to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Attributes<'a> {
+    /// Who.
+    pub user: &'a UserInfo,
+    /// API verb, or the lower-case method for paths.
+    pub verb: &'a str,
+    /// API group; empty for core.
+    pub group: &'a str,
+    /// API version.
+    pub version: &'a str,
+    /// Plural.
+    pub resource: &'a str,
+    /// Subresource; empty for none.
+    pub subresource: &'a str,
+    /// Namespace; empty for cluster scope and for all namespaces.
+    pub namespace: &'a str,
+    /// Object name; empty for collections.
+    pub name: &'a str,
+    /// Path of a request that names no resource.
+    pub path: &'a str,
+    /// Whether the request names a resource.
+    pub resource_request: bool,
+}
+
+impl<'a> Attributes<'a> {
+    /// A request for a path that is no resource.
+    pub fn for_path(user: &'a UserInfo, verb: &'a str, path: &'a str) -> Self {
+        Self { path, resource_request: false, ..Self::for_resource(user, verb, "", "", "", "") }
+    }
+
+    /// A request for a resource, without version and subresource.
+    pub fn for_resource(
+        user: &'a UserInfo,
+        verb: &'a str,
+        group: &'a str,
+        resource: &'a str,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> Self {
+        Self {
+            user,
+            verb,
+            group,
+            version: "",
+            resource,
+            subresource: "",
+            namespace,
+            name,
+            path: "",
+            resource_request: true,
+        }
+    }
+
+    /// Whether the verb changes nothing.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self.verb, "get" | "list" | "watch")
+    }
+}
+
+/// An authorizer's answer, with its reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Yes.
+    Allow(String),
+    /// No, and nobody else is asked.
+    Deny(String),
+    /// Somebody else may know.
+    NoOpinion(String),
+}
+
+impl Decision {
+    /// Whether the answer is yes.
+    pub fn is_allowed(&self) -> bool {
+        matches!(self, Self::Allow(_))
+    }
+
+    /// The reason; may be empty.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Allow(reason) | Self::Deny(reason) | Self::NoOpinion(reason) => reason,
+        }
+    }
+}
+
+/// The 403 for a request that was not allowed.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go
+pub fn forbidden(a: &Attributes<'_>, reason: &str) -> StatusError {
+    let user = go_quote(&a.user.name);
+    let message = if a.resource_request {
+        let slash = if a.subresource.is_empty() { "" } else { "/" };
+        let what = go_quote(&format!("{}{slash}{}", a.resource, a.subresource));
+        let group = go_quote(a.group);
+        let place = if a.namespace.is_empty() {
+            "at the cluster scope".to_owned()
+        } else {
+            format!("in the namespace {}", go_quote(a.namespace))
+        };
+        format!("User {user} cannot {} resource {what} in API group {group} {place}", a.verb)
+    } else {
+        format!("User {user} cannot {} path {}", a.verb, go_quote(a.path))
+    };
+    let mut message = message.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    if !reason.is_empty() {
+        message.push_str(": ");
+        message.push_str(reason);
+    }
+    StatusError::forbidden(a.group, a.resource, a.name, &message)
+}
+
+/// A string as Go's `%q` prints it.
+pub(crate) fn go_quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{b}' => out.push_str("\\v"),
+            c if (c as u32) < 0x20 || c as u32 == 0x7f => {
+                out.push_str(&format!("\\x{:02x}", c as u32));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forbidden_names_user_verb_resource_and_place() {
+        let user = UserInfo::new("jane", &[]);
+        let mut a = Attributes::for_resource(&user, "get", "apps", "deployments", "ns", "web");
+        assert_eq!(
+            forbidden(&a, "").message,
+            "deployments.apps \"web\" is forbidden: User \"jane\" cannot get resource \
+             \"deployments\" in API group \"apps\" in the namespace \"ns\""
+        );
+        a.namespace = "";
+        a.name = "";
+        a.subresource = "scale";
+        assert!(forbidden(&a, "why").message.ends_with(
+            "resource \"deployments/scale\" in API group \"apps\" at the cluster scope: why"
+        ));
+        let path = Attributes::for_path(&user, "get", "/metrics");
+        assert_eq!(
+            forbidden(&path, "").message,
+            "forbidden: User \"jane\" cannot get path \"/metrics\""
+        );
+    }
+}

@@ -1,1 +1,0 @@
-//! The certificates and keys of a cluster.
