@@ -23,6 +23,8 @@ pub struct Attributes<'a> {
     pub namespace: &'a str,
     /// Object name; empty for collections.
     pub name: &'a str,
+    /// The `fieldSelector` of a list, watch or deletecollection; empty for none.
+    pub field_selector: &'a str,
     /// Path of a request that names no resource.
     pub path: &'a str,
     /// Whether the request names a resource.
@@ -53,6 +55,7 @@ impl<'a> Attributes<'a> {
             subresource: "",
             namespace,
             name,
+            field_selector: "",
             path: "",
             resource_request: true,
         }

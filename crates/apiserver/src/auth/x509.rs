@@ -1,0 +1,90 @@
+//! Client certificates: the subject is the user.
+//!
+//! upstream: staging/src/k8s.io/apiserver/pkg/authentication/request/x509/x509.go
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use sha2::{Digest, Sha256};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::user::{CREDENTIAL_ID, UserInfo};
+
+/// The object identifier of the subject attribute that holds a user's uid.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/authentication/request/x509 (asn1util.X509UID)
+const UID_ATTRIBUTE: &str = "1.3.6.1.4.1.57683.2";
+
+/// Judges client certificates against the cluster's authority.
+#[derive(Debug)]
+pub struct ClientCertificates {
+    verifier: Arc<dyn ClientCertVerifier>,
+}
+
+/// The authorities of client certificates could not be used.
+#[derive(Debug, thiserror::Error)]
+#[error("prepare the client certificate check: {0}")]
+pub struct AuthorityError(String);
+
+impl ClientCertificates {
+    /// Trusts certificates issued by these authorities.
+    pub fn new(authorities: &[CertificateDer<'static>]) -> Result<Self, AuthorityError> {
+        let mut roots = RootCertStore::empty();
+        for authority in authorities {
+            roots.add(authority.clone()).map_err(|e| AuthorityError(e.to_string()))?;
+        }
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|e| AuthorityError(e.to_string()))?;
+        Ok(Self { verifier })
+    }
+
+    /// The user of a certificate chain; `None` when it names none; the error says why it is not
+    /// trusted.
+    pub(super) fn authenticate(
+        &self,
+        chain: &[CertificateDer<'static>],
+        now: Timestamp,
+    ) -> Result<Option<UserInfo>, String> {
+        let Some((leaf, intermediates)) = chain.split_first() else { return Ok(None) };
+        let seconds = u64::try_from(now.as_second()).unwrap_or(0);
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        self.verifier
+            .verify_client_cert(leaf, intermediates, time)
+            .map_err(|error| format!("verifying a client certificate failed: {error}"))?;
+        user(leaf)
+    }
+}
+
+fn user(leaf: &CertificateDer<'_>) -> Result<Option<UserInfo>, String> {
+    let (_, cert) = X509Certificate::from_der(leaf).map_err(|e| e.to_string())?;
+    let subject = cert.subject();
+    // The last common name counts, as Go's pkix.Name takes it.
+    let name = subject.iter_common_name().filter_map(|a| a.as_str().ok()).last();
+    let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(None) };
+    let groups: Vec<&str> = subject.iter_organization().filter_map(|a| a.as_str().ok()).collect();
+    let mut user = UserInfo::new(name, &groups);
+    let mut uids = subject
+        .iter_attributes()
+        .filter(|a| a.attr_type().to_id_string() == UID_ATTRIBUTE)
+        .map(|a| a.as_str().map_err(|_| "unable to parse UID into a string".to_owned()));
+    if let Some(uid) = uids.next() {
+        user.uid = uid?.to_owned();
+        if uids.next().is_some() {
+            return Err("expected 1 UID, but found multiple".to_owned());
+        }
+        if user.uid.is_empty() {
+            return Err("UID cannot be an empty string".to_owned());
+        }
+    }
+    let hash: String = Sha256::digest(leaf).iter().map(|b| format!("{b:02x}")).collect();
+    user.extra.insert(CREDENTIAL_ID.to_owned(), vec![format!("X509SHA256={hash}")]);
+    Ok(Some(user))
+}
