@@ -1,6 +1,7 @@
-//! Patches of objects. Strategic merge patch and server-side apply will stand beside these two.
+//! Patches of objects. Server-side apply will stand beside these.
 
 pub mod json;
 pub mod merge;
+pub mod strategic;
 #[cfg(test)]
 mod tests;

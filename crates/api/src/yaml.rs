@@ -19,3 +19,11 @@ pub fn decode(bytes: &[u8]) -> Result<Value, Error> {
     let options = serde_saphyr::options! { legacy_octal_numbers: true };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| Error(error.to_string()))
 }
+
+/// Encodes a tree as one YAML document.
+///
+/// # Panics
+/// Never for a JSON tree: everything in it has a YAML form.
+pub fn encode(value: &Value) -> String {
+    serde_saphyr::to_string(value).expect("a JSON tree always has a YAML form")
+}

@@ -44,5 +44,52 @@ fn the_recorded_vectors_agree_with_their_json() {
         let json = std::fs::read(path.with_extension("json")).expect("the file is readable");
         let json = crate::json::decode(&json).expect("JSON").value;
         assert_eq!(yaml, json, "{}", path.display());
+        let again = decode(encode(&json).as_bytes()).expect("what was encoded is YAML");
+        assert_eq!(again, json, "{} does not round-trip", path.display());
+    }
+}
+
+#[test]
+fn texts_that_look_like_something_else_round_trip() {
+    let texts = [
+        "",
+        "true",
+        "null",
+        "~",
+        "1",
+        "0644",
+        "1e3",
+        "1_000",
+        "0x1f",
+        "2026-01-01",
+        "yes",
+        "on",
+        "a: b",
+        "- a",
+        "# c",
+        "a #b",
+        "'q'",
+        "\"q\"",
+        "multi\nline",
+        "trail \n",
+        "\ttab",
+        "*a",
+        "&a",
+        "!t",
+        "@x",
+        "%y",
+        "a\u{0}b",
+        "\u{feff}",
+        "=",
+        "<<",
+        ".inf",
+        ".nan",
+        "0o17",
+        "1:30",
+    ];
+    for text in texts {
+        let value = json!({ "k": text, "l": [text] });
+        let yaml = encode(&value);
+        assert_eq!(decode(yaml.as_bytes()).expect("YAML"), value, "{yaml}");
     }
 }

@@ -1,0 +1,88 @@
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::*;
+
+/// The vectors: one fully populated object of every kind in each format.
+fn vectors() -> Option<Vec<(String, Vec<u8>, Value)>> {
+    let dir =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/facts/api-testdata-v1.36");
+    let Ok(entries) = std::fs::read_dir(&dir) else {
+        eprintln!("skipped: the wire vectors are not here ({})", dir.display());
+        return None;
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.expect("a readable folder").path();
+        if path.extension().is_some_and(|e| e == "pb") {
+            let json = std::fs::read(path.with_extension("json")).expect("its JSON form");
+            let json: Value = serde_json::from_slice(&json).expect("valid JSON");
+            if json["kind"].is_null() {
+                continue; // WatchEvent is no object: it has no envelope
+            }
+            found.push((
+                path.display().to_string(),
+                std::fs::read(&path).expect("its bytes"),
+                json,
+            ));
+        }
+    }
+    assert!(found.len() > 50, "there should be a vector for every kind");
+    Some(found)
+}
+
+fn normal(mut value: Value) -> Value {
+    let (group, version) =
+        split_api_version(value["apiVersion"].as_str().expect("a version")).expect("valid");
+    let ty = schema::kind(group, version, value["kind"].as_str().expect("a kind")).expect("known");
+    crate::normalize::normalize(ty, &mut value).expect("a vector fits its type");
+    value
+}
+
+#[test]
+fn vectors_decode_to_their_json_form() {
+    let Some(vectors) = vectors() else { return };
+    let mut wrong = Vec::new();
+    for (path, bytes, json) in vectors {
+        match decode_object(&bytes, ("", "")) {
+            Ok(value) if normal(value.clone()) == normal(json.clone()) => {}
+            Ok(value) => wrong.push(format!("{path}\n{value}\n{json}")),
+            Err(error) => wrong.push(format!("{path}: {error}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong[0]);
+}
+
+#[test]
+fn vectors_round_trip() {
+    let Some(vectors) = vectors() else { return };
+    for (path, _, json) in vectors {
+        let json = normal(json);
+        let bytes = encode_object(&json).expect("a known kind");
+        let back = normal(decode_object(&bytes, ("", "")).expect("what was encoded decodes"));
+        assert_eq!(back, json, "{path}");
+    }
+}
+
+#[test]
+fn noise_is_an_error() {
+    let pod = schema::kind("", "v1", "Pod").expect("known");
+    for bytes in
+        [&b"\x0a"[..], b"\x0a\x05ab", b"\x0f", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"]
+    {
+        assert!(decode(pod, bytes).is_err(), "{bytes:?}");
+    }
+    assert_eq!(decode_object(b"{}", ("v1", "Pod")), Err(Error::NoMagic));
+}
+
+#[test]
+fn durations_have_go_form() {
+    for (nanos, text) in [(0, "0s"), (1_500_000_000, "1.5s"), (3_723_000_000_000, "1h2m3s")] {
+        let mut bytes = Vec::new();
+        wire::put_int(&mut bytes, 1, nanos);
+        let mut message = Vec::new();
+        wire::put_bytes(&mut message, 1, &bytes);
+        assert_eq!(decode::parse_duration(text), Some(nanos));
+    }
+}
