@@ -139,6 +139,12 @@ impl PolicyRule {
             && urls
     }
 
+    /// The parts of `needed`, one verb and resource each, that no rule of `owned` covers.
+    pub fn uncovered(owned: &[Self], needed: &[Self]) -> Vec<Self> {
+        let parts = needed.iter().flat_map(Self::breakdown);
+        parts.filter(|part| !owned.iter().any(|own| own.covers(part))).collect()
+    }
+
     /// The short form in escalation messages.
     fn compact_text(&self) -> String {
         let parts: Vec<String> = [
@@ -184,8 +190,7 @@ fn url_covers(rule: &str, path: &str) -> bool {
 /// What `wanted` allows and `owned` does not, described for a message and sorted; empty when
 /// covered.
 pub(super) fn missing(owned: &[PolicyRule], wanted: &[PolicyRule]) -> BTreeSet<String> {
-    let parts = wanted.iter().flat_map(PolicyRule::breakdown);
-    let uncovered = parts.filter(|part| !owned.iter().any(|own| own.covers(part)));
+    let uncovered = PolicyRule::uncovered(owned, wanted);
     // upstream: pkg/registry/rbac/validation/policy_compact.go
     let mut simple: BTreeMap<(String, String, Vec<String>), PolicyRule> = BTreeMap::new();
     let mut out = BTreeSet::new();

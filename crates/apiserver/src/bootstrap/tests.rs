@@ -1,0 +1,79 @@
+use std::io::Read;
+
+use super::*;
+
+/// What a reference server holds right after its start; absent outside the development machine.
+const RECORDING: &str = "/work/shared/facts/reference/bootstrap-objects.json.gz";
+
+#[test]
+fn defaults_equal_the_recording() {
+    let Ok(file) = std::fs::File::open(RECORDING) else { return };
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(file).read_to_string(&mut text).expect("readable");
+    let recorded: Value = serde_json::from_str(&text).expect("JSON");
+    let mut compared = 0;
+    for (gvr, own) in objects() {
+        let items = recorded[format!("{}/{}", gvr.prefix(), gvr.resource)].as_array();
+        let found = items
+            .into_iter()
+            .flatten()
+            .find(|o| {
+                o["metadata"]["name"] == own.name()
+                    && o["metadata"]["namespace"].as_str().unwrap_or("") == own.namespace()
+            })
+            .unwrap_or_else(|| panic!("{gvr} {} is not in the recording", own.name()));
+        for key in ["labels", "annotations"] {
+            assert_eq!(
+                own.get(&["metadata", key]).unwrap_or(&Value::Null),
+                &found["metadata"][key],
+                "{gvr} {}",
+                own.name()
+            );
+        }
+        for key in
+            ["rules", "roleRef", "subjects", "aggregationRule", "value", "description", "spec"]
+        {
+            // A controller fills the rules of aggregated roles, the strategy a namespace's spec.
+            let filled = own.get(&["aggregationRule"]).is_some() && key == "rules";
+            if filled || gvr.resource == "namespaces" {
+                continue;
+            }
+            assert_eq!(
+                own.get(&[key]).unwrap_or(&Value::Null),
+                &found[key],
+                "{gvr} {} {key}",
+                own.name()
+            );
+        }
+        compared += 1;
+    }
+    for resource in ["clusterroles", "roles", "clusterrolebindings", "rolebindings"] {
+        let all = recorded[format!("/apis/rbac.authorization.k8s.io/v1/{resource}")].as_array();
+        let own = objects().into_iter().filter(|(gvr, _)| gvr.resource == resource).count();
+        assert_eq!(all.map(Vec::len), Some(own), "{resource}");
+    }
+    assert!(compared > 150, "{compared}");
+}
+
+#[test]
+fn reconcile_adds_what_is_missing_and_keeps_the_rest() {
+    let (_, wanted) = objects()
+        .into_iter()
+        .find(|(_, o)| o.kind() == "ClusterRole" && o.name() == "system:basic-user")
+        .expect("a default role");
+    assert_eq!(reconcile(&wanted, &wanted), None);
+    let mut found = wanted.clone();
+    found.set(&["rules"], json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]));
+    let changed = reconcile(&found, &wanted).expect("a change");
+    let rules = PolicyRule::list_from(changed.list(&["rules"]));
+    assert_eq!(rules[0].resources, ["pods"]);
+    let needed = PolicyRule::list_from(wanted.list(&["rules"]));
+    assert!(PolicyRule::uncovered(&rules, &needed).is_empty());
+    found.set(&["metadata", "annotations", RBAC_AUTO_UPDATE], "false");
+    assert_eq!(reconcile(&found, &wanted), None);
+}
+
+#[test]
+fn node_rules_let_nodes_ask_for_reviews() {
+    assert!(node_rules().iter().any(|rule| rule.resources == ["tokenreviews"]));
+}
