@@ -1,5 +1,7 @@
 //! The resources of the group `autoscaling`.
 
+pub mod scale;
+
 use crate::plain::Specced;
 use crate::table::{Resource, namespaced};
 

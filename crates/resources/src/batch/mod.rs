@@ -1,6 +1,9 @@
 //! The resources of the group `batch`.
 
-use crate::plain::Specced;
+mod cronjobs;
+mod jobs;
+mod validation;
+
 use crate::table::{Resource, namespaced};
 
 /// The group's table: one entry for each resource.
@@ -10,7 +13,7 @@ pub fn table() -> Vec<Resource> {
             .short(&["cj"])
             .categories(&["all"])
             .status()
-            .by(Specced),
-        namespaced("batch", "v1", "jobs", "Job").categories(&["all"]).status().by(Specced),
+            .by(cronjobs::CronJobs),
+        namespaced("batch", "v1", "jobs", "Job").categories(&["all"]).status().by(jobs::Jobs),
     ]
 }

@@ -1,5 +1,11 @@
 //! The resources of the group `core`.
 
+mod endpoints;
+pub(crate) mod pods;
+mod podtemplates;
+mod services;
+
+use crate::apps::replicasets::ReplicationControllers;
 use crate::plain::{Plain, Specced};
 use crate::table::{Resource, cluster, namespaced};
 
@@ -14,7 +20,7 @@ pub fn table() -> Vec<Resource> {
         namespaced("", "v1", "configmaps", "ConfigMap").short(&["cm"]).by(Plain),
         namespaced("", "v1", "endpoints", "Endpoints")
             .short(&["ep"])
-            .stored("services/endpoints", Plain),
+            .stored("services/endpoints", endpoints::Endpoints),
         namespaced("", "v1", "events", "Event").short(&["ev"]).by(Plain),
         namespaced("", "v1", "limitranges", "LimitRange").short(&["limits"]).by(Plain),
         cluster("", "v1", "namespaces", "Namespace")
@@ -57,14 +63,14 @@ pub fn table() -> Vec<Resource> {
             )
             .sub("resize", ("", "v1", "Pod"), &["get", "patch", "update"])
             .status()
-            .by(Specced),
-        namespaced("", "v1", "podtemplates", "PodTemplate").by(Plain),
+            .by(pods::Pods),
+        namespaced("", "v1", "podtemplates", "PodTemplate").by(podtemplates::PodTemplates),
         namespaced("", "v1", "replicationcontrollers", "ReplicationController")
             .short(&["rc"])
             .categories(&["all"])
             .scale()
             .status()
-            .stored("controllers", Specced),
+            .stored("controllers", ReplicationControllers),
         namespaced("", "v1", "resourcequotas", "ResourceQuota")
             .short(&["quota"])
             .status()
@@ -83,6 +89,6 @@ pub fn table() -> Vec<Resource> {
                 &["create", "delete", "get", "patch", "update"],
             )
             .status()
-            .stored("services/specs", Specced),
+            .stored("services/specs", services::Services),
     ]
 }

@@ -1,0 +1,121 @@
+//! Pods.
+//!
+//! upstream: pkg/registry/core/pod/strategy.go
+
+pub(crate) mod cells;
+mod columns;
+pub(crate) mod defaults;
+mod image;
+mod prepare;
+pub(crate) mod resources;
+pub(crate) mod tree;
+pub(crate) mod validation;
+pub(crate) mod warnings;
+
+use jiff::Timestamp;
+use longshore_api::Object;
+use longshore_api::field::ErrorList;
+use longshore_api::names;
+use serde_json::Value;
+
+use crate::strategy::{Context, DeleteContext, Strategy};
+use crate::table::Column;
+use tree::text;
+
+/// The fields that select pods.
+const FIELDS: [&str; 9] = [
+    "spec.nodeName",
+    "spec.restartPolicy",
+    "spec.schedulerName",
+    "spec.serviceAccountName",
+    "spec.hostNetwork",
+    "status.phase",
+    "status.podIP",
+    "status.podIPs",
+    "status.nominatedNodeName",
+];
+
+/// The rules of pods.
+pub(crate) struct Pods;
+
+impl Strategy for Pods {
+    fn default(&self, object: &mut Object) {
+        defaults::pod(object);
+    }
+
+    fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {
+        prepare::create(object);
+    }
+
+    fn validate_create(&self, object: &Object) -> ErrorList {
+        validation::pod_create(object)
+    }
+
+    fn prepare_update(&self, ctx: &Context<'_>, new: &mut Object, old: &Object) {
+        prepare::update(ctx.subresource, new, old);
+    }
+
+    fn validate_update(&self, ctx: &Context<'_>, new: &Object, old: &Object) -> ErrorList {
+        validation::pod_update(ctx.subresource, new, old)
+    }
+
+    fn warnings(&self, object: &Object, old: Option<&Object>) -> Vec<String> {
+        if old.is_some() {
+            return Vec::new();
+        }
+        let mut texts = Vec::new();
+        let broken = names::is_dns1123_label(object.name());
+        if !broken.is_empty() {
+            texts.push(format!(
+                "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: [{}]",
+                broken.join(" ")
+            ));
+        }
+        texts.extend(warnings::pod(object));
+        texts
+    }
+
+    fn selectable_fields(&self, object: &Object) -> Vec<(&'static str, String)> {
+        let spec = |key: &str| object.str(&["spec", key]).to_owned();
+        let ips: Vec<&str> =
+            object.list(&["status", "podIPs"]).iter().map(|ip| text(ip, "ip")).collect();
+        let values = [
+            spec("nodeName"),
+            spec("restartPolicy"),
+            spec("schedulerName"),
+            spec("serviceAccountName"),
+            object.bool(&["spec", "hostNetwork"]).to_string(),
+            object.str(&["status", "phase"]).to_owned(),
+            ips.first().copied().unwrap_or("").to_owned(),
+            ips.join(","),
+            object.str(&["status", "nominatedNodeName"]).to_owned(),
+        ];
+        FIELDS.into_iter().zip(values).collect()
+    }
+
+    fn selectable_field_names(&self) -> &'static [&'static str] {
+        &FIELDS
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        columns::columns()
+    }
+
+    fn row(&self, object: &Object, now: Timestamp) -> Vec<Value> {
+        columns::row(object, now)
+    }
+
+    fn grace_period(&self, object: &Object, ctx: &DeleteContext) -> Option<i64> {
+        let phase = object.str(&["status", "phase"]);
+        if object.str(&["spec", "nodeName"]).is_empty() || matches!(phase, "Failed" | "Succeeded") {
+            return Some(0);
+        }
+        let own = object.int(&["spec", "terminationGracePeriodSeconds"]);
+        let period = ctx.grace_period_seconds.or(own).unwrap_or(0);
+        Some(if period < 0 { 1 } else { period })
+    }
+
+    fn returns_deleted(&self) -> bool {
+        true
+    }
+}
