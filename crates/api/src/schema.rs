@@ -82,6 +82,8 @@ pub enum Topology {
 pub struct PatchStrategy {
     /// Lists are merged rather than replaced.
     pub merge: bool,
+    /// Structs are replaced rather than merged.
+    pub replace: bool,
     /// Keys that the patch does not name are dropped.
     pub retain_keys: bool,
     /// The key that identifies an item of a merged list of objects; empty for none.
@@ -296,6 +298,7 @@ impl Field {
             "keys" => self.keys = value.split(',').collect(),
             "patch" => {
                 self.patch.merge = value.split(',').any(|v| v == "merge");
+                self.patch.replace = value.split(',').any(|v| v == "replace");
                 self.patch.retain_keys = value.split(',').any(|v| v == "retainKeys");
             }
             "patchkey" => self.patch.merge_key = value,

@@ -5,6 +5,8 @@
 
 use serde_json::Value;
 
+use crate::status::{Reason, StatusError};
+
 /// Most operations in one patch.
 ///
 /// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/patch.go maxJSONPatchOperations
@@ -16,11 +18,11 @@ pub const COPY_BYTES_MAX: usize = 3 * 1024 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The patch is not a list of operations.
-    #[error("the patch is not a list of operations")]
-    NotAList,
+    /// The patch, or one of its operations, has the wrong JSON types; in Go's words.
+    #[error("error decoding patch: json: cannot unmarshal {0}")]
+    Type(String),
     /// More than [`OPERATIONS_MAX`] operations.
-    #[error("the allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {0}")]
+    #[error("The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {0}")]
     TooManyOperations(usize),
     /// An operation without a known name, or without what it needs.
     #[error("operation {index} is malformed: {why}")]
@@ -49,12 +51,23 @@ pub enum Error {
     CopiesTooLarge,
 }
 
+impl From<Error> for StatusError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Type(_) => Self::bad_request(error.to_string()),
+            Error::TooManyOperations(_) => Self::new(
+                Reason::RequestEntityTooLarge,
+                format!("Request entity too large: {error}"),
+            ),
+            // Upstream does not tell the client which operation failed.
+            _ => super::rejected(),
+        }
+    }
+}
+
 /// Applies a JSON patch to a document. On an error the document is left as it was.
 pub fn apply(document: &mut Value, patch: &Value) -> Result<(), Error> {
-    let operations = patch.as_array().ok_or(Error::NotAList)?;
-    if operations.len() > OPERATIONS_MAX {
-        return Err(Error::TooManyOperations(operations.len()));
-    }
+    let operations = operations(patch)?;
     let mut result = document.clone();
     let mut copied = 0;
     for (index, operation) in operations.iter().enumerate() {
@@ -64,40 +77,74 @@ pub fn apply(document: &mut Value, patch: &Value) -> Result<(), Error> {
     Ok(())
 }
 
+/// The unknown fields of a patch's operations, each as field validation tells it.
+pub fn unknown_fields(patch: &Value) -> Vec<String> {
+    let operations = patch.as_array().map_or(&[][..], Vec::as_slice).iter().enumerate();
+    operations
+        .filter_map(|(index, operation)| Some((index, operation.as_object()?)))
+        .flat_map(|(index, fields)| {
+            let known = ["op", "path", "from", "value"];
+            let unknown = fields.keys().filter(move |key| !known.contains(&key.as_str()));
+            unknown.map(move |key| format!("json patch unknown field \"[{index}].{key}\""))
+        })
+        .collect()
+}
+
+/// The operations of a patch, whose fields have the right types.
+fn operations(patch: &Value) -> Result<&[Value], Error> {
+    let wrong = |value: &Value, into: &str| {
+        Err(Error::Type(format!("{} into Go {into}", super::json_type(value))))
+    };
+    let operations = match patch {
+        Value::Array(operations) => operations.as_slice(),
+        Value::Null => &[],
+        other => return wrong(other, "value of type []handlers.jsonPatchOp"),
+    };
+    for operation in operations {
+        if !operation.is_object() && !operation.is_null() {
+            return wrong(operation, "value of type handlers.jsonPatchOp");
+        }
+        for name in ["from", "op", "path"] {
+            if let Some(value) = operation.get(name).filter(|v| !v.is_string() && !v.is_null()) {
+                return wrong(value, &format!("struct field jsonPatchOp.{name} of type string"));
+            }
+        }
+    }
+    if operations.len() > OPERATIONS_MAX {
+        return Err(Error::TooManyOperations(operations.len()));
+    }
+    Ok(operations)
+}
+
 /// One operation and its position.
 struct Step<'a> {
     index: usize,
     operation: &'a Value,
 }
 
+/// Where a path ends: the container and the last step.
+type Place<'d> = (&'d mut Value, String);
+
 impl Step<'_> {
     fn apply(&self, document: &mut Value, copied: &mut usize) -> Result<(), Error> {
-        let path = self.text("path")?;
         match self.text("op")? {
-            "add" => self.add(document, path, self.value()?.clone()),
-            "remove" => self.remove(document, path).map(|_| ()),
-            "replace" => {
-                let value = self.value()?.clone();
-                *self.find(document, path)? = value;
-                Ok(())
-            }
+            "add" => self.add(document, self.text("path")?, self.value()),
+            "remove" => self.remove(document, self.text("path")?).map(|_| ()),
+            "replace" => self.replace(document, self.text("path")?),
             "move" => {
-                let from = self.text("from")?;
-                if path.strip_prefix(from).is_some_and(|rest| rest.starts_with('/')) {
-                    return Err(self.malformed("a value cannot be moved into itself"));
-                }
-                let value = self.remove(document, from)?;
-                self.add(document, path, value)
+                let value = self.remove(document, self.text("from")?)?;
+                self.add(document, self.text("path")?, value)
             }
             "copy" => {
-                let value = self.find(document, self.text("from")?)?.clone();
+                // A field that is absent is copied as null.
+                let value = self.get(document, self.text("from")?)?.unwrap_or(Value::Null);
                 *copied += value.to_string().len();
                 if *copied > COPY_BYTES_MAX {
                     return Err(Error::CopiesTooLarge);
                 }
-                self.add(document, path, value)
+                self.add(document, self.text("path")?, value)
             }
-            "test" => self.test(document, path),
+            "test" => self.test(document, self.text("path")?),
             other => Err(self.malformed(&format!("{other:?} is not an operation"))),
         }
     }
@@ -115,66 +162,51 @@ impl Step<'_> {
         value.ok_or_else(|| self.malformed(&format!("{name:?} is missing")))
     }
 
-    fn value(&self) -> Result<&Value, Error> {
-        self.operation.get("value").ok_or_else(|| self.malformed("\"value\" is missing"))
+    /// The operation's value; null when it has none.
+    fn value(&self) -> Value {
+        self.operation.get("value").cloned().unwrap_or(Value::Null)
     }
 
-    fn tokens(&self, path: &str) -> Result<Vec<String>, Error> {
-        if path.is_empty() {
-            return Ok(Vec::new());
-        }
-        let rest = path.strip_prefix('/').ok_or_else(|| self.missing(path))?;
-        Ok(rest.split('/').map(|t| t.replace("~1", "/").replace("~0", "~")).collect())
-    }
-
-    fn find<'d>(&self, document: &'d mut Value, path: &str) -> Result<&'d mut Value, Error> {
-        self.walk(document, path, &self.tokens(path)?)
-    }
-
-    fn walk<'d>(
-        &self,
-        document: &'d mut Value,
-        path: &str,
-        tokens: &[String],
-    ) -> Result<&'d mut Value, Error> {
+    /// The container that a path ends in, and the last step. The whole document has no container.
+    fn place<'d>(&self, document: &'d mut Value, path: &str) -> Result<Place<'d>, Error> {
+        let mut steps = path.split('/').skip(1).map(|t| t.replace("~1", "/").replace("~0", "~"));
+        let mut last = steps.next().ok_or_else(|| self.missing(path))?;
         let mut at = document;
-        for token in tokens {
+        for step in steps {
             let next = match at {
-                Value::Object(fields) => fields.get_mut(token),
+                Value::Object(fields) => fields.get_mut(&last),
                 Value::Array(items) => {
-                    let index = position(token, items.len());
+                    let index = position(&last, items.len());
                     index.and_then(|index| items.get_mut(index))
                 }
                 _ => None,
             };
             at = next.ok_or_else(|| self.missing(path))?;
+            last = step;
         }
-        Ok(at)
+        if at.is_object() || at.is_array() { Ok((at, last)) } else { Err(self.missing(path)) }
     }
 
-    /// The container that a path ends in, and the last token.
-    fn parent<'d>(
-        &self,
-        document: &'d mut Value,
-        path: &str,
-    ) -> Result<Option<(&'d mut Value, String)>, Error> {
-        let mut tokens = self.tokens(path)?;
-        let Some(last) = tokens.pop() else { return Ok(None) };
-        Ok(Some((self.walk(document, path, &tokens)?, last)))
+    /// The value at a path; `None` for an absent field.
+    fn get(&self, document: &mut Value, path: &str) -> Result<Option<Value>, Error> {
+        match self.place(document, path)? {
+            (Value::Array(items), last) => {
+                let index = position(&last, items.len()).ok_or_else(|| self.missing(path))?;
+                Ok(Some(items[index].clone()))
+            }
+            (container, last) => Ok(container.get(&last).cloned()),
+        }
     }
 
     fn add(&self, document: &mut Value, path: &str, value: Value) -> Result<(), Error> {
-        let Some((parent, last)) = self.parent(document, path)? else {
-            return Err(self.malformed("the whole document cannot be replaced"));
-        };
-        match parent {
-            Value::Object(fields) => {
-                fields.insert(last, value);
-            }
-            Value::Array(items) if last == "-" => items.push(value),
-            Value::Array(items) => {
+        match self.place(document, path)? {
+            (Value::Array(items), last) if last == "-" => items.push(value),
+            (Value::Array(items), last) => {
                 let index = position(&last, items.len() + 1).ok_or_else(|| self.missing(path))?;
                 items.insert(index, value);
+            }
+            (Value::Object(fields), last) => {
+                fields.insert(last, value);
             }
             _ => return Err(self.missing(path)),
         }
@@ -183,30 +215,55 @@ impl Step<'_> {
 
     fn remove(&self, document: &mut Value, path: &str) -> Result<Value, Error> {
         let missing = || self.missing(path);
-        let (parent, last) = self.parent(document, path)?.ok_or_else(missing)?;
-        match parent {
-            Value::Object(fields) => fields.remove(&last).ok_or_else(missing),
-            Value::Array(items) => {
+        match self.place(document, path)? {
+            (Value::Array(items), last) => {
                 let index = position(&last, items.len()).ok_or_else(missing)?;
                 Ok(items.remove(index))
             }
+            (Value::Object(fields), last) => fields.remove(&last).ok_or_else(missing),
             _ => Err(missing()),
         }
     }
 
-    /// An absent value equals `null`, as in upstream.
+    /// A field need not be there to be replaced; an item of a list does.
+    fn replace(&self, document: &mut Value, path: &str) -> Result<(), Error> {
+        let value = self.value();
+        if path.is_empty() {
+            if !value.is_object() && !value.is_array() {
+                return Err(self.malformed("a document is an object or a list"));
+            }
+            *document = value;
+            return Ok(());
+        }
+        match self.place(document, path)? {
+            (Value::Array(items), last) => {
+                let index = position(&last, items.len()).ok_or_else(|| self.missing(path))?;
+                items[index] = value;
+            }
+            (Value::Object(fields), last) => {
+                fields.insert(last, value);
+            }
+            _ => return Err(self.missing(path)),
+        }
+        Ok(())
+    }
+
+    /// An absent field equals `null`.
     fn test(&self, document: &mut Value, path: &str) -> Result<(), Error> {
-        let wanted = self.operation.get("value").unwrap_or(&Value::Null);
-        let holds = match self.find(document, path) {
-            Ok(value) => value == wanted,
-            Err(_) => wanted.is_null(),
+        let found = if path.is_empty() {
+            document.clone()
+        } else {
+            self.get(document, path)?.unwrap_or(Value::Null)
         };
+        let holds = found == self.value();
         if holds { Ok(()) } else { Err(Error::TestFailed { path: path.to_owned() }) }
     }
 }
 
-/// A list index below `end`: digits without leading zeros.
+/// A list index below `end`; a negative one counts from there.
 fn position(token: &str, end: usize) -> Option<usize> {
-    let plain = token == "0" || !token.starts_with(['0', '+', '-']);
-    token.parse().ok().filter(|index| plain && *index < end)
+    let index: i64 = token.parse().ok()?;
+    let end = i64::try_from(end).ok()?;
+    let index = if index < 0 { index + end } else { index };
+    usize::try_from(index).ok().filter(|_| index < end)
 }

@@ -40,6 +40,11 @@ fn json_patches_follow_the_rfc() {
             json!({"a": {"b/c": 1, "l": [1, 2, 3]}}),
         ),
         (json!([{"op": "test", "path": "/l/2", "value": 3}]), json!({})),
+        // Where upstream is more lenient than the RFC.
+        (json!([{"op": "add", "path": "/x"}]), json!({"x": null})),
+        (json!([{"op": "replace", "path": "/x", "value": 1}]), json!({"x": 1})),
+        (json!([{"op": "remove", "path": "/l/-1"}]), json!({"l": [1, 2]})),
+        (json!([{"op": "copy", "from": "/none", "path": "/x"}]), json!({"x": null})),
         (json!([{"op": "test", "path": "/none", "value": null}]), json!({})),
     ] {
         let mut expected = target.clone();
@@ -57,13 +62,9 @@ fn a_failing_patch_changes_nothing() {
         json!({}),
         json!([{"path": "/a"}]),
         json!([{"op": "jump", "path": "/a"}]),
-        json!([{"op": "add", "path": "/x"}]),
         json!([{"op": "add", "path": "", "value": 1}]),
         json!([{"op": "add", "path": "/x/y", "value": 1}]),
         json!([{"op": "add", "path": "/l/3", "value": 1}]),
-        json!([{"op": "add", "path": "/l/01", "value": 1}]),
-        json!([{"op": "remove", "path": "/l/-1"}]),
-        json!([{"op": "replace", "path": "/x", "value": 1}]),
         json!([{"op": "move", "from": "/a", "path": "/a/b"}]),
         json!([{"op": "add", "path": "/x", "value": 1}, {"op": "test", "path": "/a", "value": 2}]),
     ] {
@@ -86,4 +87,35 @@ fn patches_have_limits() {
     let error =
         patched(&json!({"a": {"x": "0123456789"}}), &json!(doubling)).expect_err("too large");
     assert_eq!(error, json_patch::Error::CopiesTooLarge);
+}
+
+#[test]
+fn the_answers_to_bad_patches_are_upstreams() {
+    let rejected = "the server rejected our request due to an error in our request";
+    let target = json!({"a": 1});
+    for (patch, code, message) in [
+        (json!([{"op": "test", "path": "/a", "value": 2}]), 422, rejected),
+        (json!([{"op": "remove", "path": "/b"}]), 422, rejected),
+        (json!([{"op": "add", "path": "", "value": {}}]), 422, rejected),
+        (
+            json!([{"op": "copy", "from": 1, "path": "/a"}]),
+            400,
+            "error decoding patch: json: cannot unmarshal number into Go struct field jsonPatchOp.from of type string",
+        ),
+        (
+            json!(["add"]),
+            400,
+            "error decoding patch: json: cannot unmarshal string into Go value of type handlers.jsonPatchOp",
+        ),
+    ] {
+        let error = super::json_patch(&target, &patch).expect_err("a bad patch");
+        assert_eq!((error.code, error.message.as_str()), (code, message), "{patch}");
+    }
+    let error = super::merge_patch(&target, &json!([])).expect_err("no object");
+    assert_eq!(
+        error.message,
+        "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}"
+    );
+    let patch = json!([{"op": "add", "path": "/b", "value": 1, "x": 1}]);
+    assert_eq!(json_patch::unknown_fields(&patch), ["json patch unknown field \"[0].x\""]);
 }

@@ -1,0 +1,88 @@
+//! JSON values as Go's `fmt` package prints them; error messages of patches hold such text.
+
+use serde_json::{Number, Value};
+
+/// A value as Go's `%v` prints it: `map[a:1 b:[x y] c:<nil>]`.
+pub fn plain(value: &Value) -> String {
+    let mut out = String::new();
+    write(value, false, &mut out);
+    out
+}
+
+/// A value as Go's `%s` prints it: as [`plain`], but what is no text names its type.
+pub fn text(value: &Value) -> String {
+    let mut out = String::new();
+    write(value, true, &mut out);
+    out
+}
+
+fn write(value: &Value, as_text: bool, out: &mut String) {
+    let scalar = |go_type: &str, text: String| {
+        if as_text { format!("%!s({go_type}={text})") } else { text }
+    };
+    match value {
+        Value::Null if as_text => out.push_str("%!s(<nil>)"),
+        Value::Null => out.push_str("<nil>"),
+        Value::Bool(flag) => out.push_str(&scalar("bool", flag.to_string())),
+        Value::Number(number) => {
+            let go_type = if number.is_f64() { "float64" } else { "int64" };
+            out.push_str(&scalar(go_type, go_number(number)));
+        }
+        Value::String(text) => out.push_str(text),
+        Value::Array(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(' ');
+                }
+                write(item, as_text, out);
+            }
+            out.push(']');
+        }
+        Value::Object(fields) => {
+            out.push_str("map[");
+            // Go prints maps in the order of their keys.
+            let mut keys: Vec<&String> = fields.keys().collect();
+            keys.sort_unstable();
+            for (index, key) in keys.into_iter().enumerate() {
+                if index > 0 {
+                    out.push(' ');
+                }
+                out.push_str(key);
+                out.push(':');
+                write(&fields[key], as_text, out);
+            }
+            out.push(']');
+        }
+    }
+}
+
+/// A number as Go prints it: the shortest text, with an exponent below 1e-4 and from 1e21 on.
+fn go_number(number: &Number) -> String {
+    let float = match number.as_f64() {
+        Some(float) if number.is_f64() => float,
+        _ => return number.to_string(),
+    };
+    if float == 0.0 || (1e-4..1e21).contains(&float.abs()) {
+        return float.to_string();
+    }
+    let text = format!("{float:e}");
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |digits| ('-', digits));
+    format!("{mantissa}e{sign}{digits:0>2}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_print_as_in_go() {
+        let value = json!({"b": [1, "x", true, null], "a": {"f": 1.5, "big": 1e300}});
+        assert_eq!(plain(&value), "map[a:map[big:1e+300 f:1.5] b:[1 x true <nil>]]");
+        assert_eq!(text(&json!([5, "x", null])), "[%!s(int64=5) x %!s(<nil>)]");
+        assert_eq!(plain(&json!([1e-7, 2.0])), "[1e-07 2]");
+    }
+}
