@@ -1,7 +1,7 @@
 //! What admission plugins know about a request besides the objects.
 
 use jiff::Timestamp;
-use longshore_api::StatusError;
+use longshore_api::{Object, StatusError};
 use longshore_resources::Resource;
 use parking_lot::Mutex;
 
@@ -70,7 +70,13 @@ impl Attributes<'_> {
     }
 
     /// The 403 that names the object.
-    pub fn forbidden(&self, why: &str) -> StatusError {
-        StatusError::forbidden(&self.resource.group, &self.resource.plural, self.name, why)
+    ///
+    /// upstream: staging/src/k8s.io/apiserver/pkg/admission/errors.go
+    pub fn forbidden(&self, object: Option<&Object>, why: &str) -> StatusError {
+        let own = object.map_or("", Object::name);
+        let generated = object.map_or("", |o| o.str(&["metadata", "generateName"]));
+        let name = [self.name, own, generated, "Unknown"].into_iter().find(|n| !n.is_empty());
+        let name = name.unwrap_or("Unknown");
+        StatusError::forbidden(&self.resource.group, &self.resource.plural, name, why)
     }
 }

@@ -1,22 +1,74 @@
 //! Admission: the checks and changes of a write that concern more than one resource.
 //!
-//! One file for each plugin and one line in [`Admission::new`]. Mutating plugins run in the table's
-//! order between the strategy's preparation and validation; validating plugins run in the same order
+//! One file for each plugin and one line in [`plugins`]. Mutating plugins run in the table's order
+//! between the strategy's preparation and validation; validating plugins run in the same order
 //! after validation, on the object as it will be stored.
 //!
 //! upstream: pkg/kubeapiserver/options/plugins.go
 
 mod attributes;
+mod certificates;
+mod claim_resize;
+mod default_ingress_class;
+mod default_storage_class;
+mod default_toleration_seconds;
+mod limit_ranger;
+mod namespace_lifecycle;
+mod node_taint;
+mod pod_topology_labels;
+mod priority;
+mod resources;
+mod runtime_class;
+mod service_account;
+mod storage_protection;
 
 use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use longshore_api::{Object, StatusError};
+use longshore_base::rng::Rng;
 
 pub use attributes::{Attributes, Operation};
 
+use crate::auth::Authorization;
 use crate::reader::Reader;
+
+/// The plugins of a default cluster. The order is upstream's and matters: later plugins see what
+/// earlier ones set.
+fn plugins(tools: &Tools) -> Vec<Box<dyn Plugin>> {
+    vec![
+        Box::new(namespace_lifecycle::NamespaceLifecycle::new(tools)),
+        plain(limit_ranger::LimitRanger::new(tools)),
+        Box::new(service_account::ServiceAccount::new(tools)),
+        plain(node_taint::TaintNodesByCondition),
+        plain(priority::Priority::new(tools)),
+        plain(default_toleration_seconds::DefaultTolerationSeconds),
+        plain(default_storage_class::DefaultStorageClass::new(tools)),
+        plain(storage_protection::StorageObjectInUseProtection),
+        plain(claim_resize::PersistentVolumeClaimResize::new(tools)),
+        plain(runtime_class::RuntimeClass::new(tools)),
+        plain(certificates::Approval::new(tools)),
+        plain(certificates::Signing::new(tools)),
+        plain(certificates::SubjectRestriction),
+        plain(default_ingress_class::DefaultIngressClass::new(tools)),
+        plain(pod_topology_labels::PodTopologyLabels::new(tools)),
+    ]
+}
+
+/// What plugins may use.
+#[derive(Clone)]
+pub struct Tools {
+    /// Present objects.
+    pub reader: Arc<dyn Reader>,
+    /// Who may do what.
+    pub authorization: Arc<Authorization>,
+    /// For random suffixes.
+    pub rng: Arc<dyn Rng>,
+}
+
+/// The outcome of a plugin.
+pub type Verdict = Result<(), StatusError>;
 
 /// One admission plugin. Both steps pass by default.
 pub trait Plugin: Send + Sync {
@@ -29,7 +81,7 @@ pub trait Plugin: Send + Sync {
         _a: &'a Attributes<'a>,
         _object: Option<&'a mut Object>,
         _old: Option<&'a Object>,
-    ) -> BoxFuture<'a, Result<(), StatusError>> {
+    ) -> BoxFuture<'a, Verdict> {
         async { Ok(()) }.boxed()
     }
 
@@ -39,8 +91,59 @@ pub trait Plugin: Send + Sync {
         _a: &'a Attributes<'a>,
         _object: Option<&'a Object>,
         _old: Option<&'a Object>,
-    ) -> BoxFuture<'a, Result<(), StatusError>> {
+    ) -> BoxFuture<'a, Verdict> {
         async { Ok(()) }.boxed()
+    }
+}
+
+/// A plugin that never waits; most of them.
+trait Plain: Send + Sync {
+    fn name(&self) -> &'static str;
+
+    /// May change the object; not called on delete.
+    fn admit(&self, _a: &Attributes<'_>, _object: &mut Object, _old: Option<&Object>) -> Verdict {
+        Ok(())
+    }
+
+    /// Says whether the request may go on.
+    fn check(
+        &self,
+        _a: &Attributes<'_>,
+        _object: Option<&Object>,
+        _old: Option<&Object>,
+    ) -> Verdict {
+        Ok(())
+    }
+}
+
+struct PlainPlugin<T>(T);
+
+fn plain<T: Plain + 'static>(plugin: T) -> Box<dyn Plugin> {
+    Box::new(PlainPlugin(plugin))
+}
+
+impl<T: Plain> Plugin for PlainPlugin<T> {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn mutate<'a>(
+        &'a self,
+        a: &'a Attributes<'a>,
+        object: Option<&'a mut Object>,
+        old: Option<&'a Object>,
+    ) -> BoxFuture<'a, Verdict> {
+        let verdict = object.map_or(Ok(()), |object| self.0.admit(a, object, old));
+        std::future::ready(verdict).boxed()
+    }
+
+    fn validate<'a>(
+        &'a self,
+        a: &'a Attributes<'a>,
+        object: Option<&'a Object>,
+        old: Option<&'a Object>,
+    ) -> BoxFuture<'a, Verdict> {
+        std::future::ready(self.0.check(a, object, old)).boxed()
     }
 }
 
@@ -51,8 +154,8 @@ pub struct Admission {
 
 impl Admission {
     /// The plugins of a default cluster.
-    pub fn new(_reader: Arc<dyn Reader>) -> Self {
-        Self { plugins: Vec::new() }
+    pub fn new(tools: &Tools) -> Self {
+        Self { plugins: plugins(tools) }
     }
 
     /// Lets every plugin change the object. Stops at the first refusal.
@@ -61,7 +164,7 @@ impl Admission {
         a: &Attributes<'_>,
         mut object: Option<&mut Object>,
         old: Option<&Object>,
-    ) -> Result<(), StatusError> {
+    ) -> Verdict {
         for plugin in &self.plugins {
             plugin.mutate(a, object.as_deref_mut(), old).await?;
         }
@@ -74,10 +177,13 @@ impl Admission {
         a: &Attributes<'_>,
         object: Option<&Object>,
         old: Option<&Object>,
-    ) -> Result<(), StatusError> {
+    ) -> Verdict {
         for plugin in &self.plugins {
             plugin.validate(a, object, old).await?;
         }
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
