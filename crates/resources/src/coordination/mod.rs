@@ -1,9 +1,10 @@
 //! The resources of the group `coordination.k8s.io`.
 
-use crate::plain::Plain;
+mod leases;
+
 use crate::table::{Resource, namespaced};
 
 /// The group's table: one entry for each resource.
 pub fn table() -> Vec<Resource> {
-    vec![namespaced("coordination.k8s.io", "v1", "leases", "Lease").by(Plain)]
+    vec![namespaced("coordination.k8s.io", "v1", "leases", "Lease").by(leases::Leases)]
 }

@@ -1,8 +1,13 @@
 //! The resources of the group `core`.
 
+mod configmaps;
 mod endpoints;
+mod namespaces;
+mod nodes;
 pub(crate) mod pods;
 mod podtemplates;
+mod secrets;
+mod serviceaccounts;
 mod services;
 
 use crate::apps::replicasets::ReplicationControllers;
@@ -17,7 +22,7 @@ pub fn table() -> Vec<Resource> {
             .short(&["cs"])
             .verbs(&["get", "list"])
             .virtual_kind(),
-        namespaced("", "v1", "configmaps", "ConfigMap").short(&["cm"]).by(Plain),
+        namespaced("", "v1", "configmaps", "ConfigMap").short(&["cm"]).by(configmaps::ConfigMaps),
         namespaced("", "v1", "endpoints", "Endpoints")
             .short(&["ep"])
             .stored("services/endpoints", endpoints::Endpoints),
@@ -28,7 +33,7 @@ pub fn table() -> Vec<Resource> {
             .verbs(&["create", "delete", "get", "list", "patch", "update", "watch"])
             .sub("finalize", ("", "v1", "Namespace"), &["update"])
             .status()
-            .by(Specced),
+            .by(namespaces::Namespaces),
         cluster("", "v1", "nodes", "Node")
             .short(&["no"])
             .sub(
@@ -37,7 +42,7 @@ pub fn table() -> Vec<Resource> {
                 &["create", "delete", "get", "patch", "update"],
             )
             .status()
-            .stored("minions", Specced),
+            .stored("minions", nodes::Nodes),
         namespaced("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
             .short(&["pvc"])
             .status()
@@ -75,11 +80,11 @@ pub fn table() -> Vec<Resource> {
             .short(&["quota"])
             .status()
             .by(Specced),
-        namespaced("", "v1", "secrets", "Secret").by(Plain),
+        namespaced("", "v1", "secrets", "Secret").by(secrets::Secrets),
         namespaced("", "v1", "serviceaccounts", "ServiceAccount")
             .short(&["sa"])
             .sub("token", ("authentication.k8s.io", "v1", "TokenRequest"), &["create"])
-            .by(Plain),
+            .by(serviceaccounts::ServiceAccounts),
         namespaced("", "v1", "services", "Service")
             .short(&["svc"])
             .categories(&["all"])

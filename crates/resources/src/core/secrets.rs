@@ -1,0 +1,139 @@
+//! Secrets.
+//!
+//! upstream: pkg/registry/core/secret/strategy.go, pkg/apis/core/validation/validation.go ValidateSecret
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use longshore_api::field::{Error, ErrorList, Path};
+use longshore_api::{Object, names};
+use serde_json::Value;
+
+use super::configmaps::{DATA_BYTES_MAX, frozen, map, size};
+use super::pods::cells::{AGE, NAME, age, text_column};
+use super::pods::validation::common::immutable;
+use crate::strategy::{Context, Strategy};
+use crate::table::Column;
+
+const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
+
+/// The rules of secrets.
+pub(super) struct Secrets;
+
+impl Strategy for Secrets {
+    fn default(&self, object: &mut Object) {
+        // What clients may write as plain text is kept as data.
+        if let Some(Value::Object(plain)) = object.remove(&["stringData"]) {
+            for (key, value) in plain {
+                let encoded = STANDARD.encode(value.as_str().unwrap_or(""));
+                object.set(&["data", &key], encoded);
+            }
+        }
+        if object.str(&["type"]).is_empty() {
+            object.set(&["type"], "Opaque");
+        }
+    }
+
+    fn prepare_update(&self, _ctx: &Context<'_>, new: &mut Object, old: &Object) {
+        // A client that leaves the type out does not mean to change it.
+        if new.str(&["type"]).is_empty() {
+            new.set(&["type"], old.str(&["type"]));
+        }
+    }
+
+    fn validate_create(&self, object: &Object) -> ErrorList {
+        rules(object)
+    }
+
+    fn validate_update(&self, _ctx: &Context<'_>, new: &Object, old: &Object) -> ErrorList {
+        let mut errors = ErrorList::new();
+        immutable(new.get(&["type"]), old.get(&["type"]), &Path::new("type"), &mut errors);
+        errors.extend(frozen(new, old, &["data"]));
+        errors.extend(rules(new));
+        errors
+    }
+
+    fn selectable_fields(&self, object: &Object) -> Vec<(&'static str, String)> {
+        vec![("type", object.str(&["type"]).to_owned())]
+    }
+
+    fn selectable_field_names(&self) -> &'static [&'static str] {
+        &["type"]
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        let data = text_column("Data", "How many values it holds.");
+        vec![NAME, text_column("Type", "What the values are for."), data, AGE]
+    }
+
+    fn row(&self, object: &Object, now: Timestamp) -> Vec<Value> {
+        let count = map(object, "data").len();
+        let kind = object.str(&["type"]);
+        vec![object.name().into(), kind.into(), count.into(), age(object, now)]
+    }
+}
+
+fn rules(object: &Object) -> ErrorList {
+    let path = Path::new("data");
+    let data = map(object, "data");
+    let mut errors = ErrorList::new();
+    let mut total = 0;
+    for (key, value) in data {
+        for why in names::is_config_map_key(key) {
+            errors.push(Error::invalid(&path.key(key), key.as_str(), &why));
+        }
+        total += size(value, true);
+    }
+    if total > DATA_BYTES_MAX {
+        errors.push(Error::too_long(&path, DATA_BYTES_MAX));
+    }
+    let mut required = |key: &str| errors.push(Error::required(&path.key(key), ""));
+    match object.str(&["type"]) {
+        "kubernetes.io/service-account-token"
+            if object.annotation(ACCOUNT_NAME).unwrap_or("").is_empty() =>
+        {
+            let path = Path::new("metadata").child("annotations").key(ACCOUNT_NAME);
+            errors.push(Error::required(&path, ""));
+        }
+        "kubernetes.io/dockercfg" => docker(object, ".dockercfg", &mut errors),
+        "kubernetes.io/dockerconfigjson" => docker(object, ".dockerconfigjson", &mut errors),
+        "kubernetes.io/basic-auth"
+            if !data.contains_key("username") && !data.contains_key("password") =>
+        {
+            required("username");
+            required("password");
+        }
+        "kubernetes.io/ssh-auth" => {
+            let empty = data.get("ssh-privatekey").is_none_or(|v| size(v, true) == 0);
+            if empty {
+                required("ssh-privatekey");
+            }
+        }
+        "kubernetes.io/tls" => {
+            for key in ["tls.crt", "tls.key"] {
+                if !data.contains_key(key) {
+                    required(key);
+                }
+            }
+        }
+        _ => {}
+    }
+    errors
+}
+
+/// Registry credentials have to be a JSON object.
+fn docker(object: &Object, key: &str, errors: &mut ErrorList) {
+    let path = Path::new("data").key(key);
+    let Some(value) = map(object, "data").get(key) else {
+        errors.push(Error::required(&path, ""));
+        return;
+    };
+    let bytes = STANDARD.decode(value.as_str().unwrap_or("")).unwrap_or_default();
+    let why = match serde_json::from_slice::<Value>(&bytes) {
+        Ok(Value::Object(_) | Value::Null) => return,
+        Ok(_) => "json: cannot unmarshal into Go value of type map[string]interface {}".to_owned(),
+        Err(_) if bytes.is_empty() => "unexpected end of JSON input".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    errors.push(Error::invalid(&path, "<secret contents redacted>", &why));
+}

@@ -1,0 +1,36 @@
+//! Service accounts.
+//!
+//! upstream: pkg/registry/core/serviceaccount/strategy.go
+
+use jiff::Timestamp;
+use longshore_api::Object;
+use serde_json::Value;
+
+use super::pods::cells::{AGE, NAME, age, text_column};
+use crate::strategy::{Context, Strategy};
+use crate::table::Column;
+
+/// The rules of service accounts.
+pub(super) struct ServiceAccounts;
+
+impl Strategy for ServiceAccounts {
+    fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {
+        // Secrets are added by whoever makes them, never on creation.
+        if let Some(Value::Array(secrets)) = object.get_mut(&["secrets"]) {
+            secrets.retain(|secret| secret["name"].as_str().is_some_and(|name| !name.is_empty()));
+        }
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        vec![NAME, text_column("Secrets", "How many secrets it may mount."), AGE]
+    }
+
+    fn row(&self, object: &Object, now: Timestamp) -> Vec<Value> {
+        let secrets = object.list(&["secrets"]).len();
+        vec![object.name().into(), secrets.into(), age(object, now)]
+    }
+
+    fn returns_deleted(&self) -> bool {
+        true
+    }
+}
