@@ -25,7 +25,7 @@ fn fill(ty: &'static Type, fields: &mut Map<String, Value>) {
         match fields.get_mut(field.json_name) {
             Some(value) => descend(field.shape, value),
             None => {
-                if let Some(default) = default_of(field) {
+                if let Some(default) = declared(field) {
                     fields.insert(field.json_name.to_owned(), default);
                 }
             }
@@ -51,7 +51,7 @@ fn descend(shape: Shape, value: &mut Value) {
 }
 
 /// The declared default as a value. A zero that Go would leave out again is none.
-fn default_of(field: &Field) -> Option<Value> {
+pub(crate) fn declared(field: &Field) -> Option<Value> {
     let text = field.default?;
     let value = match field.shape {
         Shape::Scalar(Scalar::Bool) => Value::Bool(text.parse().ok()?),

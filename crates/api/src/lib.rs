@@ -12,6 +12,7 @@ pub mod meta_validation;
 pub mod names;
 pub mod normalize;
 pub mod object;
+pub mod openapi;
 pub mod patch;
 pub mod protobuf;
 pub mod quantity;
