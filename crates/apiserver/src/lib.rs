@@ -3,10 +3,18 @@
 
 pub mod admission;
 pub mod auth;
+pub mod body;
 pub mod bootstrap;
 pub mod cache;
+pub mod discovery;
 pub mod endpoints;
+pub mod handler;
+pub mod metrics;
+pub mod nonresource;
+pub mod openapi;
 pub mod pki;
 pub mod reader;
+pub mod registry;
 pub mod request_info;
 pub mod serve;
+pub mod server;

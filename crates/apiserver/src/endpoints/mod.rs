@@ -1,3 +1,131 @@
-//! What happens to a request once it is known whose it is and what it may do.
+//! What happens to a request once it is known whose it is and what it may do: one function for
+//! each verb, the same for every resource.
+//!
+//! Invariant: an endpoint has no authorizer in scope; who may call it was decided before.
 
+pub mod body;
+pub mod connect;
 pub mod negotiate;
+pub mod options;
+pub mod patch;
+pub mod pods;
+pub mod read;
+pub mod respond;
+pub mod reviews;
+pub mod scale;
+pub mod table;
+pub mod watch;
+pub mod wire;
+pub mod write;
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use jiff::Timestamp;
+use longshore_api::{Object, StatusError};
+use longshore_base::rng::Rng;
+
+use crate::auth::UserInfo;
+use crate::body::Body;
+use crate::cache::{Entry, Pins};
+use crate::handler::{Handler, method_not_allowed, no_such_resource};
+use crate::registry::{Registry, Served, WriteContext, shown};
+use crate::request_info::RequestInfo;
+use negotiate::Negotiated;
+
+/// What all endpoints share.
+pub struct Api {
+    /// The objects.
+    pub registry: Registry,
+    /// Snapshots that lists continue on.
+    pub pins: Pins,
+    /// Randomness, for spreading time-outs.
+    pub rng: Arc<dyn Rng>,
+}
+
+/// One request to a resource.
+pub struct Call {
+    /// What endpoints share.
+    pub api: Arc<Api>,
+    /// The resource.
+    pub served: Arc<Served>,
+    /// The request line.
+    pub info: Arc<RequestInfo>,
+    /// How to answer.
+    pub negotiated: Negotiated,
+    /// The requester.
+    pub user: UserInfo,
+    /// When the request came.
+    pub now: Timestamp,
+    /// Texts for `Warning` headers.
+    pub warnings: parking_lot::Mutex<Vec<String>>,
+}
+
+impl Call {
+    /// An entry as this request sees it: in the version of its path.
+    pub fn shown(&self, entry: &Entry) -> Object {
+        shown(&self.served, entry.object())
+    }
+
+    /// What the registry is told about this request.
+    pub fn write_context(&self, dry_run: bool) -> WriteContext<'_> {
+        WriteContext {
+            served: &self.served,
+            user: &self.user,
+            now: self.now,
+            namespace: &self.info.namespace,
+            subresource: &self.info.subresource,
+            dry_run,
+            warnings: &self.warnings,
+        }
+    }
+}
+
+/// Runs the endpoint of a request.
+pub async fn dispatch(
+    handler: &Arc<Handler>,
+    call: &mut Call,
+    request: Request<Body>,
+) -> Result<Response<Body>, StatusError> {
+    let resource = call.served.resource.clone();
+    let verb = call.info.verb;
+    let allowed = match resource.subresource(&call.info.subresource) {
+        Some(sub) => sub.verbs.iter().any(|v| v == verb),
+        None if call.info.subresource.is_empty() => resource.has_verb(verb),
+        None => return Err(no_such_resource()),
+    };
+    if !allowed {
+        return Err(method_not_allowed());
+    }
+    if connect::is_stream(&call.info.subresource) {
+        return connect::connect(call, handler.kubelets.as_ref(), request).await;
+    }
+    let (parts, body) = request.into_parts();
+    let headers = &parts.headers;
+    match (&*call.info.resource, &*call.info.subresource, verb) {
+        ("bindings", "", "create") | ("pods", "binding", "create") => {
+            return pods::bind(call, headers, body).await;
+        }
+        ("serviceaccounts", "token", "create") => {
+            return reviews::token(handler, call, headers, body).await;
+        }
+        (_, "scale", "get") => return scale::get(call).await,
+        (_, "scale", _) => return scale::write(call, headers, body).await,
+        (_, "", "create") if resource.storage.is_empty() => {
+            return reviews::create(handler, call, headers, body).await;
+        }
+        ("pods", "eviction", "create") => return pods::evict(call, headers, body).await,
+        _ => {}
+    }
+    match verb {
+        "get" => read::get(call).await,
+        "list" => read::list(call).await,
+        "watch" => watch::watch(call).await,
+        "create" => write::create(call, headers, body).await,
+        "update" => write::update(call, headers, body).await,
+        "patch" => patch::patch(call, headers, body).await,
+        "delete" => write::delete(call, headers, body).await,
+        "deletecollection" => write::delete_collection(call, headers, body).await,
+        other => Err(StatusError::bad_request(format!("the verb {other:?} is not known"))),
+    }
+}

@@ -6,6 +6,8 @@ use http::HeaderMap;
 use http::header::ACCEPT;
 use longshore_api::{Reason, StatusError};
 
+use crate::request_info::RequestInfo;
+
 /// A wire format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -61,8 +63,14 @@ impl Format {
     }
 }
 
-/// Chooses the response format. `shapes` says whether Table and metadata can be served.
-pub fn negotiate(headers: &HeaderMap, shapes: bool) -> Result<Negotiated, StatusError> {
+/// Chooses the response format. Only resources have the shapes Table and metadata.
+pub fn negotiate(headers: &HeaderMap, info: &RequestInfo) -> Result<Negotiated, StatusError> {
+    let mut negotiated = accepted(headers, info.is_resource)?;
+    negotiated.pretty |= info.flag("pretty");
+    Ok(negotiated)
+}
+
+fn accepted(headers: &HeaderMap, shapes: bool) -> Result<Negotiated, StatusError> {
     let accept: Vec<&str> =
         headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect();
     let accept = accept.join(",");
@@ -128,7 +136,7 @@ mod tests {
         if !accept.is_empty() {
             headers.insert(ACCEPT, accept.parse().expect("a valid test header"));
         }
-        negotiate(&headers, true)
+        accepted(&headers, true)
     }
 
     #[test]

@@ -1,0 +1,229 @@
+//! Discovery: what is served, derived from the resource table.
+//!
+//! upstream: staging/src/k8s.io/apiserver/pkg/endpoints/discovery
+
+use base64::Engine as _;
+use longshore_resources::{Resource, Scope, Subresource};
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::registry::ServedTable;
+
+/// The groups in the order of the table, each with its versions, preferred first.
+pub fn groups(table: &ServedTable) -> Vec<(String, Vec<String>)> {
+    let mut groups: Vec<(String, Vec<String>)> = Vec::new();
+    for served in table.iter() {
+        let (group, version) = (served.resource.group.as_ref(), served.resource.version.as_ref());
+        match groups.iter_mut().find(|(name, _)| name == group) {
+            Some((_, versions)) if versions.iter().any(|v| v == version) => {}
+            Some((_, versions)) => versions.push(version.to_owned()),
+            None => groups.push((group.to_owned(), vec![version.to_owned()])),
+        }
+    }
+    for (_, versions) in &mut groups {
+        versions.sort_by_key(|version| std::cmp::Reverse(version_rank(version)));
+    }
+    groups
+}
+
+/// Newer and more stable versions rank higher: `v2 > v1 > v1beta2 > v1alpha1`.
+///
+/// upstream: staging/src/k8s.io/apimachinery/pkg/version/helpers.go
+fn version_rank(version: &str) -> (u8, u32, u32) {
+    let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0) };
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let major = rest[..digits].parse().unwrap_or(0);
+    let tail = &rest[digits..];
+    let minor = |prefix: &str| tail.strip_prefix(prefix).and_then(|m| m.parse().ok());
+    match (tail, minor("beta"), minor("alpha")) {
+        ("", _, _) => (3, major, 0),
+        (_, Some(beta), _) => (2, major, beta),
+        (_, _, Some(alpha)) => (1, major, alpha),
+        _ => (0, 0, 0),
+    }
+}
+
+fn group_value(group: &str, versions: &[String]) -> Value {
+    let version = |v: &String| json!({ "groupVersion": format!("{group}/{v}"), "version": v });
+    json!({
+        "name": group,
+        "versions": versions.iter().map(version).collect::<Vec<_>>(),
+        "preferredVersion": version(&versions[0]),
+    })
+}
+
+/// `/api`.
+pub fn core_versions(address: &str) -> Value {
+    json!({
+        "kind": "APIVersions",
+        "versions": ["v1"],
+        "serverAddressByClientCIDRs": [{ "clientCIDR": "0.0.0.0/0", "serverAddress": address }],
+    })
+}
+
+/// `/apis`.
+pub fn group_list(table: &ServedTable) -> Value {
+    let groups: Vec<Value> = groups(table)
+        .iter()
+        .filter(|(name, _)| !name.is_empty())
+        .map(|(name, versions)| group_value(name, versions))
+        .collect();
+    json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
+}
+
+/// `/apis/GROUP`; `None` for an unknown group.
+pub fn group(table: &ServedTable, name: &str) -> Option<Value> {
+    let groups = groups(table);
+    let (name, versions) = groups.iter().find(|(group, _)| group == name && !name.is_empty())?;
+    let mut value = group_value(name, versions);
+    value["kind"] = "APIGroup".into();
+    value["apiVersion"] = "v1".into();
+    Some(value)
+}
+
+/// `/api/v1` and `/apis/GROUP/VERSION`; `None` for an unknown group or version.
+pub fn resource_list(table: &ServedTable, group: &str, version: &str) -> Option<Value> {
+    let mut served: Vec<&Resource> = table
+        .iter()
+        .map(|s| s.resource.as_ref())
+        .filter(|r| r.group == group && r.version == version)
+        .collect();
+    if served.is_empty() {
+        return None;
+    }
+    served.sort_by(|a, b| a.plural.cmp(&b.plural));
+    let mut items = Vec::new();
+    for resource in served {
+        items.push((resource.plural.to_string(), resource_value(resource)));
+        for sub in &resource.subresources {
+            let name = format!("{}/{}", resource.plural, sub.name);
+            items.push((name.clone(), subresource_value(resource, sub, &name)));
+        }
+    }
+    items.sort_by(|a, b| a.0.cmp(&b.0));
+    let items: Vec<Value> = items.into_iter().map(|(_, value)| value).collect();
+    let group_version = longshore_api::gvk::api_version(group, version);
+    let mut list =
+        json!({ "kind": "APIResourceList", "groupVersion": group_version, "resources": items });
+    // The core group has no apiVersion here.
+    if !group.is_empty() {
+        list["apiVersion"] = "v1".into();
+    }
+    Some(list)
+}
+
+fn resource_value(resource: &Resource) -> Value {
+    let mut value = json!({
+        "name": resource.plural, "singularName": resource.singular,
+        "namespaced": resource.namespaced(), "kind": resource.kind, "verbs": resource.verbs,
+    });
+    optional(&mut value, "shortNames", &resource.short_names);
+    optional(&mut value, "categories", &resource.categories);
+    if !resource.storage.is_empty() {
+        value["storageVersionHash"] = storage_hash(resource).into();
+    }
+    value
+}
+
+fn optional(value: &mut Value, key: &str, list: &[longshore_resources::table::Text]) {
+    if !list.is_empty() {
+        value[key] = json!(list);
+    }
+}
+
+/// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/discovery/storageversionhash.go
+fn storage_hash(resource: &Resource) -> String {
+    let parts = [&resource.group, &resource.version, &resource.kind];
+    let parts: Vec<&str> = parts.iter().map(|p| p.as_ref()).filter(|p| !p.is_empty()).collect();
+    let hash = Sha256::digest(parts.join("/").as_bytes());
+    base64::engine::general_purpose::STANDARD.encode(&hash[..8])
+}
+
+fn subresource_value(resource: &Resource, sub: &Subresource, name: &str) -> Value {
+    let mut value = json!({
+        "name": name, "singularName": "", "namespaced": resource.namespaced(),
+        "kind": sub.kind.kind, "verbs": sub.verbs,
+    });
+    if sub.kind.group != resource.group || sub.kind.version != resource.version {
+        value["group"] = sub.kind.group.as_str().into();
+        value["version"] = sub.kind.version.as_str().into();
+        if sub.kind.group.is_empty() {
+            value.as_object_mut().expect("built as an object").remove("group");
+        }
+    }
+    value
+}
+
+/// The aggregated document of `/api` (`core`) or `/apis`.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/discovery/aggregated
+pub fn aggregated(table: &ServedTable, core: bool, version: &str) -> Value {
+    let items: Vec<Value> = groups(table)
+        .iter()
+        .filter(|(name, _)| name.is_empty() == core)
+        .map(|(name, versions)| {
+            let mut metadata = Map::new();
+            if !name.is_empty() {
+                metadata.insert("name".into(), name.as_str().into());
+            }
+            let versions: Vec<Value> = versions
+                .iter()
+                .map(|version| {
+                    json!({
+                        "version": version, "freshness": "Current",
+                        "resources": aggregated_resources(table, name, version),
+                    })
+                })
+                .collect();
+            json!({ "metadata": metadata, "versions": versions })
+        })
+        .collect();
+    json!({
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": format!("apidiscovery.k8s.io/{version}"),
+        "metadata": {},
+        "items": items,
+    })
+}
+
+fn aggregated_resources(table: &ServedTable, group: &str, version: &str) -> Vec<Value> {
+    let mut served: Vec<&Resource> = table
+        .iter()
+        .map(|s| s.resource.as_ref())
+        .filter(|r| r.group == group && r.version == version)
+        .collect();
+    served.sort_by(|a, b| a.plural.cmp(&b.plural));
+    served.into_iter().map(aggregated_resource).collect()
+}
+
+fn aggregated_resource(resource: &Resource) -> Value {
+    let scope = match resource.scope {
+        Scope::Cluster => "Cluster",
+        Scope::Namespaced => "Namespaced",
+    };
+    let mut value = json!({
+        "resource": resource.plural,
+        "responseKind": { "group": "", "version": "", "kind": resource.kind },
+        "scope": scope, "singularResource": resource.singular, "verbs": resource.verbs,
+    });
+    optional(&mut value, "shortNames", &resource.short_names);
+    optional(&mut value, "categories", &resource.categories);
+    let mut subs: Vec<&Subresource> = resource.subresources.iter().collect();
+    subs.sort_by(|a, b| a.name.cmp(&b.name));
+    let subs: Vec<Value> = subs
+        .into_iter()
+        .map(|sub| {
+            let own = sub.kind.group == resource.group && sub.kind.version == resource.version;
+            let (group, version) =
+                if own { ("", "") } else { (&*sub.kind.group, &*sub.kind.version) };
+            json!({
+                "subresource": sub.name, "verbs": sub.verbs,
+                "responseKind": { "group": group, "version": version, "kind": sub.kind.kind },
+            })
+        })
+        .collect();
+    if !subs.is_empty() {
+        value["subresources"] = subs.into();
+    }
+    value
+}

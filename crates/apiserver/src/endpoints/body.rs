@@ -1,0 +1,221 @@
+//! Request bodies: limited reading, and decoding by content type with field validation.
+//!
+//! upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/{create,update}.go,
+//! pkg/runtime/serializer/json
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use http_body_util::BodyExt;
+use longshore_api::field::{Error, ErrorList, Path};
+use longshore_api::{Gvk, Object, Reason, StatusError, gvk, json, normalize, schema, yaml};
+use serde_json::Value;
+
+use crate::body::Body;
+
+/// The largest request body in bytes.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/server/config.go MaxRequestBodyBytes
+pub const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
+
+/// Reads a whole body.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/rest.go limitedReadBody
+pub async fn read(mut body: Body) -> Result<Bytes, StatusError> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|e| StatusError::bad_request(format!("the body cannot be read: {e}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > BODY_BYTES_MAX {
+            return Err(StatusError::new(
+                Reason::RequestEntityTooLarge,
+                format!("Request entity too large: limit is {BODY_BYTES_MAX}"),
+            ));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.freeze())
+}
+
+/// What happens to unknown and duplicate fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldValidation {
+    /// Dropped silently.
+    Ignore,
+    /// Dropped with a warning.
+    Warn,
+    /// The request fails.
+    Strict,
+}
+
+impl FieldValidation {
+    /// Reads the `fieldValidation` parameter; the default is to warn.
+    pub fn parse(text: &str, errors: &mut ErrorList) -> Self {
+        match text {
+            "" | "Warn" => Self::Warn,
+            "Ignore" => Self::Ignore,
+            "Strict" => Self::Strict,
+            other => {
+                let known = ["", "Ignore", "Strict", "Warn"];
+                errors.push(Error::not_supported(&Path::new("fieldValidation"), other, &known));
+                Self::Warn
+            }
+        }
+    }
+}
+
+/// Refuses a media type that no decoder reads.
+pub fn check_media_type(headers: &HeaderMap) -> Result<(), StatusError> {
+    let known = [
+        "application/json",
+        "application/yaml",
+        "application/x-yaml",
+        "application/vnd.kubernetes.protobuf",
+    ];
+    let named = media_type(headers);
+    if known.contains(&named) { Ok(()) } else { Err(unsupported(named)) }
+}
+
+/// Decodes an object of the wanted kind. An object without `apiVersion` and `kind` gets them.
+pub fn decode(
+    headers: &HeaderMap,
+    bytes: &[u8],
+    want: &Gvk,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Object, StatusError> {
+    let (value, strict) = parse(headers, bytes, want)?;
+    normalise(value, strict, want, validation, warnings)
+}
+
+/// The media type of a request; JSON when none is named.
+pub fn media_type(headers: &HeaderMap) -> &str {
+    let whole = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+    match whole.split(';').next().unwrap_or("").trim() {
+        "" => "application/json",
+        named => named,
+    }
+}
+
+/// Reads a body into a tree; also tells repeated fields.
+pub fn parse(
+    headers: &HeaderMap,
+    bytes: &[u8],
+    want: &Gvk,
+) -> Result<(Value, Vec<String>), StatusError> {
+    let unrecognized = |error: String| {
+        StatusError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {error} ({})",
+            want.kind,
+            preview(bytes)
+        ))
+    };
+    match media_type(headers) {
+        "application/json" => {
+            let decoded = json::decode(bytes).map_err(|e| unrecognized(e.to_string()))?;
+            let duplicates = decoded.duplicates.iter();
+            let duplicates = duplicates.map(|path| format!("duplicate field {path:?}")).collect();
+            Ok((decoded.value, duplicates))
+        }
+        "application/yaml" | "application/x-yaml" => {
+            let value = yaml::decode(bytes).map_err(|e| unrecognized(e.to_string()))?;
+            Ok((value, Vec::new()))
+        }
+        "application/vnd.kubernetes.protobuf" => {
+            Ok((super::wire::decode(bytes, want)?, Vec::new()))
+        }
+        other => Err(unsupported(other)),
+    }
+}
+
+/// 415 for a request's content type.
+pub fn unsupported(media_type: &str) -> StatusError {
+    let message = format!(
+        "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf (got {media_type})"
+    );
+    StatusError::new(Reason::UnsupportedMediaType, message)
+}
+
+/// The start of a bad body in hexadecimal, as upstream shows it.
+fn preview(bytes: &[u8]) -> String {
+    let hex: String = bytes.iter().take(32).map(|b| format!("{b:02x}")).collect();
+    if bytes.len() > 32 { format!("{hex} ...") } else { hex }
+}
+
+/// Checks kind and field types of a decoded tree and reduces it to what the kind knows.
+pub fn normalise(
+    mut value: Value,
+    mut strict: Vec<String>,
+    want: &Gvk,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Object, StatusError> {
+    check_kind(&value, want)?;
+    let cannot = |why: String| {
+        StatusError::bad_request(format!(
+            "{} in version {:?} cannot be handled as a {}: {why}",
+            want.kind, want.version, want.kind
+        ))
+    };
+    if let Some(ty) = schema::kind(&want.group, &want.version, &want.kind) {
+        let unknown =
+            normalize::normalize(ty, &mut value).map_err(|error| cannot(error.to_string()))?;
+        strict.extend(unknown.into_iter().map(|path| format!("unknown field \"{path}\"")));
+    }
+    if !strict.is_empty() {
+        match validation {
+            FieldValidation::Ignore => {}
+            FieldValidation::Warn => warnings.extend(strict),
+            FieldValidation::Strict => {
+                return Err(cannot(format!("strict decoding error: {}", strict.join(", "))));
+            }
+        }
+    }
+    let mut object = Object::from_value(value)
+        .ok_or_else(|| cannot("json: cannot unmarshal into Go value".into()))?;
+    object.set(&["apiVersion"], want.api_version());
+    object.set(&["kind"], want.kind.as_str());
+    Ok(object)
+}
+
+/// Checks that the body is of the wanted kind; what is missing is taken from the path.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/rest.go transformDecodeError
+fn check_kind(value: &Value, want: &Gvk) -> Result<(), StatusError> {
+    let text = |key: &str| value.get(key).and_then(Value::as_str).filter(|t| !t.is_empty());
+    let expected = want.api_version();
+    let api_version = text("apiVersion").unwrap_or(&expected);
+    let kind = text("kind").unwrap_or(&want.kind);
+    if api_version == expected && kind == want.kind {
+        return Ok(());
+    }
+    let Some((group, version)) = gvk::split_api_version(api_version) else {
+        return Err(StatusError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): unexpected GroupVersion string: {api_version}",
+            want.kind
+        )));
+    };
+    let cannot = |why: String| {
+        StatusError::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {}: {why}",
+            want.kind
+        ))
+    };
+    if schema::kind(group, version, kind).is_none() {
+        return Err(cannot(format!(
+            "no kind {kind:?} is registered for version {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+        )));
+    }
+    if kind != want.kind || group != want.group {
+        let package = if want.group.is_empty() { "core" } else { &want.group };
+        let package = package.split('.').next().unwrap_or(package);
+        return Err(cannot(format!(
+            "converting ({version}.{kind}) to ({package}.{}): unknown conversion",
+            want.kind
+        )));
+    }
+    Err(StatusError::bad_request(format!(
+        "the API version in the data ({api_version}) does not match the expected API version ({expected})"
+    )))
+}

@@ -1,0 +1,346 @@
+//! Requests that are passed on: logs, exec, attach and port-forward to the kubelet, and the proxy
+//! subresources.
+//!
+//! upstream: pkg/registry/core/pod/strategy.go (LogLocation, streamLocation),
+//! staging/src/k8s.io/apimachinery/pkg/util/proxy/upgradeaware.go
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response, StatusCode, Uri, header};
+use http_body_util::BodyExt as _;
+use hyper_util::rt::TokioIo;
+use longshore_api::{Object, Reason, StatusError};
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+
+use super::Call;
+use crate::body::{Body, BodyError};
+use crate::handler::no_such_resource;
+
+/// How long a connection to a kubelet or pod may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The kubelet's port when the node names none.
+const KUBELET_PORT: u16 = 10250;
+
+/// How the API server reaches kubelets.
+#[derive(Clone)]
+pub struct Kubelets {
+    /// TLS with the API server's client certificate, trusting the cluster's CA.
+    pub tls: Arc<rustls::ClientConfig>,
+}
+
+/// Where a request is passed on to.
+struct Target {
+    address: SocketAddr,
+    tls: bool,
+    path_and_query: String,
+}
+
+/// Answers the subresources log, exec, attach, portforward and proxy.
+pub async fn connect(
+    call: &Call,
+    kubelets: Option<&Kubelets>,
+    request: Request<Body>,
+) -> Result<Response<Body>, StatusError> {
+    let kubelets = kubelets.ok_or_else(|| {
+        StatusError::new(Reason::ServiceUnavailable, "this server has no kubelet client")
+    })?;
+    let target = match (call.info.resource.as_str(), call.info.subresource.as_str()) {
+        ("pods", "proxy") => pod_proxy(call).await?,
+        ("nodes", "proxy") => node_proxy(call, &request)?,
+        ("services", "proxy") => service_proxy(call, &request)?,
+        ("pods", _) => pod_stream(call).await?,
+        _ => return Err(no_such_resource()),
+    };
+    forward(kubelets, target, request).await
+}
+
+fn bad(message: String) -> StatusError {
+    StatusError::bad_request(message)
+}
+
+async fn pod_stream(call: &Call) -> Result<Target, StatusError> {
+    let info = &call.info;
+    let pod = call.api.registry.get(&call.served, &info.namespace, &info.name).await?.object();
+    let container = container_of(&pod, info.param("container"), &info.subresource)?;
+    let node = pod.str(&["spec", "nodeName"]);
+    if node.is_empty() {
+        return Err(bad(format!("pod {} does not have a host assigned", info.name)));
+    }
+    let address = kubelet_address(call, node)?;
+    let base = format!("{}/{}", info.namespace, info.name);
+    let path = match info.subresource.as_str() {
+        "log" => format!("/containerLogs/{base}/{container}"),
+        "portforward" => format!("/portForward/{base}"),
+        verb => format!("/{verb}/{base}/{container}"),
+    };
+    Ok(Target { address, tls: true, path_and_query: with_query(path, &stream_query(call)) })
+}
+
+/// The query for the kubelet: it names the streams differently.
+fn stream_query(call: &Call) -> Vec<(String, String)> {
+    let mut query = Vec::new();
+    for (key, values) in &call.info.query {
+        let renamed = match key.as_str() {
+            "stdin" => "input",
+            "stdout" => "output",
+            "stderr" => "error",
+            "container" => continue,
+            other => other,
+        };
+        let is_stream = matches!(key.as_str(), "stdin" | "stdout" | "stderr" | "tty");
+        if is_stream {
+            if call.info.flag(key) {
+                query.push((renamed.to_owned(), "1".to_owned()));
+            }
+            continue;
+        }
+        query.extend(values.iter().map(|value| (renamed.to_owned(), value.clone())));
+    }
+    query
+}
+
+fn with_query(path: String, query: &[(String, String)]) -> String {
+    if query.is_empty() {
+        return path;
+    }
+    let pairs: Vec<String> =
+        query.iter().map(|(k, v)| format!("{}={}", escape(k), escape(v))).collect();
+    format!("{path}?{}", pairs.join("&"))
+}
+
+fn escape(text: &str) -> String {
+    text.bytes()
+        .map(|b| match b {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                char::from(b).to_string()
+            }
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
+
+/// The container of a stream: the named one, or the only one, or the annotated default.
+fn container_of(pod: &Object, wanted: &str, subresource: &str) -> Result<String, StatusError> {
+    if subresource == "portforward" {
+        return Ok(String::new());
+    }
+    let names = |field: &str| -> Vec<String> {
+        let list = pod.list(&["spec", field]).iter();
+        list.filter_map(|c| c["name"].as_str().map(str::to_owned)).collect()
+    };
+    let (own, init, ephemeral) =
+        (names("containers"), names("initContainers"), names("ephemeralContainers"));
+    if !wanted.is_empty() {
+        let known = [&own, &init, &ephemeral].iter().any(|list| list.iter().any(|n| n == wanted));
+        if !known {
+            return Err(bad(format!("container {wanted} is not valid for pod {}", pod.name())));
+        }
+        return Ok(wanted.to_owned());
+    }
+    if let [only] = own.as_slice() {
+        return Ok(only.clone());
+    }
+    if let Some(default) = pod.annotation("kubectl.kubernetes.io/default-container")
+        && own.iter().any(|name| name == default)
+    {
+        return Ok(default.to_owned());
+    }
+    let mut message = format!(
+        "a container name must be specified for pod {}, choose one of: [{}]",
+        pod.name(),
+        own.join(" ")
+    );
+    if !init.is_empty() {
+        message.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+    }
+    Err(bad(message))
+}
+
+fn kubelet_address(call: &Call, node: &str) -> Result<SocketAddr, StatusError> {
+    let table = call.api.registry.table();
+    let nodes = table.get("", "v1", "nodes").ok_or_else(no_such_resource)?;
+    let entry =
+        nodes.cache.get("", node).ok_or_else(|| StatusError::not_found("", "nodes", node))?;
+    let node_object = entry.object();
+    let addresses = node_object.list(&["status", "addresses"]);
+    let ip = ["InternalIP", "ExternalIP"]
+        .iter()
+        .find_map(|kind| addresses.iter().find(|a| a["type"] == *kind))
+        .and_then(|a| a["address"].as_str()?.parse().ok());
+    let ip = ip.ok_or_else(|| {
+        StatusError::internal(format!(
+            "no preferred addresses found; known addresses: {addresses:?}"
+        ))
+    })?;
+    let port = node_object.int(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"]);
+    let port = port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0).unwrap_or(KUBELET_PORT);
+    Ok(SocketAddr::new(ip, port))
+}
+
+/// Splits `[scheme:]name[:port]`.
+fn split_name(name: &str) -> (String, String, String) {
+    let parts: Vec<&str> = name.split(':').collect();
+    match parts.as_slice() {
+        [scheme @ ("http" | "https"), name, port] => {
+            ((*scheme).to_owned(), (*name).to_owned(), (*port).to_owned())
+        }
+        [name, port] => (String::new(), (*name).to_owned(), (*port).to_owned()),
+        _ => (String::new(), name.to_owned(), String::new()),
+    }
+}
+
+fn rest_of(call: &Call) -> String {
+    let path = format!("/{}", call.info.rest);
+    let pairs: Vec<(String, String)> = call
+        .info
+        .query
+        .iter()
+        .flat_map(|(k, values)| values.iter().map(|v| (k.clone(), v.clone())))
+        .collect();
+    with_query(path, &pairs)
+}
+
+async fn pod_proxy(call: &Call) -> Result<Target, StatusError> {
+    let (scheme, name, port) = split_name(&call.info.name);
+    let pod = call.api.registry.get(&call.served, &call.info.namespace, &name).await?.object();
+    let ip = pod.str(&["status", "podIP"]).parse();
+    let ip = ip.map_err(|_| bad(format!("address not allowed: pod {name} has no IP")))?;
+    let first = || {
+        let containers = pod.list(&["spec", "containers"]);
+        containers.iter().find_map(|c| c["ports"][0]["containerPort"].as_u64()).unwrap_or(80)
+    };
+    let port = if port.is_empty() { first().to_string() } else { port };
+    let port: u16 = port.parse().map_err(|_| bad(format!("invalid port {port:?}")))?;
+    let address = SocketAddr::new(ip, port);
+    Ok(Target { address, tls: scheme == "https", path_and_query: rest_of(call) })
+}
+
+fn node_proxy(call: &Call, _request: &Request<Body>) -> Result<Target, StatusError> {
+    let (_, name, _) = split_name(&call.info.name);
+    let address = kubelet_address(call, &name)?;
+    Ok(Target { address, tls: true, path_and_query: rest_of(call) })
+}
+
+fn service_proxy(call: &Call, _request: &Request<Body>) -> Result<Target, StatusError> {
+    let (scheme, name, port) = split_name(&call.info.name);
+    let unavailable = || {
+        StatusError::new(
+            Reason::ServiceUnavailable,
+            format!("no endpoints available for service {name:?}"),
+        )
+    };
+    let table = call.api.registry.table();
+    let services = table.get("", "v1", "services").ok_or_else(no_such_resource)?;
+    let service = services.cache.get(&call.info.namespace, &name);
+    let service = service.ok_or_else(|| StatusError::not_found("", "services", &name))?.object();
+    let ports = service.list(&["spec", "ports"]);
+    let port_name = ports
+        .iter()
+        .find(|p| {
+            port.is_empty() || p["name"] == port.as_str() || p["port"].as_u64() == port.parse().ok()
+        })
+        .map(|p| p["name"].as_str().unwrap_or("").to_owned())
+        .ok_or_else(unavailable)?;
+    let endpoints = table.get("", "v1", "endpoints").ok_or_else(no_such_resource)?;
+    let endpoints =
+        endpoints.cache.get(&call.info.namespace, &name).ok_or_else(unavailable)?.object();
+    let found = endpoints.list(&["subsets"]).iter().find_map(|subset| {
+        let port = subset["ports"]
+            .as_array()?
+            .iter()
+            .find(|p| p["name"].as_str().unwrap_or("") == port_name)?;
+        let number = u16::try_from(port["port"].as_u64()?).ok()?;
+        let ip = subset["addresses"][0]["ip"].as_str()?.parse().ok()?;
+        Some(SocketAddr::new(ip, number))
+    });
+    let address = found.ok_or_else(unavailable)?;
+    Ok(Target { address, tls: scheme == "https", path_and_query: rest_of(call) })
+}
+
+fn unreachable(address: SocketAddr, error: &dyn std::fmt::Display) -> StatusError {
+    let message = format!("error trying to reach service: dial tcp {address}: {error}");
+    StatusError::new(Reason::ServiceUnavailable, message)
+}
+
+async fn forward(
+    kubelets: &Kubelets,
+    target: Target,
+    mut request: Request<Body>,
+) -> Result<Response<Body>, StatusError> {
+    let failed = |e: &dyn std::fmt::Display| unreachable(target.address, e);
+    let dial = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(target.address)).await;
+    let tcp = dial.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
+    let stream: Box<dyn Stream> = if target.tls {
+        let connector = tokio_rustls::TlsConnector::from(kubelets.tls.clone());
+        let name = ServerName::IpAddress(target.address.ip().into());
+        let tls = tokio::time::timeout(CONNECT_TIMEOUT, connector.connect(name, tcp)).await;
+        Box::new(tls.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?)
+    } else {
+        Box::new(tcp)
+    };
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|e| failed(&e))?;
+    longshore_base::task::spawn(longshore_base::TaskKind::PerItem, "proxied connection", async {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "a proxied connection ended");
+        }
+    });
+    let upgrade = request.headers().contains_key(header::UPGRADE);
+    let client_side = upgrade.then(|| hyper::upgrade::on(&mut request));
+    let outgoing = outgoing(&target, request)?;
+    let response = sender.send_request(outgoing).await.map_err(|e| failed(&e))?;
+    match client_side {
+        Some(client_side) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Ok(switch(response, client_side))
+        }
+        _ => Ok(response.map(|body| body.map_err(|e| -> BodyError { e.into() }).boxed_unsync())),
+    }
+}
+
+fn outgoing(target: &Target, request: Request<Body>) -> Result<Request<Body>, StatusError> {
+    let (mut parts, body) = request.into_parts();
+    parts.uri = target
+        .path_and_query
+        .parse::<Uri>()
+        .map_err(|e| bad(format!("the path cannot be passed on: {e}")))?;
+    parts.version = http::Version::HTTP_11;
+    // The caller's credentials are for this server only.
+    parts.headers.remove(header::AUTHORIZATION);
+    let host = target.address.to_string();
+    let host = host.parse().expect("an address is a header value");
+    parts.headers.insert(header::HOST, host);
+    Ok(Request::from_parts(parts, body))
+}
+
+/// Joins the two upgraded connections.
+fn switch(
+    mut response: Response<hyper::body::Incoming>,
+    client_side: hyper::upgrade::OnUpgrade,
+) -> Response<Body> {
+    let server_side = hyper::upgrade::on(&mut response);
+    longshore_base::task::spawn(longshore_base::TaskKind::PerItem, "upgraded stream", async {
+        let (client, server) = match tokio::try_join!(client_side, server_side) {
+            Ok(both) => both,
+            Err(error) => {
+                tracing::debug!(%error, "an upgrade did not happen");
+                return;
+            }
+        };
+        let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
+        if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut server).await {
+            tracing::debug!(%error, "an upgraded stream broke off");
+        }
+    });
+    response.map(|_| crate::body::full(""))
+}
+
+trait Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Whether a subresource is passed on.
+pub fn is_stream(subresource: &str) -> bool {
+    matches!(subresource, "log" | "exec" | "attach" | "portforward" | "proxy")
+}

@@ -1,0 +1,158 @@
+//! The options of writes, from the query or (for deletions) the body.
+//!
+//! upstream: staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/validation/validation.go
+
+use longshore_api::field::{Error, ErrorList, Path};
+use longshore_api::{Gvk, StatusError};
+use serde_json::{Value, json};
+
+use super::Call;
+use super::body::{self, FieldValidation};
+use crate::body::Body;
+use crate::registry::{DeleteOptions, Preconditions};
+use crate::request_info::RequestInfo;
+
+/// Longest name of a field manager.
+const FIELD_MANAGER_MAX: usize = 128;
+
+/// The checked options of create, update and patch.
+#[derive(Clone, Copy, Debug)]
+pub struct WriteOptions {
+    /// Do everything except storing.
+    pub dry_run: bool,
+    /// What happens to unknown fields.
+    pub validation: FieldValidation,
+}
+
+impl WriteOptions {
+    /// The options of a request; `kind` is `CreateOptions`, `UpdateOptions` or `PatchOptions`.
+    pub fn of(info: &RequestInfo, kind: &str) -> Result<Self, StatusError> {
+        let mut errors = ErrorList::new();
+        let force = info.param("force");
+        if !force.is_empty() && kind == "PatchOptions" {
+            let text = "may not be specified for non-apply patch";
+            errors.push(Error::forbidden(&Path::new("force"), text));
+        }
+        errors.extend(check_manager(info.param("fieldManager")));
+        let dry_run: Vec<&str> = values(info, "dryRun");
+        errors.extend(check_dry_run(&dry_run));
+        let validation = FieldValidation::parse(info.param("fieldValidation"), &mut errors);
+        if !errors.is_empty() {
+            return Err(StatusError::invalid("meta.k8s.io", kind, "", &errors));
+        }
+        Ok(Self { dry_run: !dry_run.is_empty(), validation })
+    }
+}
+
+fn values<'a>(info: &'a RequestInfo, name: &str) -> Vec<&'a str> {
+    info.query.get(name).map_or_else(Vec::new, |v| v.iter().map(String::as_str).collect())
+}
+
+fn check_manager(name: &str) -> ErrorList {
+    let path = Path::new("fieldManager");
+    let mut errors = ErrorList::new();
+    if name.len() > FIELD_MANAGER_MAX {
+        errors.push(Error::too_long(&path, FIELD_MANAGER_MAX));
+    }
+    for (at, c) in name.char_indices().filter(|(_, c)| c.is_control()) {
+        let detail = format!("invalid character U+{:04X} (at position {at})", c as u32);
+        errors.push(Error::invalid(&path, name, &detail));
+    }
+    errors
+}
+
+fn check_dry_run(values: &[&str]) -> ErrorList {
+    if values.iter().all(|value| *value == "All") {
+        return ErrorList::new();
+    }
+    vec![Error::not_supported(&Path::new("dryRun"), json!(values), &["All"])]
+}
+
+/// The options of DELETE: from the body when there is one, else from the query.
+pub async fn delete_options(
+    call: &Call,
+    headers: &http::HeaderMap,
+    body: Body,
+) -> Result<(DeleteOptions, bool), StatusError> {
+    let bytes = body::read(body).await?;
+    let value =
+        if bytes.is_empty() { from_query(&call.info)? } else { from_body(headers, &bytes)? };
+    let errors = check_delete(&value);
+    if !errors.is_empty() {
+        return Err(StatusError::invalid("meta.k8s.io", "DeleteOptions", "", &errors));
+    }
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let propagation = match value["orphanDependents"].as_bool() {
+        Some(true) => Some("Orphan".to_owned()),
+        Some(false) => Some("Background".to_owned()),
+        None => text(&value["propagationPolicy"]),
+    };
+    let options = DeleteOptions {
+        grace_period_seconds: value["gracePeriodSeconds"].as_i64(),
+        preconditions: Preconditions {
+            uid: text(&value["preconditions"]["uid"]),
+            resource_version: text(&value["preconditions"]["resourceVersion"]),
+        },
+        propagation,
+        cascades: value["orphanDependents"] == Value::Bool(false),
+    };
+    let dry_run = value["dryRun"].as_array().is_some_and(|list| !list.is_empty());
+    Ok((options, dry_run))
+}
+
+fn from_body(headers: &http::HeaderMap, bytes: &[u8]) -> Result<Value, StatusError> {
+    let want = Gvk::new("", "v1", "DeleteOptions");
+    let (mut value, _) = body::parse(headers, bytes, &want)?;
+    let given = value["kind"].as_str().unwrap_or("");
+    if !matches!(given, "" | "DeleteOptions") {
+        return Err(StatusError::bad_request(
+            "decoded object cannot be converted to DeleteOptions",
+        ));
+    }
+    if let Some(ty) = longshore_api::schema::kind("", "v1", "DeleteOptions") {
+        longshore_api::normalize::normalize(ty, &mut value)
+            .map_err(|e| StatusError::bad_request(e.to_string()))?;
+    }
+    Ok(value)
+}
+
+fn from_query(info: &RequestInfo) -> Result<Value, StatusError> {
+    let mut value = json!({});
+    let grace = info.param("gracePeriodSeconds");
+    if !grace.is_empty() {
+        let seconds: i64 = grace.parse().map_err(|_| {
+            StatusError::bad_request(format!("strconv.ParseInt: parsing {grace:?}: invalid syntax"))
+        })?;
+        value["gracePeriodSeconds"] = seconds.into();
+    }
+    let policy = info.param("propagationPolicy");
+    if !policy.is_empty() {
+        value["propagationPolicy"] = policy.into();
+    }
+    if info.query.contains_key("orphanDependents") {
+        value["orphanDependents"] = info.flag("orphanDependents").into();
+    }
+    if let Some(dry_run) = info.query.get("dryRun") {
+        value["dryRun"] = dry_run.clone().into();
+    }
+    Ok(value)
+}
+
+fn check_delete(value: &Value) -> ErrorList {
+    let path = Path::new("propagationPolicy");
+    let mut errors = ErrorList::new();
+    if let Some(policy) = value["propagationPolicy"].as_str() {
+        if value["orphanDependents"].is_boolean() {
+            let detail = "orphanDependents and deletionPropagation cannot be both set";
+            errors.push(Error::invalid(&path, policy, detail));
+        }
+        if !matches!(policy, "Foreground" | "Background" | "Orphan") {
+            let known = ["Foreground", "Background", "Orphan", "nil"];
+            errors.push(Error::not_supported(&path, policy, &known));
+        }
+    }
+    let list = value["dryRun"].as_array().map_or(&[][..], Vec::as_slice);
+    let texts: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
+    errors.extend(check_dry_run(&texts));
+    errors
+}

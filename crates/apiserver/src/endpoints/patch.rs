@@ -1,0 +1,134 @@
+//! PATCH: JSON patch, merge patch and strategic merge patch on the newest state.
+//!
+//! upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/patch.go
+
+use http::{HeaderMap, Response};
+use longshore_api::{Gvk, Object, Reason, StatusError, json, patch, schema, yaml};
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use super::body::{self, FieldValidation};
+use super::options::WriteOptions;
+use super::{Call, read, write};
+use crate::body::Body;
+use crate::registry::UpdateOptions;
+
+/// A decoded patch.
+pub struct Patch {
+    kind: Kind,
+    value: Value,
+    duplicates: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Json,
+    Merge,
+    Strategic,
+}
+
+/// Answers PATCH of an object or one of its subresources of the same kind.
+pub async fn patch(
+    call: &Call,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response<Body>, StatusError> {
+    let kind = kind_of(headers)?;
+    let bytes = body::read(body).await?;
+    let options = WriteOptions::of(&call.info, "PatchOptions")?;
+    let patch = Patch::decode(kind, &bytes)?;
+    let gvk = call.served.resource.gvk();
+    let warnings = Mutex::new(Vec::new());
+    let change = |old: Option<&Object>| {
+        let Some(old) = old else {
+            let resource = &call.served.resource;
+            return Err(StatusError::not_found(&resource.group, &resource.plural, &call.info.name));
+        };
+        let mut new = patch.apply(old, &gvk, options.validation, &mut warnings.lock())?;
+        write::check_name(call, &mut new)?;
+        call.write_context(options.dry_run).check_namespace(&mut new)?;
+        Ok(new)
+    };
+    let ctx = call.write_context(options.dry_run);
+    let update = UpdateOptions { allow_create: false };
+    let stored = call.api.registry.update(&ctx, &call.info.name, update, &change).await?;
+    call.warnings.lock().extend(warnings.into_inner());
+    Ok(read::object(call, 200, stored.object))
+}
+
+fn kind_of(headers: &HeaderMap) -> Result<Kind, StatusError> {
+    let media_type = headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    match media_type.unwrap_or("").split(';').next().unwrap_or("") {
+        "application/json-patch+json" => Ok(Kind::Json),
+        "application/merge-patch+json" => Ok(Kind::Merge),
+        "application/strategic-merge-patch+json" => Ok(Kind::Strategic),
+        _ => Err(StatusError::new(
+            Reason::UnsupportedMediaType,
+            "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json",
+        )),
+    }
+}
+
+impl Patch {
+    /// The patch of a request with its headers, for subresources of another kind.
+    pub fn from_request(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, StatusError> {
+        Self::decode(kind_of(headers)?, bytes)
+    }
+
+    fn decode(kind: Kind, bytes: &[u8]) -> Result<Self, StatusError> {
+        let bad = |e: &dyn std::fmt::Display| {
+            StatusError::bad_request(format!("error decoding patch: {e}"))
+        };
+        let (value, duplicates) = match json::decode(bytes) {
+            Ok(decoded) => (decoded.value, decoded.duplicates),
+            // YAML is a superset of JSON that some clients send as a strategic patch.
+            Err(error) if kind == Kind::Strategic => {
+                (yaml::decode(bytes).map_err(|_| bad(&error))?, Vec::new())
+            }
+            Err(error) => return Err(bad(&error)),
+        };
+        let prefix = if kind == Kind::Json { "json patch " } else { "" };
+        let duplicates = duplicates
+            .into_iter()
+            .map(|path| format!("{prefix}duplicate field {path:?}"))
+            .collect();
+        Ok(Self { kind, value, duplicates })
+    }
+
+    /// The object that the patch makes of `old`.
+    pub fn apply(
+        &self,
+        old: &Object,
+        gvk: &Gvk,
+        validation: FieldValidation,
+        warnings: &mut Vec<String>,
+    ) -> Result<Object, StatusError> {
+        let old = old.clone().into_value();
+        let value = match self.kind {
+            Kind::Json => patch::json_patch(&old, &self.value)?,
+            Kind::Merge => patch::merge_patch(&old, &self.value)?,
+            Kind::Strategic => {
+                let ty = schema::kind(&gvk.group, &gvk.version, &gvk.kind).ok_or_else(|| {
+                    StatusError::new(
+                        Reason::UnsupportedMediaType,
+                        "this kind has no strategic merge patch",
+                    )
+                })?;
+                patch::strategic_patch(ty, &old, &self.value)?
+            }
+        };
+        let shown = match self.kind {
+            Kind::Strategic => patch::gotext::plain(&self.value),
+            _ => Value::String(value.to_string()).to_string(),
+        };
+        let strict = self.duplicates.clone();
+        let prefix = format!(
+            "{} in version {:?} cannot be handled as a {}: ",
+            gvk.kind, gvk.version, gvk.kind
+        );
+        body::normalise(value, strict, gvk, validation, warnings).map_err(|error| {
+            let why = error.message.strip_prefix(&prefix).unwrap_or(&error.message);
+            patch::invalid(&shown, why)
+        })
+    }
+}

@@ -1,0 +1,237 @@
+//! The subresources of pods that act: binding and eviction.
+//!
+//! upstream: pkg/registry/core/pod/storage/{storage,eviction}.go
+
+use http::{HeaderMap, Response};
+use longshore_api::field::{Error, Path};
+use longshore_api::selector::LabelSelector;
+use longshore_api::{Gvk, Object, Reason, StatusError, status::Cause};
+use serde_json::{Value, json};
+
+use super::options::WriteOptions;
+use super::{Call, body, respond};
+use crate::admission::Operation;
+use crate::body::Body;
+use crate::registry::{DeleteOptions, Preconditions, rfc3339};
+
+/// Pods whose eviction a budget remembers at most.
+///
+/// upstream: pkg/registry/core/pod/storage/eviction.go MaxDisruptedPodSize
+const DISRUPTED_PODS_MAX: usize = 2000;
+
+fn success(call: &Call) -> Response<Body> {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
+    });
+    respond::value(201, &call.negotiated, &status)
+}
+
+/// Answers POST of `pods/NAME/binding` and of `bindings`: gives a pod its node.
+pub async fn bind(
+    call: &Call,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response<Body>, StatusError> {
+    let bytes = body::read(body).await?;
+    let options = WriteOptions::of(&call.info, "CreateOptions")?;
+    let want = Gvk::new("", "v1", "Binding");
+    let warnings = &mut Vec::new();
+    let binding = body::decode(headers, &bytes, &want, options.validation, warnings)?;
+    let name = if call.info.name.is_empty() { binding.name() } else { &call.info.name };
+    if binding.name() != name && !binding.name().is_empty() {
+        return Err(StatusError::bad_request("name in URL does not match name in Binding object"));
+    }
+    check_binding(&binding)?;
+    let mut ctx = call.write_context(options.dry_run);
+    let pods = call.api.registry.table().get("", "v1", "pods");
+    let pods = pods.ok_or_else(crate::handler::no_such_resource)?;
+    ctx.served = &pods;
+    let mut object = binding.clone();
+    let attributes = ctx.admission(Operation::Create, name);
+    call.api.registry.admission().mutate(&attributes, Some(&mut object), None).await?;
+    call.api.registry.admission().validate(&attributes, Some(&object), None).await?;
+    let change = |pod: &mut Object| assign(pod, &object, call.now, name);
+    call.api.registry.modify(&ctx, name, &change).await?;
+    Ok(success(call))
+}
+
+fn check_binding(binding: &Object) -> Result<(), StatusError> {
+    let target = Path::new("target");
+    let mut errors = Vec::new();
+    let kind = binding.str(&["target", "kind"]);
+    if !matches!(kind, "" | "Node") {
+        errors.push(Error::not_supported(&target.child("kind"), kind, &["Node", "<empty>"]));
+    }
+    if binding.str(&["target", "name"]).is_empty() {
+        errors.push(Error::required(&target.child("name"), ""));
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(StatusError::invalid("", "Binding", binding.name(), &errors))
+}
+
+/// upstream: pkg/registry/core/pod/storage/storage.go setPodNodeAndMetadata
+fn assign(
+    pod: &mut Object,
+    binding: &Object,
+    now: jiff::Timestamp,
+    name: &str,
+) -> Result<(), StatusError> {
+    let refused = |why: String| Err(StatusError::conflict("", "pods/binding", name, &why));
+    if !binding.uid().is_empty() && binding.uid() != pod.uid() {
+        return refused(format!(
+            "Precondition failed: UID in precondition: {}, UID in object meta: {}",
+            binding.uid(),
+            pod.uid()
+        ));
+    }
+    if pod.is_deleting() {
+        return refused(format!("pod {name} is being deleted, cannot be assigned to a host"));
+    }
+    let node = pod.str(&["spec", "nodeName"]);
+    if !node.is_empty() {
+        return refused(format!("pod {name} is already assigned to node {node:?}"));
+    }
+    if !pod.list(&["spec", "schedulingGates"]).is_empty() {
+        return refused(format!("pod {name} has non-empty .spec.schedulingGates"));
+    }
+    pod.set(&["spec", "nodeName"], binding.str(&["target", "name"]));
+    for field in ["annotations", "labels"] {
+        let Some(Value::Object(extra)) = binding.get(&["metadata", field]) else { continue };
+        for (key, value) in extra {
+            pod.set(&["metadata", field, key], value.clone());
+        }
+    }
+    let condition = json!({
+        "type": "PodScheduled", "status": "True", "lastProbeTime": null,
+        "lastTransitionTime": rfc3339(now), "observedGeneration": pod.generation(),
+    });
+    let mut conditions = pod.list(&["status", "conditions"]).to_vec();
+    match conditions.iter_mut().find(|c| c["type"] == "PodScheduled") {
+        Some(present) if present["status"] == "True" => {}
+        Some(present) => *present = condition,
+        None => conditions.push(condition),
+    }
+    pod.set(&["status", "conditions"], conditions);
+    Ok(())
+}
+
+/// Answers POST of `pods/NAME/eviction`: deletes a pod if its disruption budget allows it.
+pub async fn evict(
+    call: &Call,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response<Body>, StatusError> {
+    let bytes = body::read(body).await?;
+    let write = WriteOptions::of(&call.info, "CreateOptions")?;
+    let want = super::write::kind_of(call);
+    let eviction = body::decode(headers, &bytes, &want, write.validation, &mut Vec::new())?;
+    let name = &call.info.name;
+    if !eviction.name().is_empty() && eviction.name() != name {
+        return Err(StatusError::bad_request("name in URL does not match name in Eviction object"));
+    }
+    let text = |path: &[&str]| eviction.get(path).and_then(Value::as_str).map(str::to_owned);
+    let asked_dry = !eviction.list(&["deleteOptions", "dryRun"]).is_empty();
+    let options = DeleteOptions {
+        grace_period_seconds: eviction.int(&["deleteOptions", "gracePeriodSeconds"]),
+        preconditions: Preconditions {
+            uid: text(&["deleteOptions", "preconditions", "uid"]),
+            resource_version: text(&["deleteOptions", "preconditions", "resourceVersion"]),
+        },
+        propagation: text(&["deleteOptions", "propagationPolicy"]),
+        cascades: false,
+    };
+    let mut ctx = call.write_context(write.dry_run || asked_dry);
+    ctx.subresource = "";
+    let pod = call.api.registry.get(&call.served, &call.info.namespace, name).await?.object();
+    let phase = pod.str(&["status", "phase"]);
+    let ends = matches!(phase, "Succeeded" | "Failed" | "Pending") || pod.is_deleting();
+    if !ends {
+        take_from_budget(call, &pod, ctx.dry_run).await?;
+    }
+    call.api.registry.delete(&ctx, name, &options).await?;
+    Ok(success(call))
+}
+
+async fn take_from_budget(call: &Call, pod: &Object, dry_run: bool) -> Result<(), StatusError> {
+    let table = call.api.registry.table();
+    let Some(budgets) = table.get("policy", "v1", "poddisruptionbudgets") else { return Ok(()) };
+    let (snapshot, _) = budgets.cache.snapshot();
+    let matching: Vec<Object> = crate::cache::range(&snapshot, &call.info.namespace, None)
+        .map(|(_, entry)| entry.object())
+        .filter(|budget| selects(budget, pod))
+        .collect();
+    let budget = match matching.as_slice() {
+        [] => return Ok(()),
+        [one] => one,
+        _ => {
+            return Err(StatusError::internal(
+                "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+            ));
+        }
+    };
+    if !is_ready(pod) && unhealthy_may_go(budget) {
+        return Ok(());
+    }
+    let mut ctx = call.write_context(dry_run);
+    ctx.served = &budgets;
+    let change = |budget: &mut Object| take(budget, pod.name(), call.now);
+    call.api.registry.modify(&ctx, budget.name(), &change).await.map(drop)
+}
+
+fn selects(budget: &Object, pod: &Object) -> bool {
+    let Some(selector) = budget.get(&["spec", "selector"]) else { return false };
+    LabelSelector::from_value(selector).is_ok_and(|selector| selector.matches_map(pod.labels()))
+}
+
+fn is_ready(pod: &Object) -> bool {
+    let conditions = pod.list(&["status", "conditions"]);
+    conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
+}
+
+fn unhealthy_may_go(budget: &Object) -> bool {
+    let count = |field| budget.int(&["status", field]).unwrap_or(0);
+    budget.str(&["spec", "unhealthyPodEvictionPolicy"]) == "AlwaysAllow"
+        || (count("currentHealthy") >= count("desiredHealthy") && count("desiredHealthy") > 0)
+}
+
+fn take(budget: &mut Object, pod: &str, now: jiff::Timestamp) -> Result<(), StatusError> {
+    let refused = |reason: &str, message: String, seconds: u32| {
+        let mut error = StatusError::new(
+            Reason::TooManyRequests,
+            "Cannot evict pod as it would violate the pod's disruption budget.",
+        );
+        let cause = Cause { reason: reason.to_owned(), message, field: String::new() };
+        error.causes = vec![cause];
+        error.retry_after_seconds = seconds;
+        Err(error)
+    };
+    let count = |field| budget.int(&["status", field]).unwrap_or(0);
+    let name = budget.name().to_owned();
+    if count("observedGeneration") < budget.generation() {
+        let text = format!("The disruption budget {name} is still being processed by the server.");
+        return refused("DisruptionBudget", text, 10);
+    }
+    let disrupted = budget.get(&["status", "disruptedPods"]).and_then(Value::as_object);
+    if disrupted.map_or(0, serde_json::Map::len) > DISRUPTED_PODS_MAX {
+        return Err(StatusError::forbidden(
+            "policy",
+            "poddisruptionbudgets",
+            &name,
+            "DisruptedPods map too big - too many evictions not confirmed by PDB controller",
+        ));
+    }
+    if count("disruptionsAllowed") <= 0 {
+        let text = format!(
+            "The disruption budget {name} needs {} healthy pods and has {} currently",
+            count("desiredHealthy"),
+            count("currentHealthy")
+        );
+        return refused("DisruptionBudget", text, 0);
+    }
+    let left = count("disruptionsAllowed") - 1;
+    budget.set(&["status", "disruptionsAllowed"], left);
+    budget.set(&["status", "disruptedPods", pod], rfc3339(now));
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! Responses: the one place that turns objects and errors into bytes on the wire.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WARNING};
+use http::{Response, StatusCode};
+use longshore_api::StatusError;
+use serde_json::Value;
+
+use super::negotiate::{Format, Negotiated};
+use crate::body::{Body, full};
+
+/// A response of bytes that are already encoded.
+pub fn bytes(code: u16, media_type: &str, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(full(body));
+    *response.status_mut() =
+        StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let media_type = HeaderValue::from_str(media_type)
+        .unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    response.headers_mut().insert(CONTENT_TYPE, media_type);
+    response
+        .headers_mut()
+        .insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+/// Plain text, as the health endpoints answer.
+pub fn text(code: u16, text: impl Into<String>) -> Response<Body> {
+    let mut response = bytes(code, "text/plain; charset=utf-8", text.into());
+    response.headers_mut().insert(
+        HeaderName::from_static("x-content-type-options"),
+        HeaderValue::from_static("nosniff"),
+    );
+    response
+}
+
+/// A value in the negotiated format.
+pub fn value(code: u16, negotiated: &Negotiated, value: &Value) -> Response<Body> {
+    match negotiated.format {
+        Format::Json if negotiated.pretty => {
+            bytes(code, "application/json", format!("{value:#}\n"))
+        }
+        Format::Json => bytes(code, "application/json", format!("{value}\n")),
+        Format::Yaml => bytes(code, "application/yaml", longshore_api::yaml::encode(value)),
+        Format::Protobuf => match super::wire::encode(value) {
+            Ok(body) => bytes(code, negotiated.format.media_type(), body),
+            Err(refused) => error(&refused),
+        },
+    }
+}
+
+/// JSON of a value, whatever was negotiated.
+pub fn json(code: u16, value: &Value) -> Response<Body> {
+    bytes(code, "application/json", value.to_string())
+}
+
+/// JSON with indentation, for people.
+pub fn pretty(code: u16, value: &Value) -> Response<Body> {
+    bytes(code, "application/json", format!("{value:#}"))
+}
+
+/// A failed request in the negotiated format.
+pub fn failure(negotiated: &Negotiated, failed: &StatusError) -> Response<Body> {
+    let mut plain = negotiated.clone();
+    plain.shape = super::negotiate::Shape::Object;
+    let mut response = value(failed.code, &plain, &failed.to_value());
+    set_retry_after(&mut response, failed);
+    response
+}
+
+fn set_retry_after(response: &mut Response<Body>, error: &StatusError) {
+    if error.retry_after_seconds > 0 {
+        response.headers_mut().insert(RETRY_AFTER, error.retry_after_seconds.into());
+    }
+}
+
+/// A failed request.
+pub fn error(error: &StatusError) -> Response<Body> {
+    let mut response = json(error.code, &error.to_value());
+    set_retry_after(&mut response, error);
+    response
+}
+
+/// Adds `Warning` headers, each distinct text once.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/filters/warning.go
+pub fn add_warnings(response: &mut Response<Body>, texts: &[String]) {
+    let mut seen: Vec<&str> = Vec::new();
+    for text in texts {
+        if seen.contains(&text.as_str()) {
+            continue;
+        }
+        seen.push(text);
+        let escaped: String = text
+            .chars()
+            .filter(|c| !c.is_control())
+            .flat_map(|c| match c {
+                '"' | '\\' => vec!['\\', c],
+                other => vec![other],
+            })
+            .collect();
+        if let Ok(header) = HeaderValue::from_str(&format!("299 - \"{escaped}\"")) {
+            response.headers_mut().append(WARNING, header);
+        }
+    }
+}

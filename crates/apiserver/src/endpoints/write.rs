@@ -1,0 +1,143 @@
+//! Create, update, delete and deletecollection.
+//!
+//! upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/{create,update,delete}.go
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Response};
+use longshore_api::{Gvk, Object, StatusError};
+use serde_json::json;
+
+use super::body::{self, decode};
+use super::options::{WriteOptions, delete_options};
+use super::{Call, read, respond};
+use crate::body::Body;
+use crate::cache::{Entry, range};
+use crate::registry::{DeleteOptions, Deleted, UpdateOptions};
+
+/// Answers POST to a collection.
+pub async fn create(
+    call: &Call,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response<Body>, StatusError> {
+    body::check_media_type(headers)?;
+    let bytes = body::read(body).await?;
+    let options = WriteOptions::of(&call.info, "CreateOptions")?;
+    let gvk = call.served.resource.gvk();
+    let object = decode(headers, &bytes, &gvk, options.validation, &mut call.warnings.lock())?;
+    let stored = call.api.registry.create(&call.write_context(options.dry_run), object).await?;
+    Ok(read::object(call, 201, stored.object))
+}
+
+/// Answers PUT to an object or one of its subresources of the same kind.
+pub async fn update(
+    call: &Call,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response<Body>, StatusError> {
+    let bytes = body::read(body).await?;
+    let options = WriteOptions::of(&call.info, "UpdateOptions")?;
+    body::check_media_type(headers)?;
+    let gvk = call.served.resource.gvk();
+    let mut object = decode(headers, &bytes, &gvk, options.validation, &mut call.warnings.lock())?;
+    check_name(call, &mut object)?;
+    let ctx = call.write_context(options.dry_run);
+    ctx.check_namespace(&mut object)?;
+    let update = UpdateOptions { allow_create: call.info.subresource.is_empty() };
+    let change = |_: Option<&Object>| Ok(object.clone());
+    let stored = call.api.registry.update(&ctx, &call.info.name, update, &change).await?;
+    Ok(read::object(call, if stored.created { 201 } else { 200 }, stored.object))
+}
+
+/// The name in the body has to be the one in the path; a missing one is not filled in.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/rest.go checkName
+pub fn check_name(call: &Call, object: &mut Object) -> Result<(), StatusError> {
+    let name = &call.info.name;
+    if object.name().is_empty() {
+        return Err(StatusError::bad_request(format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        )));
+    }
+    if object.name() != name {
+        return Err(StatusError::bad_request(format!(
+            "the name of the object ({}) does not match the name on the URL ({name})",
+            object.name()
+        )));
+    }
+    Ok(())
+}
+
+/// Answers DELETE of one object.
+pub async fn delete(
+    call: &Call,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response<Body>, StatusError> {
+    let (options, dry_run) = delete_options(call, headers, body).await?;
+    let ctx = call.write_context(dry_run);
+    let deleted = call.api.registry.delete(&ctx, &call.info.name, &options).await?;
+    Ok(deleted_response(call, deleted, &options))
+}
+
+fn deleted_response(call: &Call, deleted: Deleted, options: &DeleteOptions) -> Response<Body> {
+    match deleted {
+        Deleted::Pending(object) => {
+            read::object(call, if options.cascades { 202 } else { 200 }, object)
+        }
+        Deleted::Gone(object) if call.served.resource.strategy.returns_deleted() => {
+            read::object(call, 200, object)
+        }
+        Deleted::Gone(object) => {
+            let mut details = json!({ "name": object.name(), "kind": call.served.resource.plural });
+            if !call.served.resource.group.is_empty() {
+                details["group"] = call.served.resource.group.as_ref().into();
+            }
+            if !object.uid().is_empty() {
+                details["uid"] = object.uid().into();
+            }
+            let status = json!({
+                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+                "details": details,
+            });
+            respond::value(200, &call.negotiated, &status)
+        }
+    }
+}
+
+/// Answers DELETE of a collection: deletes what is selected now, one by one.
+pub async fn delete_collection(
+    call: &Call,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response<Body>, StatusError> {
+    let interest = read::interest(&call.served, &call.info)?;
+    let (options, dry_run) = delete_options(call, headers, body).await?;
+    let revision = call.api.registry.hub().fresh().await.map_err(StatusError::internal)?;
+    let (snapshot, _) = call.served.cache.snapshot();
+    let selected: Vec<Arc<Entry>> = range(&snapshot, &interest.namespace, None)
+        .filter(|(_, entry)| interest.matches(entry))
+        .map(|(_, entry)| entry.clone())
+        .collect();
+    for entry in &selected {
+        let mut ctx = call.write_context(dry_run);
+        ctx.namespace = &entry.namespace;
+        match call.api.registry.delete(&ctx, &entry.name, &options).await {
+            // Somebody else deleted it meanwhile.
+            Err(error) if error.code == 404 => {}
+            other => drop(other?),
+        }
+    }
+    let meta = json!({ "resourceVersion": revision.to_string() });
+    Ok(read::collection(call, meta, &selected))
+}
+
+/// The kind that a subresource reads and writes; the resource's own without one.
+pub fn kind_of(call: &Call) -> Gvk {
+    let resource = &call.served.resource;
+    match resource.subresource(&call.info.subresource) {
+        Some(sub) => sub.kind.clone(),
+        None => resource.gvk(),
+    }
+}

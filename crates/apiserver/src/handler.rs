@@ -1,0 +1,365 @@
+//! The one request chain: every request, from the network or from inside the process, passes these
+//! filters in this order, and only then reaches an endpoint.
+//!
+//! Order: panic guard, request info, deadline and load limit, authentication, impersonation,
+//! authorization, dispatch, metrics.
+//!
+//! upstream: staging/src/k8s.io/apiserver/pkg/server/config.go DefaultBuildHandlerChain
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use http::header::{HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, Response};
+use longshore_api::{Reason, StatusError};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+
+use crate::auth::{self, Attributes, Decision, UserInfo};
+use crate::body::Body;
+use crate::endpoints::{self, Api, Call, negotiate, respond};
+use crate::metrics::Metrics;
+use crate::reader::Reader;
+use crate::request_info::RequestInfo;
+use crate::serve::PeerInfo;
+use crate::{discovery, nonresource};
+
+/// How long a request may take unless it is a watch or a stream.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/server/config.go RequestTimeout
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Requests that read and may run at the same time.
+///
+/// upstream: --max-requests-inflight
+const READS_MAX: usize = 400;
+/// Requests that write and may run at the same time.
+///
+/// upstream: --max-mutating-requests-inflight
+const WRITES_MAX: usize = 200;
+/// Requests that may wait for their turn; more get 429.
+const WAITING_MAX: usize = 10_000;
+
+/// Who sends a request.
+#[derive(Clone, Debug)]
+pub enum Caller {
+    /// A connection: the request has to say who it is.
+    Peer(PeerInfo),
+    /// A component in this process.
+    InProcess(Arc<UserInfo>),
+}
+
+/// What the chain needs.
+pub struct Handler {
+    /// What the endpoints share.
+    pub api: Arc<Api>,
+    /// Tells who a caller is.
+    pub authentication: auth::Authentication,
+    /// Tells what a user may do.
+    pub authorization: Arc<auth::Authorization>,
+    /// Counters.
+    pub metrics: Metrics,
+    /// The way to kubelets; `None` when there are none to reach.
+    pub kubelets: Option<endpoints::connect::Kubelets>,
+    /// Reads of the caches.
+    pub reader: Arc<dyn Reader>,
+    /// What is served besides resources.
+    pub nonresource: nonresource::NonResource,
+    limits: Limits,
+}
+
+impl Handler {
+    /// A chain in front of the endpoints.
+    pub fn new(
+        api: Arc<Api>,
+        authentication: auth::Authentication,
+        authorization: Arc<auth::Authorization>,
+        kubelets: Option<endpoints::connect::Kubelets>,
+        reader: Arc<dyn Reader>,
+        nonresource: nonresource::NonResource,
+    ) -> Self {
+        let limits = Limits {
+            reads: Semaphore::new(READS_MAX),
+            writes: Semaphore::new(WRITES_MAX),
+            waiting: AtomicUsize::new(0),
+        };
+        let metrics = Metrics::default();
+        Self { api, authentication, authorization, metrics, kubelets, reader, nonresource, limits }
+    }
+
+    /// Answers one request.
+    pub async fn handle(self: Arc<Self>, request: Request<Body>, caller: Caller) -> Response<Body> {
+        let info = Arc::new(RequestInfo::parse(request.method(), request.uri()));
+        let started = Instant::now();
+        let is_head = *request.method() == Method::HEAD;
+        let answer = self.guarded(request, &caller, info.clone());
+        let mut response = match AssertUnwindSafe(answer).catch_unwind().await {
+            Ok(response) => response,
+            Err(_) => {
+                tracing::error!(verb = info.verb, path = info.path, "a request handler panicked");
+                respond::error(&StatusError::internal("the request handler failed unexpectedly"))
+            }
+        };
+        if is_head {
+            *response.body_mut() = crate::body::full("");
+        }
+        self.metrics.request(&info, response.status().as_u16(), started.elapsed());
+        let id = uuid_header(&*self.api.rng);
+        response.headers_mut().insert(HeaderName::from_static("audit-id"), id);
+        response
+    }
+
+    async fn guarded(
+        self: &Arc<Self>,
+        request: Request<Body>,
+        caller: &Caller,
+        info: Arc<RequestInfo>,
+    ) -> Response<Body> {
+        if is_long_running(&info) {
+            return self.answer(request, caller, info).await;
+        }
+        let answer = async {
+            let permit = match self.limits.enter(request.method()).await {
+                Ok(permit) => permit,
+                Err(busy) => return respond::error(&busy),
+            };
+            let response = self.answer(request, caller, info).await;
+            drop(permit);
+            response
+        };
+        match tokio::time::timeout(REQUEST_TIMEOUT, Box::pin(answer)).await {
+            Ok(response) => response,
+            Err(_) => respond::error(&StatusError::new(
+                Reason::Timeout,
+                "Timeout: request did not complete within the allotted timeout",
+            )),
+        }
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        mut request: Request<Body>,
+        caller: &Caller,
+        info: Arc<RequestInfo>,
+    ) -> Response<Body> {
+        let user = match self.identify(request.headers_mut(), caller, &info) {
+            Ok(user) => user,
+            Err(error) => return respond::error(&error),
+        };
+        let attributes = attributes(&user, &info);
+        if let Decision::Deny(reason) | Decision::NoOpinion(reason) =
+            self.authorization.authorize(&attributes)
+        {
+            let mut response = respond::error(&auth::forbidden(&attributes, &reason));
+            let nosniff = HeaderValue::from_static("nosniff");
+            let name = HeaderName::from_static("x-content-type-options");
+            response.headers_mut().insert(name, nosniff);
+            return response;
+        }
+        if info.is_resource {
+            self.resource(request, info, user).await
+        } else {
+            self.nonresource.answer(self, &request, &info)
+        }
+    }
+
+    /// Authentication and impersonation. Credentials go no further than this.
+    fn identify(
+        &self,
+        headers: &mut HeaderMap,
+        caller: &Caller,
+        info: &RequestInfo,
+    ) -> Result<UserInfo, StatusError> {
+        let user = match caller {
+            Caller::InProcess(user) => return Ok((**user).clone()),
+            Caller::Peer(peer) => {
+                let credentials = auth::Credentials { headers, peer_certificates: &peer.certs };
+                self.authentication.authenticate(&credentials, self.api.registry.now())?
+            }
+        };
+        auth::strip_credentials(headers);
+        if !auth::impersonation_requested(headers) {
+            return Ok(user);
+        }
+        let attributes = attributes(&user, info);
+        let other = auth::impersonate(&self.authorization, headers, &attributes)?;
+        Ok(other.unwrap_or(user))
+    }
+
+    async fn resource(
+        self: &Arc<Self>,
+        request: Request<Body>,
+        info: Arc<RequestInfo>,
+        user: UserInfo,
+    ) -> Response<Body> {
+        let served = self.api.registry.table().get(&info.group, &info.version, &info.resource);
+        let Some(served) = served else {
+            return respond::error(&no_such_resource());
+        };
+        if let Err(error) = check_path(&served.resource, &info, request.method()) {
+            return respond::error(&error);
+        }
+        let negotiated = match negotiate::negotiate(request.headers(), &info) {
+            Ok(negotiated) => negotiated,
+            Err(error) => return respond::error(&error),
+        };
+        let mut call = Call {
+            api: self.api.clone(),
+            served,
+            info,
+            negotiated,
+            user,
+            now: self.api.registry.now(),
+            warnings: parking_lot::Mutex::default(),
+        };
+        let outcome = Box::pin(endpoints::dispatch(self, &mut call, request)).await;
+        let mut response =
+            outcome.unwrap_or_else(|error| respond::failure(&call.negotiated, &error));
+        respond::add_warnings(&mut response, &call.warnings.lock());
+        response
+    }
+}
+
+/// The attributes that decide about a request.
+fn attributes<'a>(user: &'a UserInfo, info: &'a RequestInfo) -> Attributes<'a> {
+    // A namespace itself is also an object "in" that namespace.
+    let namespace = if info.resource == "namespaces" && info.group.is_empty() {
+        &info.name
+    } else {
+        &info.namespace
+    };
+    Attributes {
+        user,
+        verb: info.verb,
+        group: &info.group,
+        version: &info.version,
+        resource: &info.resource,
+        subresource: &info.subresource,
+        namespace,
+        name: if info.name.is_empty() { selected_name(info) } else { &info.name },
+        field_selector: info.param("fieldSelector"),
+        path: &info.path,
+        resource_request: info.is_resource,
+    }
+}
+
+/// The name that a list, watch or deletecollection is restricted to by its field selector: with
+/// it, a right to one named object is enough.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/request/requestinfo.go
+fn selected_name(info: &RequestInfo) -> &str {
+    if !matches!(info.verb, "list" | "watch" | "deletecollection") {
+        return "";
+    }
+    let mut parts = info.param("fieldSelector").split(',');
+    parts
+        .find_map(|part| part.strip_prefix("metadata.name="))
+        .map_or("", |n| n.trim_start_matches('='))
+}
+
+/// Whether scope, name and method of a request fit its resource.
+fn check_path(
+    resource: &longshore_resources::Resource,
+    info: &RequestInfo,
+    method: &Method,
+) -> Result<(), StatusError> {
+    let known = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    if !known.contains(method) {
+        return Err(method_not_allowed());
+    }
+    let at_cluster_scope = info.namespace.is_empty();
+    if resource.namespaced() && at_cluster_scope {
+        // Only lists and watches of all namespaces have no namespace.
+        if !info.name.is_empty() {
+            return Err(no_such_resource());
+        }
+        if !matches!(info.verb, "list" | "watch") {
+            return Err(method_not_allowed());
+        }
+    }
+    if !resource.namespaced() && !at_cluster_scope && info.resource != "namespaces" {
+        return Err(no_such_resource());
+    }
+    if let Some(why) = crate::registry::segment_rule(&info.name, false).first() {
+        let message = format!("Name parameter invalid: {:?}: {why}", info.name);
+        return Err(StatusError::bad_request(message));
+    }
+    Ok(())
+}
+
+/// 405 for a method that a path does not take.
+pub fn method_not_allowed() -> StatusError {
+    StatusError::new(
+        Reason::MethodNotAllowed,
+        "the server does not allow this method on the requested resource",
+    )
+}
+
+/// 404 for a path that is no served resource.
+pub fn no_such_resource() -> StatusError {
+    StatusError::new(Reason::NotFound, "the server could not find the requested resource")
+}
+
+fn is_long_running(info: &RequestInfo) -> bool {
+    info.verb == "watch"
+        || matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
+}
+
+fn uuid_header(rng: &dyn longshore_base::rng::Rng) -> HeaderValue {
+    HeaderValue::from_str(&rng.uuid()).expect("a uuid is a valid header value")
+}
+
+/// How many requests run and wait.
+struct Limits {
+    reads: Semaphore,
+    writes: Semaphore,
+    waiting: AtomicUsize,
+}
+
+impl Limits {
+    async fn enter(&self, method: &Method) -> Result<SemaphorePermit<'_>, StatusError> {
+        let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let semaphore = if reads { &self.reads } else { &self.writes };
+        if let Ok(permit) = semaphore.try_acquire() {
+            return Ok(permit);
+        }
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            let mut busy = StatusError::new(
+                Reason::TooManyRequests,
+                "too many requests, please try again later",
+            );
+            busy.retry_after_seconds = 1;
+            return Err(busy);
+        }
+        let waiting = Waiting(&self.waiting);
+        let permit = semaphore.acquire().await.expect("the semaphores are never closed");
+        drop(waiting);
+        Ok(permit)
+    }
+}
+
+/// Counts one waiting request; also when it is dropped while it waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What discovery answers for a path, if it is a discovery path.
+pub(crate) fn discovery_answer(handler: &Handler, path: &str) -> Option<serde_json::Value> {
+    let table = handler.api.registry.table();
+    let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
+    match segments.as_slice() {
+        ["api"] => Some(discovery::core_versions(&handler.nonresource.address)),
+        ["api", "v1"] => discovery::resource_list(&table, "", "v1"),
+        ["apis"] => Some(discovery::group_list(&table)),
+        ["apis", group] => discovery::group(&table, group),
+        ["apis", group, version] => discovery::resource_list(&table, group, version),
+        _ => None,
+    }
+}

@@ -1,0 +1,97 @@
+//! Create: what the server sets, checks and stores for a new object.
+//!
+//! upstream: staging/src/k8s.io/apiserver/pkg/registry/rest/create.go BeforeCreate
+
+use longshore_api::{Object, StatusError};
+
+use crate::admission::Operation;
+
+use super::{CONFLICT_RETRIES_MAX, Registry, Stored, WriteContext, rfc3339, with_version};
+
+/// Characters of a generated suffix.
+const SUFFIX_LENGTH: usize = 5;
+/// Longest base of a generated name, so that base and suffix fit in 63 characters.
+const GENERATED_BASE_MAX: usize = 58;
+
+impl Registry {
+    /// Creates an object. `object` is decoded and normalised, its kind is checked, `name` is the
+    /// name in the path (for subresources and create-on-update) or empty.
+    pub async fn create(
+        &self,
+        ctx: &WriteContext<'_>,
+        mut object: Object,
+    ) -> Result<Stored, StatusError> {
+        ctx.check_namespace(&mut object)?;
+        self.default(ctx.resource(), &mut object);
+        let name = object.name().to_owned();
+        let attributes = ctx.admission(Operation::Create, &name);
+        self.admission.mutate(&attributes, Some(&mut object), None).await?;
+        self.check_rights(ctx, "", &object, None)?;
+        let template = object;
+        for _ in 0..CONFLICT_RETRIES_MAX {
+            let mut object = template.clone();
+            let generated = self.generate_name(&mut object);
+            self.stamp(ctx, &mut object);
+            let reserved = self.services.reserve(ctx, &mut object, None)?;
+            ctx.resource().strategy.prepare_create(&ctx.strategy_context(), &mut object);
+            self.check_create(ctx, &object)?;
+            let name = object.name().to_owned();
+            let attributes = ctx.admission(Operation::Create, &name);
+            self.admission.validate(&attributes, Some(&object), None).await?;
+            ctx.warnings.lock().extend(ctx.resource().strategy.warnings(&object, None));
+            let key = ctx.served.cache.key(object.namespace(), object.name());
+            if ctx.dry_run {
+                self.hub().fresh().await.map_err(StatusError::internal)?;
+                if ctx.served.cache.get(object.namespace(), object.name()).is_some() {
+                    return Err(already_exists(ctx, &object));
+                }
+                return Ok(Stored { object, created: true });
+            }
+            match self.swap(ctx.served, &key, 0, &ctx.storage(object.clone())).await? {
+                Ok(revision) => {
+                    reserved.keep();
+                    return Ok(Stored { object: with_version(object, revision), created: true });
+                }
+                Err(_) if generated => {}
+                Err(_) => return Err(already_exists(ctx, &object)),
+            }
+        }
+        Err(already_exists(ctx, &template))
+    }
+
+    fn generate_name(&self, object: &mut Object) -> bool {
+        let base = object.str(&["metadata", "generateName"]);
+        if base.is_empty() || !object.name().is_empty() {
+            return false;
+        }
+        let mut end = base.len().min(GENERATED_BASE_MAX);
+        while !base.is_char_boundary(end) {
+            end -= 1;
+        }
+        let name = format!("{}{}", &base[..end], self.rng.suffix(SUFFIX_LENGTH));
+        object.set(&["metadata", "name"], name);
+        true
+    }
+
+    /// Sets what only the server may set.
+    pub(super) fn stamp(&self, ctx: &WriteContext<'_>, object: &mut Object) {
+        let uid = self.rng.uuid();
+        let meta = object.metadata_mut();
+        for field in [
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "resourceVersion",
+            "selfLink",
+            "generation",
+            "managedFields",
+        ] {
+            meta.remove(field);
+        }
+        meta.insert("uid".into(), uid.into());
+        meta.insert("creationTimestamp".into(), rfc3339(ctx.now).into());
+    }
+}
+
+fn already_exists(ctx: &WriteContext<'_>, object: &Object) -> StatusError {
+    StatusError::already_exists(&ctx.resource().group, &ctx.resource().plural, object.name())
+}

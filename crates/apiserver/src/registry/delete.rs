@@ -1,0 +1,207 @@
+//! Delete: at once, gracefully, or by way of finalizers.
+//!
+//! upstream: staging/src/k8s.io/apiserver/pkg/registry/rest/delete.go BeforeDelete and
+//! pkg/registry/generic/registry/store.go Delete
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use longshore_api::{Object, StatusError};
+use longshore_resources::DeleteContext;
+use longshore_store::Op;
+use serde_json::Value;
+
+use super::{CONFLICT_RETRIES_MAX, Registry, WriteContext, rfc3339, with_version};
+use crate::admission::Operation;
+use crate::cache::Entry;
+
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+
+/// What must hold for a deletion to happen.
+#[derive(Clone, Debug, Default)]
+pub struct Preconditions {
+    /// The object's uid.
+    pub uid: Option<String>,
+    /// The object's resource version.
+    pub resource_version: Option<String>,
+}
+
+/// The decoded `DeleteOptions`.
+#[derive(Clone, Debug, Default)]
+pub struct DeleteOptions {
+    /// `gracePeriodSeconds`.
+    pub grace_period_seconds: Option<i64>,
+    /// `preconditions`.
+    pub preconditions: Preconditions,
+    /// `propagationPolicy`, or what `orphanDependents` stands for.
+    pub propagation: Option<String>,
+    /// `orphanDependents: false` was asked for: a deletion under way is answered with 202.
+    pub cascades: bool,
+}
+
+/// How a deletion ended.
+#[derive(Clone, Debug)]
+pub enum Deleted {
+    /// The object is gone; its last state.
+    Gone(Object),
+    /// The object is marked and goes later; its present state.
+    Pending(Object),
+}
+
+impl Registry {
+    /// Deletes an object or marks it for deletion.
+    pub async fn delete(
+        &self,
+        ctx: &WriteContext<'_>,
+        name: &str,
+        options: &DeleteOptions,
+    ) -> Result<Deleted, StatusError> {
+        self.hub().fresh().await.map_err(StatusError::internal)?;
+        let mut present = ctx.served.cache.get(ctx.namespace, name);
+        for _ in 0..CONFLICT_RETRIES_MAX {
+            let Some(entry) = &present else { return Err(ctx.not_found(name)) };
+            match self.delete_once(ctx, name, entry, options).await? {
+                Ok(deleted) => return Ok(deleted),
+                Err(fresh) => present = fresh.map(Arc::new),
+            }
+        }
+        Err(ctx.conflict(name, "the object changes too quickly to be deleted"))
+    }
+
+    async fn delete_once(
+        &self,
+        ctx: &WriteContext<'_>,
+        name: &str,
+        entry: &Entry,
+        options: &DeleteOptions,
+    ) -> Result<Result<Deleted, Option<Entry>>, StatusError> {
+        let old = ctx.native(entry.object());
+        check_preconditions(ctx, name, &old, &options.preconditions)?;
+        let attributes = ctx.admission(Operation::Delete, name);
+        self.admission.mutate(&attributes, None, Some(&old)).await?;
+        self.admission.validate(&attributes, None, Some(&old)).await?;
+        let mut new = old.clone();
+        let waits = mark(ctx, &mut new, options);
+        if waits {
+            if ctx.dry_run || new == old {
+                return Ok(Ok(Deleted::Pending(new)));
+            }
+            let written = self
+                .swap(ctx.served, &entry.key, entry.revision, &ctx.storage(new.clone()))
+                .await?;
+            return Ok(written.map(|revision| Deleted::Pending(with_version(new, revision))));
+        }
+        if ctx.dry_run {
+            return Ok(Ok(Deleted::Gone(old)));
+        }
+        let written = self.transact(ctx.served, &entry.key, entry.revision, Op::Delete).await?;
+        Ok(written.map(|_| {
+            self.services.release(ctx, &old);
+            Deleted::Gone(old)
+        }))
+    }
+}
+
+/// upstream: staging/src/k8s.io/apiserver/pkg/registry/rest/delete.go BeforeDelete
+fn check_preconditions(
+    ctx: &WriteContext<'_>,
+    name: &str,
+    object: &Object,
+    wanted: &Preconditions,
+) -> Result<(), StatusError> {
+    if let Some(uid) = wanted.uid.as_deref().filter(|uid| *uid != object.uid()) {
+        let why = format!(
+            "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been deleted and then recreated",
+            object.uid()
+        );
+        return Err(ctx.conflict(name, &why));
+    }
+    let version = wanted.resource_version.as_deref();
+    if let Some(version) = version.filter(|version| *version != object.resource_version()) {
+        let why = format!(
+            "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({}). The object might have been modified",
+            object.resource_version()
+        );
+        return Err(ctx.conflict(name, &why));
+    }
+    Ok(())
+}
+
+/// Sets deletion time, grace period and finalizers. True when the object has to wait for someone
+/// before it can go.
+fn mark(ctx: &WriteContext<'_>, object: &mut Object, options: &DeleteOptions) -> bool {
+    let policy = options.propagation.as_deref();
+    set_propagation(object, policy, ctx.resource().strategy.orphans_by_default());
+    let delete = DeleteContext { now: ctx.now, grace_period_seconds: options.grace_period_seconds };
+    let grace = ctx.resource().strategy.grace_period(object, &delete);
+    let namespace_content = !object.list(&["spec", "finalizers"]).is_empty()
+        && ctx.resource().plural == "namespaces"
+        && ctx.resource().group.is_empty();
+    let waits =
+        grace.is_some_and(|s| s > 0) || !object.finalizers().is_empty() || namespace_content;
+    if !waits {
+        return false;
+    }
+    let seconds = grace.unwrap_or(0);
+    if !object.is_deleting() {
+        set_deletion(object, ctx.now, seconds);
+        if object.generation() > 0 {
+            let next = object.generation() + 1;
+            object.set(&["metadata", "generation"], next);
+        }
+    } else {
+        // A shorter grace period takes effect, a longer one does not.
+        let before = object.int(&["metadata", "deletionGracePeriodSeconds"]).unwrap_or(0);
+        if seconds < before {
+            let time = object.str(&["metadata", "deletionTimestamp"]).parse::<Timestamp>();
+            let started = time.map_or(ctx.now, |t| t - SignedDuration::from_secs(before));
+            set_deletion(object, started, seconds);
+        }
+    }
+    if namespace_content {
+        object.set(&["status", "phase"], "Terminating");
+    }
+    true
+}
+
+fn set_deletion(object: &mut Object, start: Timestamp, seconds: i64) {
+    let at = start.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(start);
+    object.set(&["metadata", "deletionTimestamp"], rfc3339(at));
+    object.set(&["metadata", "deletionGracePeriodSeconds"], seconds);
+}
+
+/// Adds or removes the garbage collector's finalizers as the propagation policy, and else the
+/// object's own finalizers, and else the resource's default say.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/registry/generic/registry/store.go
+/// shouldOrphanDependents, shouldDeleteDependents
+fn set_propagation(object: &mut Object, policy: Option<&str>, orphans_by_default: bool) {
+    let before: Vec<String> = object.finalizers().into_iter().map(str::to_owned).collect();
+    let has = |name: &str| before.iter().any(|f| f == name);
+    let (orphan, foreground) = match policy {
+        Some("Orphan") => (true, false),
+        Some("Foreground") => (false, true),
+        Some(_) => (false, false),
+        None if has(ORPHAN) => (true, false),
+        None if has(FOREGROUND) => (false, true),
+        None => (orphans_by_default, false),
+    };
+    let mut after = before.clone();
+    after.retain(|f| f != ORPHAN && f != FOREGROUND);
+    if orphan {
+        after.push(ORPHAN.into());
+    }
+    if foreground {
+        after.push(FOREGROUND.into());
+    }
+    if after == before {
+        return;
+    }
+    if after.is_empty() {
+        object.remove(&["metadata", "finalizers"]);
+    } else {
+        let list: Vec<Value> = after.into_iter().map(Value::from).collect();
+        object.set(&["metadata", "finalizers"], list);
+    }
+}

@@ -1,0 +1,367 @@
+//! The generic registry: create, read, update and delete for every resource, written once.
+//!
+//! Invariant: every write is a compare-and-swap whose preconditions, patch, defaulting, admission
+//! and validation ran on the state that it replaces.
+//!
+//! upstream counterpart: staging/src/k8s.io/apiserver/pkg/registry/generic/registry/store.go
+
+mod create;
+mod delete;
+mod services;
+mod update;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use jiff::Timestamp;
+use longshore_api::field::{ErrorList, Path};
+use longshore_api::{Gvk, Gvr, Object, StatusError, defaults, schema};
+use longshore_base::Clock;
+use longshore_base::rng::Rng;
+use longshore_resources::{Context, Resource};
+use longshore_store::{Op, Revision, Txn, TxnOutcome};
+
+pub use delete::{DeleteOptions, Deleted, Preconditions};
+pub use services::ServiceRanges;
+pub use update::{UpdateOptions, segment_rule};
+
+use crate::admission::{Admission, Attributes, Operation};
+use crate::auth::{Authorization, UserInfo};
+use crate::cache::{Entry, Hub, ResourceCache, entry::encode_stored, hub};
+
+/// Writes are retried this often when others write the same object at the same time.
+const CONFLICT_RETRIES_MAX: usize = 32;
+/// The largest object the store takes, in bytes; etcd's default request limit.
+pub const OBJECT_BYTES_MAX: usize = 1_572_864;
+
+/// A resource with the cache it is served from.
+pub struct Served {
+    /// The resource's description.
+    pub resource: Arc<Resource>,
+    /// Its objects.
+    pub cache: Arc<ResourceCache>,
+}
+
+/// All served resources.
+#[derive(Default)]
+pub struct ServedTable {
+    by_name: BTreeMap<Gvr, Arc<Served>>,
+    in_order: Vec<Arc<Served>>,
+}
+
+impl ServedTable {
+    /// Builds the table and one cache for each storage location.
+    ///
+    /// # Panics
+    /// When two resources have the same name: the table is wrong.
+    pub fn new(resources: Vec<Resource>) -> Self {
+        let mut caches: BTreeMap<String, Arc<ResourceCache>> = BTreeMap::new();
+        let mut by_name = BTreeMap::new();
+        let mut in_order = Vec::new();
+        for resource in resources {
+            let resource = Arc::new(resource);
+            let prefix = format!("{}{}/", hub::ROOT, resource.storage);
+            let strategy = resource.strategy.clone();
+            let cache = caches.entry(prefix.clone()).or_insert_with(|| {
+                let fields = move |object: &Object| strategy.selectable_fields(object);
+                Arc::new(ResourceCache::new(Bytes::from(prefix), Box::new(fields)))
+            });
+            let served = Served { resource: resource.clone(), cache: cache.clone() };
+            let served = Arc::new(served);
+            in_order.push(served.clone());
+            let before = by_name.insert(resource.gvr(), served);
+            assert!(before.is_none(), "{} is in the table twice", resource.gvr());
+        }
+        Self { by_name, in_order }
+    }
+
+    /// One resource.
+    pub fn get(&self, group: &str, version: &str, resource: &str) -> Option<Arc<Served>> {
+        self.by_name.get(&Gvr::new(group, version, resource)).cloned()
+    }
+
+    /// One resource in whatever version it is served first.
+    pub fn any_version(&self, group: &str, resource: &str) -> Option<&Arc<Served>> {
+        self.in_order.iter().find(|s| s.resource.group == group && s.resource.plural == resource)
+    }
+
+    /// All resources in the order of the table.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Served>> {
+        self.in_order.iter()
+    }
+
+    /// The distinct caches.
+    pub fn caches(&self) -> Vec<Arc<ResourceCache>> {
+        let mut caches: Vec<Arc<ResourceCache>> = Vec::new();
+        for served in self.iter().filter(|s| !s.resource.storage.is_empty()) {
+            if !caches.iter().any(|c| Arc::ptr_eq(c, &served.cache)) {
+                caches.push(served.cache.clone());
+            }
+        }
+        caches
+    }
+}
+
+/// Who writes what, and when.
+pub struct WriteContext<'a> {
+    /// The resource.
+    pub served: &'a Served,
+    /// The requester.
+    pub user: &'a UserInfo,
+    /// The time of the request.
+    pub now: Timestamp,
+    /// Namespace of the request; empty for cluster scope.
+    pub namespace: &'a str,
+    /// The subresource written through; empty for none.
+    pub subresource: &'a str,
+    /// Do everything except storing.
+    pub dry_run: bool,
+    /// Collects texts for `Warning` headers.
+    pub warnings: &'a parking_lot::Mutex<Vec<String>>,
+}
+
+impl WriteContext<'_> {
+    fn resource(&self) -> &Resource {
+        &self.served.resource
+    }
+
+    fn strategy_context(&self) -> Context<'_> {
+        Context {
+            now: self.now,
+            user: &self.user.name,
+            groups: &self.user.groups,
+            subresource: self.subresource,
+        }
+    }
+
+    /// What admission is told.
+    pub fn admission<'a>(&'a self, operation: Operation, name: &'a str) -> Attributes<'a> {
+        Attributes {
+            resource: self.resource(),
+            subresource: self.subresource,
+            operation,
+            namespace: self.namespace,
+            name,
+            user: self.user,
+            dry_run: self.dry_run,
+            now: self.now,
+            warnings: self.warnings,
+        }
+    }
+
+    /// Gives a new object the namespace of the request, or refuses another one.
+    ///
+    /// upstream: staging/src/k8s.io/apiserver/pkg/registry/rest/meta.go
+    pub(crate) fn check_namespace(&self, object: &mut Object) -> Result<(), StatusError> {
+        let wanted = if self.resource().namespaced() { self.namespace } else { "" };
+        if object.namespace().is_empty() && !wanted.is_empty() {
+            object.set(&["metadata", "namespace"], wanted);
+        }
+        if object.namespace() != wanted {
+            return Err(StatusError::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+        Ok(())
+    }
+
+    /// A stored object in the version of the request.
+    fn native(&self, stored: Object) -> Object {
+        shown(self.served, stored)
+    }
+
+    /// An object of the request's version as it is stored.
+    fn storage(&self, object: Object) -> Object {
+        object
+    }
+
+    fn not_found(&self, name: &str) -> StatusError {
+        StatusError::not_found(&self.resource().group, &self.resource().plural, name)
+    }
+
+    fn conflict(&self, name: &str, why: &str) -> StatusError {
+        StatusError::conflict(&self.resource().group, &self.resource().plural, name, why)
+    }
+
+    fn invalid(&self, name: &str, errors: ErrorList) -> Result<(), StatusError> {
+        if errors.is_empty() {
+            return Ok(());
+        }
+        Err(StatusError::invalid(&self.resource().group, &self.resource().kind, name, &errors))
+    }
+}
+
+/// An object together with the revision it was read or written at.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The object, with its resource version unless the write was a dry run.
+    pub object: Object,
+    /// Whether a write made the object.
+    pub created: bool,
+}
+
+/// The registry of all resources.
+pub struct Registry {
+    hub: Arc<Hub>,
+    table: Arc<ArcSwap<ServedTable>>,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
+    admission: Admission,
+    authorization: Arc<Authorization>,
+    services: ServiceRanges,
+}
+
+impl Registry {
+    /// A registry over loaded caches.
+    pub fn new(
+        hub: Arc<Hub>,
+        table: Arc<ArcSwap<ServedTable>>,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+        admission: Admission,
+        authorization: Arc<Authorization>,
+        services: ServiceRanges,
+    ) -> Self {
+        Self { hub, table, clock, rng, admission, authorization, services }
+    }
+
+    /// The caches' hub.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Nobody gives away rights that they do not have.
+    fn check_rights(
+        &self,
+        ctx: &WriteContext<'_>,
+        name: &str,
+        new: &Object,
+        old: Option<&Object>,
+    ) -> Result<(), StatusError> {
+        if ctx.resource().group != "rbac.authorization.k8s.io" {
+            return Ok(());
+        }
+        let plural = &ctx.resource().plural;
+        self.authorization.check_rbac_write(ctx.user, plural, ctx.namespace, name, new, old)
+    }
+
+    /// The admission plugins, for subresources that write on their own.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    /// All served resources as of now.
+    pub fn table(&self) -> arc_swap::Guard<Arc<ServedTable>> {
+        self.table.load()
+    }
+
+    /// The current time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// One object as of now.
+    pub async fn get(
+        &self,
+        served: &Served,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Arc<Entry>, StatusError> {
+        self.hub.fresh().await.map_err(StatusError::internal)?;
+        served.cache.get(namespace, name).ok_or_else(|| {
+            StatusError::not_found(&served.resource.group, &served.resource.plural, name)
+        })
+    }
+
+    /// Writes one object if its key is still at `expect`. `Err(Some(entry))` holds the present
+    /// state after a lost race, `Err(None)` says that the object is gone.
+    async fn swap(
+        &self,
+        served: &Served,
+        key: &Bytes,
+        expect: u64,
+        object: &Object,
+    ) -> Result<Result<u64, Option<Entry>>, StatusError> {
+        let value = encode_stored(object);
+        if value.len() > OBJECT_BYTES_MAX {
+            return Err(StatusError::new(
+                longshore_api::Reason::RequestEntityTooLarge,
+                format!("etcdserver: request is too large: {} bytes", value.len()),
+            ));
+        }
+        let ttl = served.resource.strategy.ttl_seconds().map(Duration::from_secs);
+        self.transact(served, key, expect, Op::Put { value, ttl }).await
+    }
+
+    async fn transact(
+        &self,
+        served: &Served,
+        key: &Bytes,
+        expect: u64,
+        op: Op,
+    ) -> Result<Result<u64, Option<Entry>>, StatusError> {
+        let txn = Txn { key: key.clone(), expect: Revision(expect), op };
+        match self.hub.store().txn(txn).await.map_err(StatusError::internal)? {
+            TxnOutcome::Committed(revision) => Ok(Ok(revision.0)),
+            TxnOutcome::Conflict(None) => Ok(Err(None)),
+            TxnOutcome::Conflict(Some(kv)) => {
+                let entry = served
+                    .cache
+                    .decode(&kv.key, &kv.value, kv.mod_revision.0)
+                    .map_err(StatusError::internal)?;
+                Ok(Err(Some(entry)))
+            }
+        }
+    }
+
+    /// Fills the fixed defaults of a kind.
+    pub fn apply_defaults(&self, gvk: &Gvk, object: &mut Object) {
+        if let Some(ty) = schema::kind(&gvk.group, &gvk.version, &gvk.kind) {
+            let mut value = std::mem::take(object).into_value();
+            defaults::apply(ty, &mut value);
+            *object = Object::from_value(value).expect("defaults keep the root an object");
+        }
+    }
+
+    /// Fills fixed and computed defaults.
+    pub fn default(&self, resource: &Resource, object: &mut Object) {
+        self.apply_defaults(&resource.gvk(), object);
+        resource.strategy.default(object);
+    }
+
+    /// Fails with 422 when metadata or the resource's own rules are broken.
+    fn check_create(&self, ctx: &WriteContext<'_>, object: &Object) -> Result<(), StatusError> {
+        let resource = ctx.resource();
+        let mut errors = longshore_api::meta_validation::validate_object_meta(
+            object,
+            resource.namespaced(),
+            &|name, prefix| resource.strategy.validate_name(name, prefix),
+            &Path::new("metadata"),
+        );
+        errors.extend(resource.strategy.validate_create(object));
+        ctx.invalid(object.name(), errors)
+    }
+}
+
+/// A stored object in the version of a resource.
+pub fn shown(served: &Served, mut object: Object) -> Object {
+    let gvk = served.resource.gvk();
+    if object.api_version() != gvk.api_version() {
+        object.set(&["apiVersion"], gvk.api_version());
+    }
+    object
+}
+
+/// Sets the resource version that a write got.
+fn with_version(mut object: Object, revision: u64) -> Object {
+    object.set(&["metadata", "resourceVersion"], revision.to_string());
+    object
+}
+
+/// A time as metadata shows it: whole seconds.
+pub fn rfc3339(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

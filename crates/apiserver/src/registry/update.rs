@@ -1,0 +1,244 @@
+//! Update: one compare-and-swap loop under PUT, PATCH and the subresources.
+//!
+//! upstream: staging/src/k8s.io/apiserver/pkg/registry/rest/update.go BeforeUpdate
+
+use std::sync::Arc;
+
+use longshore_api::field::{Error, Path};
+use longshore_api::{Object, StatusError, meta_validation};
+use longshore_store::Op;
+
+use super::{CONFLICT_RETRIES_MAX, Registry, Stored, WriteContext, with_version};
+use crate::admission::Operation;
+use crate::cache::Entry;
+
+/// What the caller of an update decides.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UpdateOptions {
+    /// The object is made when it does not exist (if the resource allows it).
+    pub allow_create: bool,
+}
+
+const MODIFIED: &str =
+    "the object has been modified; please apply your changes to the latest version and try again";
+
+impl Registry {
+    /// Changes an object: `change` makes the wanted state from the present one (`None` when the
+    /// object does not exist and may be created). It runs again after each lost race.
+    pub async fn update(
+        &self,
+        ctx: &WriteContext<'_>,
+        name: &str,
+        options: UpdateOptions,
+        change: &(dyn Fn(Option<&Object>) -> Result<Object, StatusError> + Send + Sync),
+    ) -> Result<Stored, StatusError> {
+        self.hub().fresh().await.map_err(StatusError::internal)?;
+        let mut present = ctx.served.cache.get(ctx.namespace, name);
+        for _ in 0..CONFLICT_RETRIES_MAX {
+            let Some(entry) = &present else {
+                let strategy = &ctx.resource().strategy;
+                let new = change(None)?;
+                let key = ctx.served.cache.key(ctx.namespace, name);
+                check_uid(ctx, name, &key, &new, None)?;
+                if options.allow_create && strategy.allow_create_on_update() {
+                    return self.create(ctx, new).await;
+                }
+                return Err(ctx.not_found(name));
+            };
+            match self.update_once(ctx, name, entry, change).await? {
+                Ok(stored) => return Ok(stored),
+                Err(fresh) => present = fresh.map(Arc::new),
+            }
+        }
+        Err(ctx.conflict(name, MODIFIED))
+    }
+
+    /// Changes an object without the resource's rules: for subresources that write one fact of
+    /// their own, such as the node of a pod. Admission does not run either; the caller has run it.
+    pub async fn modify(
+        &self,
+        ctx: &WriteContext<'_>,
+        name: &str,
+        change: &(dyn Fn(&mut Object) -> Result<(), StatusError> + Send + Sync),
+    ) -> Result<Object, StatusError> {
+        self.hub().fresh().await.map_err(StatusError::internal)?;
+        let mut present = ctx.served.cache.get(ctx.namespace, name);
+        for _ in 0..CONFLICT_RETRIES_MAX {
+            let Some(entry) = &present else { return Err(ctx.not_found(name)) };
+            let mut object = ctx.native(entry.object());
+            change(&mut object)?;
+            if ctx.dry_run {
+                return Ok(object);
+            }
+            let stored = ctx.storage(object.clone());
+            match self.swap(ctx.served, &entry.key, entry.revision, &stored).await? {
+                Ok(revision) => return Ok(with_version(object, revision)),
+                Err(fresh) => present = fresh.map(Arc::new),
+            }
+        }
+        Err(ctx.conflict(name, MODIFIED))
+    }
+
+    async fn update_once(
+        &self,
+        ctx: &WriteContext<'_>,
+        name: &str,
+        entry: &Entry,
+        change: &(dyn Fn(Option<&Object>) -> Result<Object, StatusError> + Send + Sync),
+    ) -> Result<Result<Stored, Option<Entry>>, StatusError> {
+        let mut old = ctx.native(entry.object());
+        ctx.resource().strategy.default(&mut old);
+        let mut new = change(Some(&old))?;
+        check_uid(ctx, name, &entry.key, &new, Some(&old))?;
+        self.default(ctx.resource(), &mut new);
+        let attributes = ctx.admission(Operation::Update, name);
+        self.admission.mutate(&attributes, Some(&mut new), Some(&old)).await?;
+        self.check_rights(ctx, name, &new, Some(&old))?;
+        check_version(ctx, name, &new, &old)?;
+        let reserved = self.services.reserve(ctx, &mut new, Some(&old))?;
+        prepare(ctx, &mut new, &old)?;
+        self.check_update(ctx, name, &new, &old)?;
+        self.admission.validate(&attributes, Some(&new), Some(&old)).await?;
+        ctx.warnings.lock().extend(ctx.resource().strategy.warnings(&new, Some(&old)));
+        new.set(&["metadata", "resourceVersion"], entry.revision.to_string());
+        let stored = ctx.storage(new.clone());
+        if ctx.dry_run || stored == entry.object() {
+            return Ok(Ok(Stored { object: new, created: false }));
+        }
+        let written = if is_finished(&new) {
+            self.transact(ctx.served, &entry.key, entry.revision, Op::Delete).await?
+        } else {
+            self.swap(ctx.served, &entry.key, entry.revision, &stored).await?
+        };
+        Ok(written.map(|revision| {
+            reserved.keep();
+            if is_finished(&new) {
+                self.services.release(ctx, &new);
+            } else {
+                self.services.release_changed(ctx, &new, &old);
+            }
+            Stored { object: with_version(new, revision), created: false }
+        }))
+    }
+
+    /// Fails with 422 when the change breaks rules of metadata or of the resource.
+    fn check_update(
+        &self,
+        ctx: &WriteContext<'_>,
+        name: &str,
+        new: &Object,
+        old: &Object,
+    ) -> Result<(), StatusError> {
+        let meta = Path::new("metadata");
+        let namespaced = ctx.resource().namespaced();
+        let mut errors =
+            meta_validation::validate_object_meta(new, namespaced, &segment_rule, &meta);
+        errors.extend(meta_validation::validate_object_meta_update(new, old, &meta));
+        let context = ctx.strategy_context();
+        errors.extend(ctx.resource().strategy.validate_update(&context, new, old));
+        ctx.invalid(name, errors)
+    }
+}
+
+/// Whether nothing keeps a deleted object any longer.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/registry/generic/registry/store.go deleteWithoutFinalizers
+fn is_finished(object: &Object) -> bool {
+    object.is_deleting()
+        && object.finalizers().is_empty()
+        && object.int(&["metadata", "deletionGracePeriodSeconds"]).unwrap_or(0) == 0
+        && object.list(&["spec", "finalizers"]).is_empty()
+}
+
+/// The rule of names on update: what may stand in a path.
+///
+/// upstream: staging/src/k8s.io/apimachinery/pkg/api/validation/path/name.go
+pub fn segment_rule(name: &str, _prefix: bool) -> Vec<String> {
+    if matches!(name, "." | "..") {
+        return vec![format!("may not be '{name}'")];
+    }
+    ["/", "%"]
+        .into_iter()
+        .filter(|part| name.contains(part))
+        .map(|part| format!("may not contain '{part}'"))
+        .collect()
+}
+
+fn check_version(
+    ctx: &WriteContext<'_>,
+    name: &str,
+    new: &Object,
+    old: &Object,
+) -> Result<(), StatusError> {
+    let version = new.resource_version();
+    if version.is_empty() || version == "0" {
+        if ctx.resource().strategy.allow_unconditional_update() {
+            return Ok(());
+        }
+        let path = Path::new("metadata").child("resourceVersion");
+        let error = Error::invalid_text(&path, "0", "must be specified for an update");
+        return ctx.invalid(name, vec![error]);
+    }
+    if version.parse::<u64>().is_err() {
+        let path = Path::new("metadata").child("resourceVersion");
+        let detail = format!("strconv.ParseUint: parsing {version:?}: invalid syntax");
+        return ctx.invalid(name, vec![Error::invalid(&path, version, &detail)]);
+    }
+    if version != old.resource_version() {
+        return Err(ctx.conflict(name, MODIFIED));
+    }
+    Ok(())
+}
+
+/// A uid in the new object is a precondition, also for an object that does not exist.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/storage/interfaces.go Preconditions.Check
+fn check_uid(
+    ctx: &WriteContext<'_>,
+    name: &str,
+    key: &[u8],
+    new: &Object,
+    old: Option<&Object>,
+) -> Result<(), StatusError> {
+    let actual = old.map_or("", Object::uid);
+    if new.uid().is_empty() || new.uid() == actual {
+        return Ok(());
+    }
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {}, UID in object meta: {actual}",
+        String::from_utf8_lossy(key).trim_start_matches("/registry"),
+        new.uid(),
+    );
+    Err(ctx.conflict(name, &why))
+}
+
+/// Restores what no client may change.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/registry/rest/update.go BeforeUpdate
+fn prepare(ctx: &WriteContext<'_>, new: &mut Object, old: &Object) -> Result<(), StatusError> {
+    ctx.check_namespace(new)?;
+    restore(new, old, "generation");
+    new.remove(&["metadata", "selfLink"]);
+    new.remove(&["metadata", "managedFields"]);
+    ctx.resource().strategy.prepare_update(&ctx.strategy_context(), new, old);
+    if new.uid().is_empty() {
+        restore(new, old, "uid");
+    }
+    restore(new, old, "creationTimestamp");
+    if old.is_deleting() {
+        restore(new, old, "deletionTimestamp");
+    }
+    if new.get(&["metadata", "deletionGracePeriodSeconds"]).is_none() {
+        restore(new, old, "deletionGracePeriodSeconds");
+    }
+    Ok(())
+}
+
+fn restore(new: &mut Object, old: &Object, field: &str) {
+    match old.get(&["metadata", field]) {
+        Some(value) => new.set(&["metadata", field], value.clone()),
+        None => {
+            new.remove(&["metadata", field]);
+        }
+    }
+}

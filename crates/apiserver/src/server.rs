@@ -1,0 +1,279 @@
+//! Puts the API server together: caches over the store, the registry over the caches, the request
+//! chain over the registry.
+
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use longshore_api::{Gvr, Object, StatusError};
+use longshore_base::rng::Rng;
+use longshore_base::{Clock, Shutdown, TaskKind, readiness};
+use longshore_resources::Resource;
+use longshore_store::Store;
+use serde_json::Value;
+
+use crate::admission::{Admission, Tools};
+use crate::auth::{Authentication, Authorization, ClientCertificates, TokenIssuer, UserInfo};
+use crate::body::Body;
+use crate::bootstrap;
+use crate::cache::{Hub, Pins, hub};
+use crate::endpoints::{Api, connect::Kubelets};
+use crate::handler::{Caller, Handler};
+use crate::nonresource::NonResource;
+use crate::reader::Reader;
+use crate::registry::{Registry, Served, ServedTable, ServiceRanges, UpdateOptions, WriteContext};
+use crate::serve::{PeerInfo, Service};
+
+/// What an API server is made of.
+pub struct Config {
+    /// Where objects are kept.
+    pub store: Arc<dyn Store>,
+    /// What is served.
+    pub resources: Vec<Resource>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub rng: Arc<dyn Rng>,
+    /// Network and prefix length of service addresses.
+    pub service_range: (Ipv4Addr, u8),
+    /// Node ports of services.
+    pub node_ports: RangeInclusive<u16>,
+    /// The authorities that sign client certificates.
+    pub client_certificates: ClientCertificates,
+    /// Issues and checks service-account tokens.
+    pub tokens: Arc<TokenIssuer>,
+    /// The way to kubelets.
+    pub kubelets: Option<Kubelets>,
+    /// `host:port` that clients reach the server at.
+    pub address: String,
+    /// The answer of `/version`.
+    pub version: Value,
+}
+
+/// A running API server without its listener.
+pub struct Server {
+    handler: Arc<Handler>,
+    reader: Arc<dyn Reader>,
+}
+
+impl Server {
+    /// Loads the store and starts to follow it. Writes and reads work when this returns.
+    ///
+    /// # Errors
+    /// When the store cannot be read or holds damaged objects.
+    pub async fn start(config: Config, shutdown: Shutdown) -> Result<Self, hub::Error> {
+        let table = ServedTable::new(config.resources);
+        let hub = Hub::load(config.store, table.caches()).await?;
+        follow(hub.clone(), shutdown.clone());
+        let (network, prefix) = config.service_range;
+        let services = ServiceRanges::new(network, prefix, config.node_ports);
+        if let Some(served) = table.any_version("", "services") {
+            for (_, entry) in served.cache.snapshot().0.iter() {
+                services.restore(&entry.object());
+            }
+        }
+        let table = Arc::new(ArcSwap::from_pointee(table));
+        let reader: Arc<dyn Reader> = Arc::new(CacheReader { table: table.clone() });
+        let authorization = Authorization::new(reader.clone(), crate::bootstrap::node_rules());
+        let authorization = Arc::new(authorization);
+        let tokens = config.tokens;
+        let openid = (tokens.openid_configuration(&config.address), tokens.jwks().clone());
+        let authentication =
+            Authentication::new(config.client_certificates, tokens, reader.clone());
+        let admission = Admission::new(&Tools {
+            reader: reader.clone(),
+            authorization: authorization.clone(),
+            rng: config.rng.clone(),
+        });
+        let rng = config.rng.clone();
+        let registry = Registry::new(
+            hub,
+            table,
+            config.clock,
+            config.rng,
+            admission,
+            authorization.clone(),
+            services,
+        );
+        let api = Arc::new(Api { registry, pins: Pins::default(), rng });
+        let (ready, signal) = readiness::channel();
+        ready.set();
+        let nonresource = NonResource {
+            address: config.address,
+            version: config.version,
+            checks: vec![("etcd", signal)],
+            stopping: shutdown,
+            openid: Some(openid),
+            openapi: crate::openapi::Documents::default(),
+        };
+        let handler = Handler::new(
+            api,
+            authentication,
+            authorization,
+            config.kubelets,
+            reader.clone(),
+            nonresource,
+        );
+        Ok(Self { handler: Arc::new(handler), reader })
+    }
+
+    /// Makes the objects that every cluster starts with, and brings present ones up to date.
+    ///
+    /// # Errors
+    /// When one of them cannot be written.
+    pub async fn bootstrap(&self, objects: Vec<(Gvr, Object)>) -> Result<(), StatusError> {
+        let writer = RegistryWriter { handler: self.handler.clone() };
+        let (namespaces, rest): (Vec<_>, Vec<_>) =
+            objects.into_iter().partition(|(gvr, _)| gvr.resource == "namespaces");
+        // Namespaces first; all others side by side, so that they share commits.
+        for group in [namespaces, rest] {
+            let writes = group.into_iter().map(|object| bootstrap::ensure(&writer, vec![object]));
+            futures_util::future::try_join_all(writes).await?;
+        }
+        Ok(())
+    }
+
+    /// The request chain.
+    pub fn handler(&self) -> &Arc<Handler> {
+        &self.handler
+    }
+
+    /// Reads of the caches.
+    pub fn reader(&self) -> &Arc<dyn Reader> {
+        &self.reader
+    }
+
+    /// A caller inside this process with an identity of its own.
+    pub fn in_process(&self, user: UserInfo) -> InProcess {
+        InProcess { handler: self.handler.clone(), user: Arc::new(user) }
+    }
+}
+
+fn follow(hub: Arc<Hub>, shutdown: Shutdown) {
+    longshore_base::spawn(TaskKind::Critical, "watch cache", async move {
+        if let Err(error) = hub.run(shutdown.clone()).await {
+            tracing::error!(%error, "the watch cache lost the store; the server stops");
+            shutdown.cancel();
+        }
+    });
+}
+
+/// Requests from inside the process: the same chain, no connection.
+#[derive(Clone)]
+pub struct InProcess {
+    handler: Arc<Handler>,
+    user: Arc<UserInfo>,
+}
+
+impl InProcess {
+    /// Sends a request.
+    pub fn send(&self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
+        let (handler, user) = (self.handler.clone(), self.user.clone());
+        Box::pin(handler.handle(request, Caller::InProcess(user)))
+    }
+}
+
+/// The chain behind the listener.
+pub struct Network(pub Arc<Handler>);
+
+impl Service for Network {
+    fn call(&self, request: Request<Body>, peer: PeerInfo) -> BoxFuture<'static, Response<Body>> {
+        Box::pin(self.0.clone().handle(request, Caller::Peer(peer)))
+    }
+}
+
+/// Reads of the caches by resource name.
+struct CacheReader {
+    table: Arc<ArcSwap<ServedTable>>,
+}
+
+impl Reader for CacheReader {
+    fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        let table = self.table.load();
+        let entry = table.any_version(group, resource)?.cache.get(namespace, name)?;
+        Some(Arc::new(entry.object()))
+    }
+
+    fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Object>> {
+        let table = self.table.load();
+        let Some(served) = table.any_version(group, resource) else { return Vec::new() };
+        let (snapshot, _) = served.cache.snapshot();
+        crate::cache::range(&snapshot, namespace, None)
+            .map(|(_, entry)| Arc::new(entry.object()))
+            .collect()
+    }
+
+    fn generation(&self, group: &str, resource: &str) -> u64 {
+        let table = self.table.load();
+        table.any_version(group, resource).map_or(0, |served| served.cache.snapshot().1)
+    }
+}
+
+/// Writes default objects straight through the registry, as the API server itself.
+struct RegistryWriter {
+    handler: Arc<Handler>,
+}
+
+impl RegistryWriter {
+    fn served(&self, gvr: &Gvr) -> Result<Arc<Served>, StatusError> {
+        let table = self.handler.api.registry.table();
+        table
+            .get(&gvr.group, &gvr.version, &gvr.resource)
+            .ok_or_else(|| StatusError::internal(format!("{gvr} is not served")))
+    }
+
+    async fn write(&self, gvr: &Gvr, object: Object, create: bool) -> Result<(), StatusError> {
+        let served = self.served(gvr)?;
+        let registry = &self.handler.api.registry;
+        let user = UserInfo::new("system:apiserver", &["system:masters"]);
+        let warnings = parking_lot::Mutex::default();
+        let (namespace, name) = (object.namespace().to_owned(), object.name().to_owned());
+        let ctx = WriteContext {
+            served: &served,
+            user: &user,
+            now: registry.now(),
+            namespace: &namespace,
+            subresource: "",
+            dry_run: false,
+            warnings: &warnings,
+        };
+        if create {
+            return registry.create(&ctx, object).await.map(drop);
+        }
+        let change = move |_: Option<&Object>| Ok(object.clone());
+        registry.update(&ctx, &name, UpdateOptions::default(), &change).await.map(drop)
+    }
+}
+
+impl bootstrap::Writer for RegistryWriter {
+    fn get<'a>(
+        &'a self,
+        gvr: &'a Gvr,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Object>, StatusError>> {
+        Box::pin(async move {
+            let served = self.served(gvr)?;
+            Ok(served.cache.get(namespace, name).map(|entry| entry.object()))
+        })
+    }
+
+    fn create<'a>(
+        &'a self,
+        gvr: &'a Gvr,
+        object: Object,
+    ) -> BoxFuture<'a, Result<(), StatusError>> {
+        Box::pin(self.write(gvr, object, true))
+    }
+
+    fn update<'a>(
+        &'a self,
+        gvr: &'a Gvr,
+        object: Object,
+    ) -> BoxFuture<'a, Result<(), StatusError>> {
+        Box::pin(self.write(gvr, object, false))
+    }
+}
