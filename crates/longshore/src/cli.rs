@@ -1,0 +1,117 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, ServerConfig};
+
+/// Why a command failed.
+pub enum Error {
+    /// The command line or the configuration is wrong.
+    Usage(String),
+    /// The command could not be carried out.
+    Failed(anyhow::Error),
+}
+
+impl From<config::Error> for Error {
+    fn from(error: config::Error) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<anyhow::Error> for Error {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// A whole Kubernetes in one binary.
+#[derive(Parser)]
+#[command(name = "longshore", version, propagate_version = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the control plane and the node agent in one process.
+    Server(Box<ServerArguments>),
+    /// Print the version.
+    Version,
+}
+
+/// The flags of `longshore server`. Each may also stand in the file given by --config, under the
+/// same name; the command line wins.
+#[derive(Args, Default, Debug)]
+pub struct ServerArguments {
+    /// File with the same settings as YAML, such as `secure-port: 6443`.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where all state is kept [default: /var/lib/longshore].
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Address to listen on [default: 0.0.0.0].
+    #[arg(long, value_name = "IP")]
+    pub bind_address: Option<String>,
+    /// Port of the API server [default: 6443].
+    #[arg(long, value_name = "PORT")]
+    pub secure_port: Option<u16>,
+    /// Address that nodes and pods reach this server at [default: the one of the default route].
+    #[arg(long, value_name = "IP")]
+    pub advertise_address: Option<String>,
+    /// Network of service addresses [default: 10.96.0.0/16].
+    #[arg(long, value_name = "CIDR")]
+    pub service_cluster_ip_range: Option<String>,
+    /// Ports of NodePort services [default: 30000-32767].
+    #[arg(long, value_name = "FROM-TO")]
+    pub service_node_port_range: Option<String>,
+    /// Network of pod addresses [default: 10.244.0.0/16].
+    #[arg(long, value_name = "CIDR")]
+    pub cluster_cidr: Option<String>,
+    /// Domain of the cluster DNS [default: cluster.local].
+    #[arg(long, value_name = "DOMAIN")]
+    pub cluster_domain: Option<String>,
+    /// Service address of the cluster DNS [default: 10.96.0.10].
+    #[arg(long, value_name = "IP")]
+    pub cluster_dns: Option<String>,
+    /// Name of this node [default: the host name].
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Socket of the container runtime [default: unix:///run/containerd/containerd.sock].
+    #[arg(long, value_name = "ENDPOINT")]
+    pub container_runtime_endpoint: Option<String>,
+    /// Directory of the runtime's CNI configuration [default: /etc/cni/net.d].
+    #[arg(long, value_name = "DIR")]
+    pub cni_conf_dir: Option<PathBuf>,
+    /// Port of the node agent [default: 10250].
+    #[arg(long, value_name = "PORT")]
+    pub kubelet_port: Option<u16>,
+    /// What not to run: controllers, scheduler, kubelet, proxy, dns, or single controllers.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub disable: Option<Vec<String>>,
+    /// What to log, such as `info` or `longshore_kubelet=debug` [default: info].
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+impl Arguments {
+    /// Runs the command.
+    pub fn run(self) -> Result<(), Error> {
+        match self.command {
+            Command::Server(arguments) => {
+                let config = ServerConfig::resolve(*arguments)?;
+                crate::server::run(config).map_err(Error::Failed)
+            }
+            Command::Version => {
+                println!(
+                    "longshore {} (Kubernetes {})",
+                    env!("CARGO_PKG_VERSION"),
+                    config::API_LEVEL
+                );
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! `longshore server`: puts the components together and runs them until a signal.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use longshore_base::{Clock as _, Shutdown, SystemClock};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::ServerConfig;
+use crate::control_plane::ControlPlane;
+
+/// Runs a server until SIGINT or SIGTERM.
+///
+/// # Errors
+/// When something it needs is missing or in use; nothing is left half-started.
+pub fn run(config: ServerConfig) -> Result<()> {
+    start_logging(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the worker threads")?;
+    runtime.block_on(serve(Arc::new(config)))
+}
+
+fn start_logging(filter: &str) -> Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .with_context(|| format!("--log {filter:?} is not a log filter"))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    Ok(())
+}
+
+async fn serve(config: Arc<ServerConfig>) -> Result<()> {
+    let shutdown = Shutdown::new();
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let plane = ControlPlane::start(config.clone(), SystemClock.now(), shutdown.clone()).await?;
+    tracing::info!(address = %plane.address(), "the API server is ready");
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        () = shutdown.cancelled() => {}
+    }
+    tracing::info!("stopping");
+    shutdown.cancel();
+    plane.stopped().await;
+    Ok(())
+}
