@@ -1,0 +1,320 @@
+//! What may change in a pod.
+//!
+//! upstream: pkg/apis/core/validation/validation.go ValidatePodUpdate,
+//! ValidatePodEphemeralContainersUpdate, ValidatePodStatusUpdate
+
+use longshore_api::Object;
+use longshore_api::field::{Error, ErrorList, Path};
+use serde_json::{Value, json};
+
+use super::annotations::{self, MIRROR};
+use super::network::{is_dual_stack, legacy_ip};
+use super::options::Options;
+use super::{affinity, pod, resize};
+use crate::core::pods::tree::{
+    drop_field, fill_always, has, int, list, list_mut, or_null, part, part_mut, text,
+};
+
+/// What a plain update may change.
+const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
+
+/// The broken rules of a changed pod.
+pub(crate) fn update(subresource: &str, new: &Object, old: &Object) -> ErrorList {
+    let options = Options::new(true, old.get(&["spec"]));
+    if subresource == "status" {
+        return status(new, old);
+    }
+    let mut errors = pod(new, &options);
+    let null = Value::Null;
+    let metadata = |object: &Object| object.get(&["metadata"]).cloned().unwrap_or(Value::Null);
+    let spec = |object: &Object| object.get(&["spec"]).cloned().unwrap_or_else(|| json!({}));
+    let (after, before) = (spec(new), spec(old));
+    if subresource == "resize" {
+        return resize::resize(new, old, errors);
+    }
+    let at = Path::new("metadata").child("annotations");
+    let (new_metadata, old_metadata) = (metadata(new), metadata(old));
+    annotations::updates(&new_metadata, &old_metadata, &at, &mut errors);
+    annotations::pod_specific(
+        new.get(&["metadata"]).unwrap_or(&null),
+        &after,
+        &at,
+        &options,
+        &mut errors,
+    );
+    if subresource == "ephemeralcontainers" {
+        if old.annotation(MIRROR).is_some() {
+            let detail = "static pods do not support ephemeral containers";
+            return vec![Error::forbidden(&Path::default(), detail)];
+        }
+        ephemeral(&after, &before, &mut errors);
+        return errors;
+    }
+    spec_update(after, &before, &options, &mut errors);
+    errors
+}
+
+fn ephemeral(after: &Value, before: &Value, errors: &mut ErrorList) {
+    let path = Path::new("spec").child("ephemeralContainers");
+    for container in list(before, "ephemeralContainers") {
+        let name = text(container, "name");
+        let kept = list(after, "ephemeralContainers").iter().rfind(|c| text(c, "name") == name);
+        let detail = match kept {
+            Some(kept) if kept == container => continue,
+            Some(kept) => format!(
+                "existing ephemeral containers {name:?} may not be changed\n{}",
+                difference(container, kept)
+            ),
+            None => format!("existing ephemeral containers {name:?} may not be removed\n"),
+        };
+        errors.push(Error::forbidden(&path, &detail));
+    }
+}
+
+/// The containers' images; tells whether the lists still go together.
+fn images(after: &Value, before: &Value, path: &Path, errors: &mut ErrorList) -> bool {
+    for key in ["containers", "initContainers"] {
+        let path = path.child(key);
+        let (new, old) = (list(after, key), list(before, key));
+        if new.len() != old.len() {
+            let detail = "pod updates may not add or remove containers";
+            errors.push(Error::forbidden(&path, detail));
+            return false;
+        }
+        for (i, container) in new.iter().enumerate() {
+            let at = path.index(i).child("image");
+            match text(container, "image") {
+                "" => errors.push(Error::required(&at, "")),
+                image if image.trim() != image => {
+                    let detail = "must not have leading or trailing whitespace";
+                    errors.push(Error::invalid(&at, image, detail));
+                }
+                _ => {}
+            }
+        }
+    }
+    true
+}
+
+/// The deadline may only come nearer; tells whether to go on.
+fn deadline(after: &Value, before: &Value, path: &Path, errors: &mut ErrorList) -> bool {
+    let at = path.child("activeDeadlineSeconds");
+    let old = int(before, "activeDeadlineSeconds");
+    let Some(new) = int(after, "activeDeadlineSeconds") else {
+        if old.is_some() {
+            let detail = "must not update from a positive integer to nil value";
+            errors.push(Error::invalid(&at, Value::Null, detail));
+        }
+        return true;
+    };
+    let max = i64::from(i32::MAX);
+    if !(0..=max).contains(&new) {
+        let detail = format!("must be between 0 and {max}, inclusive");
+        errors.push(Error::invalid(&at, new, &detail));
+        return false;
+    }
+    if old.is_some_and(|old| old < new) {
+        let detail = "must be less than or equal to previous value";
+        errors.push(Error::invalid(&at, new, detail));
+        return false;
+    }
+    true
+}
+
+fn spec_update(mut after: Value, before: &Value, options: &Options, errors: &mut ErrorList) {
+    let path = Path::new("spec");
+    if !images(&after, before, &path, errors) || !deadline(&after, before, &path, errors) {
+        return;
+    }
+    added_tolerations(&after, before, &path.child("tolerations"), options, errors);
+    let old_gates = list(before, "schedulingGates");
+    for (i, gate) in list(&after, "schedulingGates").iter().enumerate() {
+        let name = text(gate, "name");
+        if !old_gates.iter().any(|g| text(g, "name") == name) {
+            let detail =
+                format!("only deletion is allowed, but found new scheduling gate '{name}'");
+            let at = path.child("schedulingGates").index(i).child("name");
+            errors.push(Error::forbidden(&at, &detail));
+        }
+    }
+    if after == *before {
+        return;
+    }
+    for key in ["containers", "initContainers"] {
+        for (container, old) in list_mut(&mut after, key).zip(list(before, key)) {
+            restore(container, old, "image");
+        }
+    }
+    for key in ["activeDeadlineSeconds", "schedulingGates", "tolerations"] {
+        restore(&mut after, before, key);
+    }
+    let key = "terminationGracePeriodSeconds";
+    if int(before, key).is_some_and(|s| s < 0) && int(&after, key) == Some(1) {
+        restore(&mut after, before, key);
+    }
+    if !old_gates.is_empty() {
+        gated(&mut after, before, &path, errors);
+    }
+    if after != *before {
+        let detail = format!(
+            "pod updates may not change fields other than {UPDATABLE}\n{}",
+            difference(before, &after)
+        );
+        errors.push(Error::forbidden(&path, &detail));
+    }
+}
+
+fn restore(after: &mut Value, before: &Value, key: &str) {
+    match before.get(key) {
+        Some(value) => fill_always(after, key, value.clone()),
+        None => drop_field(after, key),
+    }
+}
+
+fn added_tolerations(
+    after: &Value,
+    before: &Value,
+    path: &Path,
+    options: &Options,
+    errors: &mut ErrorList,
+) {
+    let new = list(after, "tolerations");
+    let timeless = |toleration: &Value| {
+        let mut toleration = toleration.clone();
+        drop_field(&mut toleration, "tolerationSeconds");
+        toleration
+    };
+    let kept = list(before, "tolerations")
+        .iter()
+        .all(|old| new.iter().any(|new| timeless(new) == timeless(old)));
+    if !kept {
+        let detail = "existing toleration can not be modified except its tolerationSeconds";
+        errors.push(Error::forbidden(path, detail));
+        return;
+    }
+    affinity::tolerations(new, path, options, errors);
+}
+
+/// A pod that waits behind gates may still be narrowed to fewer nodes.
+fn gated(after: &mut Value, before: &Value, path: &Path, errors: &mut ErrorList) {
+    if after.get("nodeSelector") != before.get("nodeSelector") {
+        let new = part(after, "nodeSelector").unwrap_or(&Value::Null);
+        let old = part(before, "nodeSelector").and_then(Value::as_object);
+        if old.into_iter().flatten().any(|(key, value)| new.get(key) != Some(value)) {
+            let detail =
+                "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
+            errors.push(Error::invalid(&path.child("nodeSelector"), new.clone(), detail));
+        }
+        restore(after, before, "nodeSelector");
+    }
+    let nodes =
+        |spec: &Value| part(spec, "affinity").and_then(|a| part(a, "nodeAffinity")).cloned();
+    let (new, old) = (nodes(after), nodes(before));
+    if new == old {
+        return;
+    }
+    let at = path.child("affinity").child("nodeAffinity");
+    let at = at.child("requiredDuringSchedulingIgnoredDuringExecution").child("nodeSelectorTerms");
+    narrowed(
+        affinity::required_node_terms(after),
+        affinity::required_node_terms(before),
+        &at,
+        errors,
+    );
+    match old {
+        Some(old) => fill_always(part_mut(after, "affinity"), "nodeAffinity", old),
+        None => {
+            drop_field(part_mut(after, "affinity"), "nodeAffinity");
+            let empty = part(after, "affinity").is_some_and(|a| *a == json!({}));
+            if empty && !has(before, "affinity") {
+                drop_field(after, "affinity");
+            }
+        }
+    }
+}
+
+fn narrowed(new: &[Value], old: &[Value], path: &Path, errors: &mut ErrorList) {
+    if old.is_empty() {
+        return;
+    }
+    if new.len() != old.len() {
+        let detail = "no additions/deletions to non-empty NodeSelectorTerms list are allowed";
+        errors.push(Error::invalid(path, new.to_vec(), detail));
+        return;
+    }
+    for (i, (new, old)) in new.iter().zip(old).enumerate() {
+        let of =
+            |term: &Value| ["matchExpressions", "matchFields"].map(|key| list(term, key).to_vec());
+        let (now, before) = (of(new), of(old));
+        let emptied = before.iter().all(Vec::is_empty) && now.iter().any(|l| !l.is_empty());
+        let added = now.iter().zip(&before).all(|(now, before)| now.starts_with(before));
+        if emptied || !added {
+            let detail = "only additions are allowed (no mutations or deletions)";
+            errors.push(Error::invalid(&path.index(i), new.clone(), detail));
+        }
+    }
+}
+
+/// The lines in which two trees differ.
+fn difference(old: &Value, new: &Value) -> String {
+    let print = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
+    let (old, new) = (print(old), print(new));
+    let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
+    let same_start = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
+    let (old_rest, new_rest) = (&old[same_start..], &new[same_start..]);
+    let ends = old_rest.iter().rev().zip(new_rest.iter().rev());
+    let same_end = ends.take_while(|(a, b)| a == b).count();
+    let lines = |lines: &[&str], sign: char| -> Vec<String> {
+        lines[..lines.len() - same_end].iter().map(|line| format!("{sign} {line}")).collect()
+    };
+    let mut all = lines(old_rest, '-');
+    all.extend(lines(new_rest, '+'));
+    all.push(String::new());
+    all.join("\n")
+}
+
+/// The addresses and counts of a status.
+fn status(new: &Object, old: &Object) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let null = Value::Null;
+    let (now, before) =
+        (new.get(&["status"]).unwrap_or(&null), old.get(&["status"]).unwrap_or(&null));
+    let path = Path::new("status");
+    let nominated = text(now, "nominatedNodeName");
+    if !nominated.is_empty() {
+        let at = path.child("nominatedNodeName");
+        super::common::dns_subdomain(nominated, &at, &mut errors);
+    }
+    if has(before, "qosClass") && or_null(now, "qosClass") != or_null(before, "qosClass") {
+        let at = path.child("qosClass");
+        errors.push(Error::invalid(&at, or_null(now, "qosClass"), "field is immutable"));
+    }
+    addresses(now, before, "podIPs", &path, &mut errors);
+    let hosts = list(now, "hostIPs");
+    if let Some(first) = hosts.first() {
+        if text(now, "hostIP") != text(first, "ip") {
+            let at = path.child("hostIPs").index(0).child("ip");
+            errors.push(Error::invalid(&at, text(first, "ip"), "must be equal to `hostIP`"));
+        }
+        addresses(now, before, "hostIPs", &path, &mut errors);
+    }
+    for (i, condition) in list(now, "conditions").iter().enumerate() {
+        let generation = int(condition, "observedGeneration").unwrap_or(0);
+        let at = path.child("conditions").index(i).child("observedGeneration");
+        super::common::not_negative(generation, &at, &mut errors);
+    }
+    errors
+}
+
+fn addresses(now: &Value, before: &Value, key: &str, path: &Path, errors: &mut ErrorList) {
+    let ips: Vec<&str> = list(now, key).iter().map(|ip| text(ip, "ip")).collect();
+    let known: Vec<&str> = list(before, key).iter().map(|ip| text(ip, "ip")).collect();
+    let at = path.child(key);
+    for (i, ip) in ips.iter().enumerate() {
+        legacy_ip(ip, &at.index(i), &known, errors);
+    }
+    if ips.len() > 1 && (ips.len() > 2 || !is_dual_stack(&ips)) {
+        let detail = "may specify no more than one IP for each IP family";
+        errors.push(Error::invalid(&at, list(now, key).to_vec(), detail));
+    }
+}
