@@ -11,6 +11,7 @@ use http::{Request, Response};
 use longshore_api::{Gvr, Object, StatusError};
 use longshore_base::rng::Rng;
 use longshore_base::{Clock, Shutdown, TaskKind, readiness};
+use longshore_client::{Client, Transport};
 use longshore_resources::Resource;
 use longshore_store::Store;
 use serde_json::Value;
@@ -146,9 +147,9 @@ impl Server {
         &self.reader
     }
 
-    /// A caller inside this process with an identity of its own.
-    pub fn in_process(&self, user: UserInfo) -> InProcess {
-        InProcess { handler: self.handler.clone(), user: Arc::new(user) }
+    /// A client inside this process with an identity of its own: the same chain, no connection.
+    pub fn client(&self, user: UserInfo) -> Client {
+        Client::new(Arc::new(InProcess { handler: self.handler.clone(), user: Arc::new(user) }))
     }
 }
 
@@ -161,18 +162,19 @@ fn follow(hub: Arc<Hub>, shutdown: Shutdown) {
     });
 }
 
-/// Requests from inside the process: the same chain, no connection.
-#[derive(Clone)]
-pub struct InProcess {
+/// Requests from inside the process.
+struct InProcess {
     handler: Arc<Handler>,
     user: Arc<UserInfo>,
 }
 
-impl InProcess {
-    /// Sends a request.
-    pub fn send(&self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
+impl Transport for InProcess {
+    fn call(
+        &self,
+        request: Request<Body>,
+    ) -> BoxFuture<'static, Result<Response<Body>, longshore_client::Error>> {
         let (handler, user) = (self.handler.clone(), self.user.clone());
-        Box::pin(handler.handle(request, Caller::InProcess(user)))
+        Box::pin(async move { Ok(handler.handle(request, Caller::InProcess(user)).await) })
     }
 }
 

@@ -1,0 +1,69 @@
+//! The resources that components use, by name.
+
+/// Names a resource of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Resource {
+    /// API group; empty for core.
+    pub group: &'static str,
+    /// Version.
+    pub version: &'static str,
+    /// Lower-case plural.
+    pub plural: &'static str,
+    /// Kind.
+    pub kind: &'static str,
+}
+
+impl Resource {
+    /// `v1` or `apps/v1`.
+    pub fn api_version(&self) -> String {
+        longshore_api::gvk::api_version(self.group, self.version)
+    }
+
+    /// The path of a collection (`name` empty) or object; `namespace` empty for cluster scope and
+    /// for all namespaces.
+    pub fn path(&self, namespace: &str, name: &str) -> String {
+        let mut path = match self.group {
+            "" => format!("/api/{}", self.version),
+            group => format!("/apis/{group}/{}", self.version),
+        };
+        if !namespace.is_empty() {
+            path.push_str("/namespaces/");
+            path.push_str(namespace);
+        }
+        path.push('/');
+        path.push_str(self.plural);
+        if !name.is_empty() {
+            path.push('/');
+            path.push_str(name);
+        }
+        path
+    }
+}
+
+macro_rules! resources {
+    ($($name:ident = $group:literal $version:literal $plural:literal $kind:literal;)*) => {
+        $(
+            #[doc = concat!("`", $plural, "` of `", $group, "`.")]
+            pub const $name: Resource =
+                Resource { group: $group, version: $version, plural: $plural, kind: $kind };
+        )*
+    };
+}
+
+resources! {
+    CONFIG_MAPS = "" "v1" "configmaps" "ConfigMap";
+    ENDPOINTS = "" "v1" "endpoints" "Endpoints";
+    EVENTS = "" "v1" "events" "Event";
+    NAMESPACES = "" "v1" "namespaces" "Namespace";
+    NODES = "" "v1" "nodes" "Node";
+    PERSISTENT_VOLUME_CLAIMS = "" "v1" "persistentvolumeclaims" "PersistentVolumeClaim";
+    PODS = "" "v1" "pods" "Pod";
+    SECRETS = "" "v1" "secrets" "Secret";
+    SERVICES = "" "v1" "services" "Service";
+    SERVICE_ACCOUNTS = "" "v1" "serviceaccounts" "ServiceAccount";
+    DEPLOYMENTS = "apps" "v1" "deployments" "Deployment";
+    REPLICA_SETS = "apps" "v1" "replicasets" "ReplicaSet";
+    ENDPOINT_SLICES = "discovery.k8s.io" "v1" "endpointslices" "EndpointSlice";
+    LEASES = "coordination.k8s.io" "v1" "leases" "Lease";
+    CLUSTER_ROLES = "rbac.authorization.k8s.io" "v1" "clusterroles" "ClusterRole";
+}
