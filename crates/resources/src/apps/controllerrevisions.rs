@@ -22,8 +22,7 @@ impl Strategy for ControllerRevisions {
         if data.is_null() {
             errors.push(Error::required(&Path::new("data"), "data is mandatory"));
         } else if !data.is_object() {
-            let detail = "error parsing data as JSON object";
-            errors.push(Error::invalid(&Path::new("data"), data.clone(), detail));
+            errors.push(Error::required(&Path::new("data"), "data must be a valid JSON object"));
         }
         errors
     }

@@ -63,7 +63,7 @@ impl Strategy for DaemonSets {
 
     fn validate_update(&self, ctx: &Context<'_>, new: &Object, old: &Object) -> ErrorList {
         if ctx.subresource == "status" {
-            return validation::daemon_set_status(new);
+            return validation::daemon_set_status(new, old);
         }
         validation::daemon_set(new, Some(old))
     }

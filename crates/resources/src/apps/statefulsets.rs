@@ -5,6 +5,8 @@
 use jiff::Timestamp;
 use longshore_api::Object;
 use longshore_api::field::ErrorList;
+use longshore_api::meta_validation::mask_trailing_dash;
+use longshore_api::names;
 use serde_json::{Value, json};
 
 use super::{validation, workload};
@@ -78,6 +80,13 @@ impl Strategy for StatefulSets {
             texts.push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".to_owned());
         }
         texts
+    }
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        if prefix {
+            return names::is_dns1123_label(&mask_trailing_dash(name));
+        }
+        names::is_dns1123_label(name)
     }
 
     fn columns(&self) -> Vec<Column> {
