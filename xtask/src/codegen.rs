@@ -3,7 +3,9 @@
 //! Go types are resolved here (package aliases, named types), so that the table says only what the
 //! run time needs. The form of a line is told in `crates/api/src/schema.rs`.
 
-use std::collections::BTreeMap;
+mod enums;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -35,6 +37,8 @@ struct Facts {
     fields: BTreeMap<(Package, String), Vec<Vec<String>>>,
     /// Underlying types of named types.
     aliases: BTreeMap<(Package, String), String>,
+    /// Values of string types.
+    values: BTreeMap<(Package, String), BTreeSet<String>>,
 }
 
 /// Runs the task.
@@ -53,6 +57,8 @@ pub fn run() -> Result<()> {
         for row in fields {
             let shape = facts.shape(package, &row[4]).with_context(|| format!("{name} {row:?}"))?;
             out.push_str(&line(row, &shape));
+            out.push_str(&facts.go_markers(package, &row[4]));
+            out.push('\n');
         }
     }
     std::fs::write(TABLE, out).with_context(|| format!("{TABLE} cannot be written"))
@@ -67,7 +73,8 @@ fn rows(file: &str) -> Result<Vec<Vec<String>>> {
 }
 
 fn read() -> Result<Facts> {
-    let mut facts = Facts { fields: BTreeMap::new(), aliases: BTreeMap::new() };
+    let mut facts =
+        Facts { fields: BTreeMap::new(), aliases: BTreeMap::new(), values: BTreeMap::new() };
     for row in rows("api-fields-v1.36.tsv")? {
         // Packages without a version hold Go machinery; `-` fields are not on the wire.
         if row[1].is_empty() || row[3] == "-" {
@@ -84,6 +91,10 @@ fn read() -> Result<Facts> {
     for row in rows("api-type-aliases-v1.36.tsv")? {
         let key = ((row[0].clone(), row[1].clone()), row[2].clone());
         facts.aliases.insert(key, row[3].clone());
+    }
+    for row in rows("api-enum-values-v1.36.tsv")? {
+        let key = ((row[0].clone(), row[1].clone()), row[2].clone());
+        facts.values.entry(key).or_default().insert(row[3].clone());
     }
     Ok(facts)
 }
@@ -151,6 +162,76 @@ impl Facts {
     }
 }
 
+impl Facts {
+    /// The markers of a field's Go type: its name in messages when it is not the shape's own, and
+    /// the values of an enumeration.
+    fn go_markers(&self, package: &Package, go: &str) -> String {
+        let mut out = String::new();
+        let go = go.trim_start_matches('*');
+        let (text, named) = self.go_text(package, go);
+        if named {
+            write!(out, " go={text}").expect("writing to a string");
+        }
+        let value = go.strip_prefix("map[").and_then(|map| map.split_once(']'));
+        let item = value.map_or(go, |(_, value)| value);
+        let item = item.trim_start_matches("[]").trim_start_matches('*');
+        let (prefix, name) = item.split_once('.').unwrap_or(("", item));
+        if !enums::ENUMERATIONS.contains(&name) {
+            return out;
+        }
+        let unlisted = enums::UNLISTED.iter().find(|(ty, _)| *ty == name);
+        let values: Vec<String> = match unlisted {
+            Some((_, values)) => values.iter().map(|v| (*v).to_owned()).collect(),
+            None => candidates(package, prefix)
+                .into_iter()
+                .find_map(|package| self.values.get(&(package, name.to_owned())))
+                .map(|values| values.iter().cloned().collect())
+                .unwrap_or_default(),
+        };
+        if !values.is_empty() {
+            let values = values.join("|").replace(' ', "~");
+            write!(out, " enum={values}").expect("writing to a string");
+        }
+        out
+    }
+
+    /// A Go type as Go prints it, and whether a named type other than a struct is in it.
+    fn go_text(&self, package: &Package, go: &str) -> (String, bool) {
+        if let Some(inner) = go.strip_prefix('*') {
+            let (text, named) = self.go_text(package, inner);
+            return (format!("*{text}"), named);
+        }
+        if go == "[]byte" {
+            return ("[]uint8".into(), false);
+        }
+        if let Some(inner) = go.strip_prefix("[]") {
+            let (text, named) = self.go_text(package, inner);
+            return (format!("[]{text}"), named);
+        }
+        if let Some((key, value)) = go.strip_prefix("map[").and_then(|rest| rest.split_once(']')) {
+            let (key, named_key) = self.go_text(package, key);
+            let (value, named_value) = self.go_text(package, value);
+            return (format!("map[{key}]{value}"), named_key || named_value);
+        }
+        match go {
+            "types.UID" | "types.NodeName" => return (go.to_owned(), true),
+            "int" => return (go.to_owned(), true),
+            _ => {}
+        }
+        let (prefix, name) = go.split_once('.').unwrap_or(("", go));
+        for candidate in candidates(package, prefix) {
+            let key = (candidate, name.to_owned());
+            if self.fields.contains_key(&key) {
+                return (format!("{}.{name}", key.0.1), false);
+            }
+            if self.aliases.contains_key(&key) {
+                return (format!("{}.{name}", key.0.1), true);
+            }
+        }
+        (go.to_owned(), false)
+    }
+}
+
 /// The packages that an import alias may stand for, most likely first.
 fn candidates(package: &Package, prefix: &str) -> Vec<Package> {
     let fixed = |group: &str, version: &str| (group.to_owned(), version.to_owned());
@@ -183,11 +264,16 @@ fn line(row: &[String], shape: &str) -> String {
             flags.push(flag);
         }
     }
-    if row[8] == "required" {
-        flags.push('r');
+    match row[8].as_str() {
+        "required" => flags.push('r'),
+        // What may be left out of JSON is optional anyway.
+        "optional" if !flags.contains(['o', 'z']) => flags.push('n'),
+        _ => {}
     }
     let name = if row[3] == "(inline)" { "-" } else { &row[3] };
-    format!("F {name} {shape} {} {}{}\n", dash(&flags), dash(&row[6]), markers(row))
+    let empty = enums::EMPTY_DEFAULTS.contains(&(&row[2], &row[3]));
+    let default = if empty { " default=" } else { "" };
+    format!("F {name} {shape} {} {}{}{default}", dash(&flags), dash(&row[6]), markers(row))
 }
 
 /// The markers of a field or type, as ` name=value` each.
@@ -196,6 +282,8 @@ fn markers(row: &[String]) -> String {
     let names = ["list", "keys", "struct", "map", "patch", "patchkey", "default"];
     for (name, value) in names.iter().zip(&row[9..16]) {
         if !value.is_empty() {
+            let constant = enums::CONSTANTS.iter().find(|(name, _)| name == value);
+            let value = constant.map_or(value.as_str(), |(_, value)| value);
             write!(out, " {name}={value}").expect("writing to a string");
         }
     }

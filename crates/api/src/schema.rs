@@ -8,7 +8,8 @@
 //!
 //! A shape is a scalar's name, `@TYPE` for a struct, `[SHAPE` for a list or `{SHAPE` for a map with
 //! string keys. Flags: `p` pointer, `o` omitempty, `z` omitzero, `i` inlined struct, `r` required,
-//! `-` none. Markers: `list`, `keys`, `struct`, `map`, `patch`, `patchkey`, `default`.
+//! `n` not required, `-` none. Markers: `list`, `keys`, `struct`, `map`, `patch`, `patchkey`, `default`,
+//! `go` and `enum` (values split by `|`, blanks as `~`).
 
 #[cfg(test)]
 mod tests;
@@ -107,6 +108,8 @@ pub struct Field {
     pub inline: bool,
     /// Whether the API marks the field as required.
     pub required: bool,
+    /// Whether the API marks the field as optional.
+    pub optional: bool,
     /// The field number in protobuf; 0 for none.
     pub proto_number: u32,
     /// How apply merges the field; `None` for the default of its shape.
@@ -117,6 +120,10 @@ pub struct Field {
     pub patch: PatchStrategy,
     /// The fixed default as the API declares it.
     pub default: Option<&'static str>,
+    /// The Go type as messages name it, when a named type other than a struct is in it.
+    pub go_type: Option<&'static str>,
+    /// The values of an enumeration, sorted; empty for other fields.
+    pub values: Vec<String>,
 }
 
 /// A struct type of the API.
@@ -241,11 +248,14 @@ impl Schema {
             omitzero: flags.contains('z'),
             inline: flags.contains('i'),
             required: flags.contains('r'),
+            optional: flags.contains('n'),
             proto_number: number.parse().unwrap_or(0),
             topology: None,
             keys: Vec::new(),
             patch: PatchStrategy::default(),
             default: None,
+            go_type: None,
+            values: Vec::new(),
         };
         for (marker, value) in words.filter_map(|word| word.split_once('=')) {
             field.mark(marker, value);
@@ -303,6 +313,8 @@ impl Field {
             }
             "patchkey" => self.patch.merge_key = value,
             "default" => self.default = Some(value),
+            "go" => self.go_type = Some(value),
+            "enum" => self.values = value.split('|').map(|v| v.replace('~', " ")).collect(),
             other => panic!("the schema table has an unknown marker {other}"),
         }
     }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use longshore_api::openapi::{self, Route};
+use longshore_api::openapi::{self, Route, Subroute};
+use longshore_resources::table::{Resource, Text};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -50,8 +51,15 @@ impl Documents {
     }
 
     /// Answers `/openapi/v2`.
-    pub fn v2(&self, _handler: &Arc<Handler>, _request: &Request<Body>) -> Response<Body> {
-        respond::error(&no_such_resource())
+    pub fn v2(&self, handler: &Arc<Handler>, _request: &Request<Body>) -> Response<Body> {
+        let made = || {
+            let paths = document_paths(handler);
+            let documents: Vec<Value> =
+                paths.iter().filter_map(|path| make(handler, path)).collect();
+            openapi::document_v2(&documents)
+        };
+        let (body, _) = self.kept("v2", made);
+        respond::bytes(200, "application/json", body)
     }
 
     fn made(&self, handler: &Arc<Handler>, path: &str) -> Option<(Bytes, String)> {
@@ -59,25 +67,38 @@ impl Documents {
             return Some(made.clone());
         }
         let document = make(handler, path)?;
-        let body = Bytes::from(document.to_string());
+        Some(self.kept(path, || document))
+    }
+
+    /// The kept document of a path with its hash; made when it is not there.
+    fn kept(&self, path: &str, make: impl FnOnce() -> Value) -> (Bytes, String) {
+        if let Some(made) = self.made.lock().get(path) {
+            return made.clone();
+        }
+        let body = Bytes::from(make().to_string());
         let hash = hex(&Sha256::digest(&body)).to_uppercase();
         let made = (body, hash);
         self.made.lock().insert(path.to_owned(), made.clone());
-        Some(made)
+        made
     }
 }
 
+/// Paths that only list what lies below, and `/version`.
+const ROOTS: [&str; 3] = ["api", "apis", "version"];
+
 fn document_paths(handler: &Arc<Handler>) -> Vec<String> {
     let table = handler.api.registry.table();
-    discovery::groups(&table)
-        .iter()
-        .flat_map(|(group, versions)| {
-            versions.iter().map(move |version| match group.as_str() {
-                "" => format!("api/{version}"),
-                group => format!("apis/{group}/{version}"),
-            })
-        })
-        .collect()
+    let mut paths: Vec<String> = ROOTS.map(str::to_owned).to_vec();
+    for (group, versions) in &discovery::groups(&table) {
+        if !group.is_empty() {
+            paths.push(format!("apis/{group}"));
+        }
+        paths.extend(versions.iter().map(|version| match group.as_str() {
+            "" => format!("api/{version}"),
+            group => format!("apis/{group}/{version}"),
+        }));
+    }
+    paths
 }
 
 fn make(handler: &Arc<Handler>, path: &str) -> Option<Value> {
@@ -85,30 +106,37 @@ fn make(handler: &Arc<Handler>, path: &str) -> Option<Value> {
     let (group, version) = match segments.as_slice() {
         ["api", version] => ("", *version),
         ["apis", group, version] => (*group, *version),
-        _ => return None,
+        _ => {
+            let known = document_paths(handler).iter().any(|known| known == path);
+            return known.then(|| openapi::root_document(path)).flatten();
+        }
     };
     let table = handler.api.registry.table();
-    let mut routes = Vec::new();
-    for served in table.iter() {
-        let resource = &served.resource;
-        if resource.group != group || resource.version != version {
-            continue;
-        }
-        let verbs = |verbs: &[longshore_resources::table::Text]| {
-            verbs.iter().map(|verb| verb.to_string()).collect()
-        };
-        routes.push(Route {
-            plural: resource.plural.to_string(),
-            kind: resource.gvk(),
-            namespaced: resource.namespaced(),
-            verbs: verbs(&resource.verbs),
-        });
-        routes.extend(resource.subresources.iter().map(|sub| Route {
-            plural: format!("{}/{}", resource.plural, sub.name),
-            kind: sub.kind.clone(),
-            namespaced: resource.namespaced(),
-            verbs: verbs(&sub.verbs),
-        }));
-    }
+    let routes: Vec<Route> = table
+        .iter()
+        .map(|served| &served.resource)
+        .filter(|resource| resource.group == group && resource.version == version)
+        .map(route)
+        .collect();
     (!routes.is_empty()).then(|| openapi::document(group, version, &routes))
+}
+
+fn route(resource: &Resource) -> Route {
+    let verbs = |verbs: &[Text]| verbs.iter().map(|verb| verb.to_string()).collect();
+    let subresources = resource.subresources.iter().map(|sub| Subroute {
+        name: sub.name.to_string(),
+        kind: sub.kind.clone(),
+        verbs: verbs(&sub.verbs),
+    });
+    Route {
+        group: resource.group.to_string(),
+        version: resource.version.to_string(),
+        plural: resource.plural.to_string(),
+        kind: resource.kind.to_string(),
+        namespaced: resource.namespaced(),
+        verbs: verbs(&resource.verbs),
+        returns_deleted: resource.strategy.returns_deleted(),
+        subresources: subresources.collect(),
+        schema: None,
+    }
 }

@@ -1,20 +1,135 @@
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::*;
 
-fn deployments() -> Route {
-    Route {
-        plural: "deployments".into(),
-        kind: Gvk::new("apps", "v1", "Deployment"),
-        namespaced: true,
-        verbs: ["create", "get", "list", "patch", "update"].map(str::to_owned).to_vec(),
+fn facts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/facts")
+}
+
+/// The served resources as recorded; `None` when the facts are not there.
+fn routes() -> Option<Vec<Route>> {
+    let text = std::fs::read_to_string(facts().join("resources-v1.36.tsv")).ok()?;
+    let mut routes: Vec<Route> = Vec::new();
+    for line in text.lines().skip(1) {
+        let columns: Vec<&str> = line.split('\t').collect();
+        let [group, version, plural, sub, kind, namespaced, verbs] = columns[..] else {
+            panic!("{line}")
+        };
+        let group = if group == "core" { "" } else { group };
+        let verbs: Vec<String> = verbs.split(',').map(str::to_owned).collect();
+        if sub.is_empty() {
+            let returns_deleted = RETURN_DELETED.contains(&plural);
+            let mut verbs = verbs;
+            if verbs.iter().any(|v| v == "list") && plural != "componentstatuses" {
+                verbs.push("watch".into());
+            }
+            routes.push(Route {
+                group: group.into(),
+                version: version.into(),
+                plural: plural.into(),
+                kind: kind.into(),
+                namespaced: namespaced == "True",
+                verbs,
+                returns_deleted,
+                subresources: Vec::new(),
+                schema: None,
+            });
+            continue;
+        }
+        let (kind_group, kind_version) = match kind {
+            "Scale" => ("autoscaling", "v1"),
+            "Eviction" => ("policy", "v1"),
+            "TokenRequest" => ("authentication.k8s.io", "v1"),
+            _ => (group, version),
+        };
+        let route = routes.iter_mut().rfind(|r| r.plural == plural && r.group == group);
+        route.expect("the resource comes first").subresources.push(Subroute {
+            name: sub.into(),
+            kind: Gvk::new(kind_group, kind_version, kind),
+            verbs,
+        });
+    }
+    Some(routes)
+}
+
+/// Resources whose deletion answers with the object.
+const RETURN_DELETED: [&str; 16] = [
+    "csidrivers",
+    "csinodes",
+    "deviceclasses",
+    "persistentvolumeclaims",
+    "persistentvolumes",
+    "pods",
+    "podtemplates",
+    "resourceclaims",
+    "resourceclaimtemplates",
+    "resourcequotas",
+    "resourceslices",
+    "serviceaccounts",
+    "services",
+    "storageclasses",
+    "volumeattachments",
+    "volumeattributesclasses",
+];
+
+/// The recorded documents of version 3 by path; `None` when the facts are not there.
+fn recorded() -> Option<Map<String, Value>> {
+    let bytes = std::fs::read(facts().join("reference/openapi-v3.json.gz")).ok()?;
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(bytes.as_slice()).read_to_string(&mut text).expect("gzip");
+    let mut value: Value = serde_json::from_str(&text).expect("JSON");
+    Some(value["documents"].as_object_mut().map(std::mem::take).expect("documents by path"))
+}
+
+/// What the documents leave out: texts, and hints that no client acts on.
+fn without_texts(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            // A description is a text; a field may have that name too.
+            fields.retain(|key, value| {
+                let text = key == "description" && value.is_string();
+                !text && key != "x-kubernetes-unions"
+            });
+            // Without a description there is nothing beside a reference.
+            let lone = fields.len() == 1;
+            if let (true, Some([target])) =
+                (lone, fields.get("allOf").and_then(|v| v.as_array()).map(Vec::as_slice))
+            {
+                *value = target.clone();
+                return;
+            }
+            fields.values_mut().for_each(without_texts);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_texts),
+        _ => {}
+    }
+}
+
+/// The differences of two trees as paths.
+fn differences(mine: &Value, theirs: &Value, path: &str, found: &mut Vec<String>) {
+    match (mine, theirs) {
+        (Value::Object(a), Value::Object(b)) => {
+            let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            for key in keys {
+                let path = format!("{path}/{key}");
+                match (a.get(key), b.get(key)) {
+                    (Some(a), Some(b)) => differences(a, b, &path, found),
+                    (a, b) => found.push(format!("{path}: {a:?} where upstream has {b:?}")),
+                }
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            a.iter().zip(b).for_each(|(a, b)| differences(a, b, &format!("{path}[]"), found));
+        }
+        _ if mine == theirs => {}
+        _ => found.push(format!("{path}: {mine} where upstream has {theirs}")),
     }
 }
 
 #[test]
 fn every_reference_leads_somewhere() {
-    let document = document("apps", "v1", &[deployments()]);
+    let document = document("stable.example.com", "v1", &[widgets()]);
     let schemas = document["components"]["schemas"].as_object().expect("schemas");
     let text = document.to_string();
     for part in text.split("#/components/schemas/").skip(1) {
@@ -24,66 +139,78 @@ fn every_reference_leads_somewhere() {
 }
 
 #[test]
-fn a_patch_says_that_it_validates_fields() {
-    let document = document("apps", "v1", &[deployments()]);
-    let patch =
-        &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
-    assert_eq!(patch["x-kubernetes-group-version-kind"]["kind"], "Deployment");
-    let parameters = patch["parameters"].as_array().expect("parameters");
-    assert!(parameters.iter().any(|p| p["name"] == "fieldValidation"));
-}
-
-/// Without its prose, a schema equals the recorded one.
-#[test]
-fn schemas_equal_the_recorded_ones() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../../shared/facts/reference/openapi-v3.json.gz");
-    let Ok(file) = std::fs::File::open(&path) else {
-        eprintln!("skipped: {} is not there", path.display());
+fn documents_are_as_recorded() {
+    let (Some(routes), Some(recorded)) = (routes(), recorded()) else {
+        eprintln!("skipped: {} is not there", facts().display());
         return;
     };
-    let mut text = String::new();
-    flate2::read::GzDecoder::new(file).read_to_string(&mut text).expect("a gzip file");
-    let recorded: Value = serde_json::from_str(&text).expect("JSON");
-    let want = &recorded["documents"]["apis/apps/v1"]["components"]["schemas"];
-    let document = document("apps", "v1", &[deployments()]);
-    let mut differ = Vec::new();
-    for (name, schema) in document["components"]["schemas"].as_object().expect("schemas") {
-        if name == "io.k8s.api.core.v1.AzureDiskVolumeSource" {
-            continue; // its defaults are Go constants, which the facts name without their values
-        }
-        let mut want = want[name].clone();
-        strip(&mut want);
-        if name == "io.k8s.api.core.v1.ProjectedVolumeSource" {
-            // Upstream marks its list as optional by a comment that the facts do not have.
-            want["required"] = json!(["sources"]);
-        }
-        let mut have = schema.clone();
-        strip(&mut have);
-        if want != have && !want.is_null() {
-            differ.push(format!("{name}\n want {want}\n have {have}"));
-        }
+    let (mut checked, mut found) = (0, Vec::new());
+    for (path, mut theirs) in recorded {
+        let mut mine = match path.split('/').collect::<Vec<_>>()[..] {
+            ["api", version] => document("", version, &routes),
+            ["apis", group, version] => document(group, version, &routes),
+            _ => match root_document(&path) {
+                Some(document) => document,
+                None => continue,
+            },
+        };
+        without_texts(&mut mine);
+        without_texts(&mut theirs);
+        differences(&mine, &theirs, &path, &mut found);
+        checked += 1;
     }
-    assert!(differ.is_empty(), "{} differ:\n{}", differ.len(), differ.join("\n"));
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    assert!(checked > 40, "only {checked} documents were compared");
 }
 
-fn strip(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            if fields.get("description").is_some_and(Value::is_string) {
-                fields.remove("description");
-            }
-            // Which group version lists which shared kinds is told for served ones only.
-            fields.remove("x-kubernetes-group-version-kind");
-            fields.remove("x-kubernetes-unions");
-            fields.remove("enum");
-            // Empty defaults of optional fields are not in the facts.
-            if fields.get("default") == Some(&json!("")) {
-                fields.remove("default");
-            }
-            fields.values_mut().for_each(strip);
-        }
-        Value::Array(items) => items.iter_mut().for_each(strip),
-        _ => {}
+fn widgets() -> Route {
+    let verbs = ["create", "delete", "get", "list", "patch", "update", "watch"];
+    Route {
+        group: "stable.example.com".into(),
+        version: "v1".into(),
+        plural: "widgets".into(),
+        kind: "Widget".into(),
+        namespaced: true,
+        verbs: verbs.map(str::to_owned).to_vec(),
+        returns_deleted: false,
+        subresources: Vec::new(),
+        schema: Some(json!({
+            "type": "object", "properties": {"spec": {"type": "object", "nullable": true}},
+        })),
     }
+}
+
+#[test]
+fn custom_resources_have_documents_too() {
+    let document = document("stable.example.com", "v1", &[widgets()]);
+    let schemas = &document["components"]["schemas"];
+    let widget = &schemas["com.example.stable.v1.Widget"];
+    assert_eq!(
+        widget["x-kubernetes-group-version-kind"],
+        json!([{"group": "stable.example.com", "kind": "Widget", "version": "v1"}])
+    );
+    assert_eq!(widget["properties"]["kind"], json!({"type": "string"}));
+    assert!(widget["properties"]["metadata"]["allOf"].is_array());
+    assert!(schemas.get("com.example.stable.v1.WidgetList").is_some());
+    let path = "/apis/stable.example.com/v1/namespaces/{namespace}/widgets/{name}";
+    let patch = &document["paths"][path]["patch"];
+    assert_eq!(patch["operationId"], "patchStableExampleComV1NamespacedWidget");
+    let names = patch["parameters"].as_array().expect("parameters").iter().map(|p| &p["name"]);
+    assert!(names.into_iter().any(|name| name == "fieldValidation"));
+}
+
+#[test]
+fn the_old_document_has_plain_references() {
+    let old = document_v2(&[document("stable.example.com", "v1", &[widgets()])]);
+    let widget = &old["definitions"]["com.example.stable.v1.Widget"];
+    let meta = "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+    assert_eq!(widget["properties"]["metadata"], json!({"$ref": meta}));
+    assert_eq!(widget["properties"]["spec"], json!({"type": "object"}));
+    let create =
+        &old["paths"]["/apis/stable.example.com/v1/namespaces/{namespace}/widgets"]["post"];
+    assert_eq!(create["parameters"][0]["in"], "body");
+    assert_eq!(
+        create["responses"]["201"]["schema"]["$ref"],
+        "#/definitions/com.example.stable.v1.Widget"
+    );
 }
