@@ -114,7 +114,7 @@ fn make(handler: &Arc<Handler>, path: &str) -> Option<Value> {
     let table = handler.api.registry.table();
     let routes: Vec<Route> = table
         .iter()
-        .map(|served| &served.resource)
+        .map(|served| &*served.resource)
         .filter(|resource| resource.group == group && resource.version == version)
         .map(route)
         .collect();
