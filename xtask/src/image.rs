@@ -49,23 +49,36 @@ pub fn run(arguments: &[String]) -> Result<()> {
         match argument.as_str() {
             "--out" => out = rest.next().context("--out needs a directory")?.into(),
             name if IMAGES.iter().any(|image| image.name == name) => names.push(name),
-            other => bail!("no image is named {other:?}; there are {:?}", IMAGES.iter().map(|i| i.name).collect::<Vec<_>>()),
+            other => bail!(
+                "no image is named {other:?}; there are {:?}",
+                IMAGES.iter().map(|i| i.name).collect::<Vec<_>>()
+            ),
         }
     }
     std::fs::create_dir_all(&out).with_context(|| format!("create {}", out.display()))?;
     for image in IMAGES.iter().filter(|image| names.is_empty() || names.contains(&image.name)) {
-        let (layer, config) = (image.assemble)().with_context(|| format!("image {}", image.name))?;
+        let (layer, config) =
+            (image.assemble)().with_context(|| format!("image {}", image.name))?;
         let path = out.join(format!("{}.tar", image.name));
         archive::write(&path, &reference(image.name), &layer, &config)
             .with_context(|| format!("write {}", path.display()))?;
-        println!("{} {} ({} KB)", path.display(), reference(image.name), std::fs::metadata(&path)?.len().div_ceil(1024));
+        println!(
+            "{} {} ({} KB)",
+            path.display(),
+            reference(image.name),
+            std::fs::metadata(&path)?.len().div_ceil(1024)
+        );
     }
     Ok(())
 }
 
 fn hello() -> Result<(Layer, Config)> {
     let mut layer = Layer::default();
-    layer.file("hello", &program("longshore-image-hello", &static_target()?, &["-Ctarget-feature=+crt-static"])?, 0o755);
+    layer.file(
+        "hello",
+        &program("longshore-image-hello", &static_target()?, &["-Ctarget-feature=+crt-static"])?,
+        0o755,
+    );
     Ok((layer, Config { entrypoint: &["/hello"], user: "65532:65532", ..Config::default() }))
 }
 
@@ -87,21 +100,39 @@ fn toolbox() -> Result<(Layer, Config)> {
     for applet in String::from_utf8(list.stdout)?.lines().filter(|applet| *applet != "busybox") {
         layer.link(&format!("bin/{applet}"), "busybox");
     }
-    let server = program("longshore-image-toolbox", &static_target()?, &["-Ctarget-feature=+crt-static"])?;
+    let server =
+        program("longshore-image-toolbox", &static_target()?, &["-Ctarget-feature=+crt-static"])?;
     layer.file("bin/toolbox", &server, 0o755);
     for folder in ["etc", "root", "tmp", "usr/bin", "var"] {
         layer.folder(folder, if folder == "tmp" { 0o1777 } else { 0o755 });
     }
-    layer.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n", 0o644);
+    layer.file(
+        "etc/passwd",
+        b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+        0o644,
+    );
     layer.file("etc/group", b"root:x:0:\nnobody:x:65534:\n", 0o644);
     layer.link("usr/bin/env", "../../bin/busybox");
-    Ok((layer, Config { entrypoint: &[], command: &["/bin/toolbox", "serve"], ..Config::default() }))
+    Ok((
+        layer,
+        Config { entrypoint: &[], command: &["/bin/toolbox", "serve"], ..Config::default() },
+    ))
 }
 
 /// Builds a program of this workspace with the `image` profile and returns its bytes.
 fn program(package: &str, target: &str, options: &[&str]) -> Result<Vec<u8>> {
     let status = Command::new(env!("CARGO"))
-        .args(["rustc", "--quiet", "--profile", "image", "--package", package, "--target", target, "--"])
+        .args([
+            "rustc",
+            "--quiet",
+            "--profile",
+            "image",
+            "--package",
+            package,
+            "--target",
+            target,
+            "--",
+        ])
         .args(options)
         .status()
         .context("run cargo")?;
@@ -112,15 +143,22 @@ fn program(package: &str, target: &str, options: &[&str]) -> Result<Vec<u8>> {
 
 /// Where cargo puts what it builds.
 pub fn target_directory() -> Result<PathBuf> {
-    let output = Command::new(env!("CARGO")).args(["metadata", "--format-version=1", "--no-deps"]).output()?;
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).context("cargo metadata")?;
-    Ok(metadata["target_directory"].as_str().context("cargo metadata has no target_directory")?.into())
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1", "--no-deps"])
+        .output()?;
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("cargo metadata")?;
+    Ok(metadata["target_directory"]
+        .as_str()
+        .context("cargo metadata has no target_directory")?
+        .into())
 }
 
 fn host_target() -> Result<String> {
     let output = Command::new("rustc").arg("-vV").output().context("run rustc")?;
     let text = String::from_utf8(output.stdout)?;
-    let host = text.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
+    let host =
+        text.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
     Ok(host.to_owned())
 }
 
@@ -129,9 +167,15 @@ fn host_target() -> Result<String> {
 fn static_target() -> Result<String> {
     let host = host_target()?;
     let musl = host.replace("-gnu", "-musl");
-    let installed = Command::new("rustc").args(["--print", "target-libdir", "--target", &musl]).output()?;
+    let installed =
+        Command::new("rustc").args(["--print", "target-libdir", "--target", &musl]).output()?;
     let present = Path::new(String::from_utf8(installed.stdout)?.trim()).exists();
-    if present || Command::new("rustup").args(["target", "add", &musl]).output().is_ok_and(|o| o.status.success()) {
+    if present
+        || Command::new("rustup")
+            .args(["target", "add", &musl])
+            .output()
+            .is_ok_and(|o| o.status.success())
+    {
         return Ok(musl);
     }
     Ok(host)

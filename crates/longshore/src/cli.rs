@@ -36,10 +36,19 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Load images into the node's container runtime.
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Run the control plane and the node agent in one process.
     Server(Box<ServerArguments>),
     /// Print the version.
     Version,
+}
+
+#[derive(Subcommand)]
+enum ImageCommand {
+    /// Import OCI image archives.
+    Import(crate::image::ImportArgs),
 }
 
 /// The flags of `longshore server`. Each may also stand in the file given by --config, under the
@@ -100,6 +109,13 @@ impl Arguments {
     /// Runs the command.
     pub fn run(self) -> Result<(), Error> {
         match self.command {
+            Command::Image(ImageCommand::Import(arguments)) => {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .map_err(anyhow::Error::from)?;
+                runtime.block_on(crate::image::import(arguments)).map_err(Error::Failed)
+            }
             Command::Server(arguments) => {
                 let config = ServerConfig::resolve(*arguments)?;
                 crate::server::run(config).map_err(Error::Failed)

@@ -31,13 +31,22 @@ pub struct ImportArgs {
 /// When an archive is damaged or the runtime refuses it; archives before it stay imported.
 pub async fn import(args: ImportArgs) -> Result<()> {
     let mut runtime = Containerd::connect(&args.runtime_endpoint).await.with_context(|| {
-        format!("no containerd answers at {}: start it, or name its socket with --runtime-endpoint", args.runtime_endpoint)
+        format!(
+            "no containerd answers at {}: start it, or name its socket with --runtime-endpoint",
+            args.runtime_endpoint
+        )
     })?;
     for file in &args.files {
-        let bytes = tokio::fs::read(file).await.with_context(|| format!("cannot read {}", file.display()))?;
-        let archive = Archive::parse(&bytes).with_context(|| format!("{} is not an OCI image archive", file.display()))?;
+        let bytes = tokio::fs::read(file)
+            .await
+            .with_context(|| format!("cannot read {}", file.display()))?;
+        let archive = Archive::parse(&bytes)
+            .with_context(|| format!("{} is not an OCI image archive", file.display()))?;
         for image in archive.images()? {
-            runtime.import(&archive, &image).await.with_context(|| format!("cannot import {}", image.name))?;
+            runtime
+                .import(&archive, &image)
+                .await
+                .with_context(|| format!("cannot import {}", image.name))?;
             println!("{} {}", image.name, image.target.digest);
         }
     }

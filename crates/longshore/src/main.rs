@@ -3,6 +3,7 @@
 mod cli;
 mod config;
 mod control_plane;
+mod image;
 mod kubeconfig;
 mod server;
 

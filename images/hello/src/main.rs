@@ -33,7 +33,8 @@ enum Phase {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::io::Result<()> {
     let port: u16 = env("PORT", "8080").parse().map_err(std::io::Error::other)?;
-    let drain = Duration::from_secs(env("DRAIN_SECONDS", "3").parse().map_err(std::io::Error::other)?);
+    let drain =
+        Duration::from_secs(env("DRAIN_SECONDS", "3").parse().map_err(std::io::Error::other)?);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let listener = TcpListener::bind(("::", port)).await?;
@@ -65,7 +66,11 @@ async fn main() -> std::io::Result<()> {
     Ok(())
 }
 
-fn start_drain(phase: &watch::Sender<Phase>, timer: std::pin::Pin<&mut tokio::time::Sleep>, drain: Duration) {
+fn start_drain(
+    phase: &watch::Sender<Phase>,
+    timer: std::pin::Pin<&mut tokio::time::Sleep>,
+    drain: Duration,
+) {
     println!("terminating: accepting for {} more seconds", drain.as_secs());
     phase.send_replace(Phase::Draining);
     timer.reset(tokio::time::Instant::now() + drain);
@@ -76,7 +81,8 @@ fn env(name: &str, default: &str) -> String {
 }
 
 fn page() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "unknown".to_owned());
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .unwrap_or_else(|_| "unknown".to_owned());
     format!(
         "Hello from Longshore!\npod: {}\nnamespace: {}\nnode: {}\n",
         env("POD_NAME", host.trim()),
@@ -94,7 +100,11 @@ async fn connection(stream: TcpStream, page: String, phase: watch::Receiver<Phas
     }
 }
 
-async fn serve(stream: TcpStream, page: &str, mut phase: watch::Receiver<Phase>) -> std::io::Result<()> {
+async fn serve(
+    stream: TcpStream,
+    page: &str,
+    mut phase: watch::Receiver<Phase>,
+) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
     loop {
@@ -153,7 +163,9 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> std::io::Result<Opti
             let value = value.trim();
             match name.to_ascii_lowercase().as_str() {
                 "connection" if value.eq_ignore_ascii_case("close") => request.keep_alive = false,
-                "connection" if value.eq_ignore_ascii_case("keep-alive") => request.keep_alive = true,
+                "connection" if value.eq_ignore_ascii_case("keep-alive") => {
+                    request.keep_alive = true
+                }
                 "content-length" => body = value.parse().map_err(std::io::Error::other)?,
                 // A body of unknown length is not read: answer and hang up.
                 "transfer-encoding" => request.keep_alive = false,

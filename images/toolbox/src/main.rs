@@ -172,7 +172,8 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> std::io::Result<Opti
 
 async fn answer(request: &Request, from: SocketAddr) -> (u16, Vec<u8>) {
     let path = request.path.split('?').next().unwrap_or_default();
-    let (first, rest) = path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
+    let (first, rest) =
+        path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
     match first {
         "" | "hostname" => file(request, "/proc/sys/kernel/hostname"),
         "client" => (200, from.ip().to_canonical().to_string().into_bytes()),
@@ -182,9 +183,13 @@ async fn answer(request: &Request, from: SocketAddr) -> (u16, Vec<u8>) {
             (200, b"ok".to_vec())
         }
         "status" => (rest.parse().unwrap_or(400), rest.as_bytes().to_vec()),
-        "env" if rest.is_empty() => {
-            (200, std::env::vars().map(|(name, value)| format!("{name}={value}\n")).collect::<String>().into_bytes())
-        }
+        "env" if rest.is_empty() => (
+            200,
+            std::env::vars()
+                .map(|(name, value)| format!("{name}={value}\n"))
+                .collect::<String>()
+                .into_bytes(),
+        ),
         "env" => std::env::var(rest).map_or((404, Vec::new()), |value| (200, value.into_bytes())),
         "file" => file(request, &format!("/{rest}")),
         "healthz" if HEALTHY.load(Ordering::Relaxed) => (200, b"ok".to_vec()),
@@ -205,7 +210,9 @@ fn file(request: &Request, path: &str) -> (u16, Vec<u8>) {
     };
     match result {
         Ok(body) => (200, body),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => (404, error.to_string().into_bytes()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            (404, error.to_string().into_bytes())
+        }
         Err(error) => (500, error.to_string().into_bytes()),
     }
 }

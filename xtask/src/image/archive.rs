@@ -109,7 +109,8 @@ pub fn write(path: &Path, reference: &str, layer: &Layer, config: &Config) -> Re
         "io.containerd.image.name": reference,
         "org.opencontainers.image.ref.name": reference.rsplit(':').next(),
     });
-    let index = serde_json::to_vec(&json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}))?;
+    let index =
+        serde_json::to_vec(&json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}))?;
 
     let mut files = Layer::default();
     for blob in [&layer, &config, &manifest] {
@@ -125,7 +126,9 @@ fn descriptor(media_type: &str, blob: &[u8]) -> Value {
 }
 
 fn digest(blob: &[u8]) -> String {
-    Sha256::digest(blob).iter().fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+    Sha256::digest(blob)
+        .iter()
+        .fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// The name that OCI gives this machine's processor.

@@ -62,7 +62,10 @@ impl Archive {
             entry.read_to_end(&mut content).with_context(|| format!("entry {path}"))?;
             if let Some(hex) = path.strip_prefix("blobs/sha256/") {
                 let digest = digest(&content);
-                ensure!(digest == format!("sha256:{hex}"), "blob {hex} is damaged: its digest is {digest}");
+                ensure!(
+                    digest == format!("sha256:{hex}"),
+                    "blob {hex} is damaged: its digest is {digest}"
+                );
                 blobs.insert(digest, content);
             } else if path == "index.json" {
                 index = Some(serde_json::from_slice(&content).context("index.json")?);
@@ -79,7 +82,9 @@ impl Archive {
     fn image(&self, target: &Descriptor) -> Result<Image> {
         let annotation = |key: &str| target.annotations.get(key).cloned();
         let name = annotation("io.containerd.image.name")
-            .or_else(|| annotation("org.opencontainers.image.ref.name").filter(|name| name.contains('/')))
+            .or_else(|| {
+                annotation("org.opencontainers.image.ref.name").filter(|name| name.contains('/'))
+            })
             .context("the archive does not name its image (annotation io.containerd.image.name)")?;
         let manifest: Manifest = serde_json::from_slice(self.blob(target)?).context("manifest")?;
         let parts: Vec<_> = std::iter::once(manifest.config).chain(manifest.layers).collect();
@@ -93,13 +98,19 @@ impl Archive {
     pub fn blob(&self, descriptor: &Descriptor) -> Result<&[u8]> {
         let blob = self.blobs.get(&descriptor.digest);
         let blob = blob.with_context(|| format!("blob {} is missing", descriptor.digest))?;
-        ensure!(blob.len() as u64 == descriptor.size, "blob {} has the wrong size", descriptor.digest);
+        ensure!(
+            blob.len() as u64 == descriptor.size,
+            "blob {} has the wrong size",
+            descriptor.digest
+        );
         Ok(blob)
     }
 }
 
 fn digest(blob: &[u8]) -> String {
-    Sha256::digest(blob).iter().fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+    Sha256::digest(blob)
+        .iter()
+        .fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 #[cfg(test)]
@@ -133,8 +144,10 @@ mod tests {
     #[test]
     fn an_image_is_found_with_its_parts() {
         let layer = b"layer".as_slice();
-        let descriptor = |blob: &[u8]| format!(r#"{{"digest":"{}","size":{}}}"#, digest(blob), blob.len());
-        let manifest = format!(r#"{{"config":{},"layers":[{}]}}"#, descriptor(b"{}"), descriptor(layer));
+        let descriptor =
+            |blob: &[u8]| format!(r#"{{"digest":"{}","size":{}}}"#, digest(blob), blob.len());
+        let manifest =
+            format!(r#"{{"config":{},"layers":[{}]}}"#, descriptor(b"{}"), descriptor(layer));
         let index = format!(
             r#"{{"manifests":[{{"digest":"{}","size":{},"annotations":{{"io.containerd.image.name":"localhost/a:b"}}}}]}}"#,
             digest(manifest.as_bytes()),
@@ -149,6 +162,9 @@ mod tests {
         ]))
         .unwrap();
         let images = archive.images().unwrap();
-        assert_eq!((images.len(), images[0].name.as_str(), images[0].parts.len()), (1, "localhost/a:b", 2));
+        assert_eq!(
+            (images.len(), images[0].name.as_str(), images[0].parts.len()),
+            (1, "localhost/a:b", 2)
+        );
     }
 }

@@ -42,7 +42,9 @@ impl Containerd {
             async move { tokio::net::UnixStream::connect(path).await.map(TokioIo::new) }
         });
         // The address is not used: the connector always opens the socket.
-        let channel = Endpoint::from_static("http://containerd.invalid").connect_with_connector(connector).await?;
+        let channel = Endpoint::from_static("http://containerd.invalid")
+            .connect_with_connector(connector)
+            .await?;
         Ok(Self { channel })
     }
 
@@ -50,9 +52,12 @@ impl Containerd {
     pub async fn import(&mut self, archive: &Archive, image: &Image) -> Result<()> {
         // The lease keeps the garbage collector away until the image refers to the blobs.
         let lease = format!("longshore-import-{}-{}", std::process::id(), image.target.digest);
-        self.unary::<_, Empty>(LEASES_CREATE, LeaseCreate { id: lease.clone() }, "").await.context("create a lease")?;
+        self.unary::<_, Empty>(LEASES_CREATE, LeaseCreate { id: lease.clone() }, "")
+            .await
+            .context("create a lease")?;
         let stored = self.store(archive, image, &lease).await;
-        let released = self.unary::<_, Empty>(LEASES_DELETE, LeaseDelete { id: lease, sync: false }, "").await;
+        let released =
+            self.unary::<_, Empty>(LEASES_DELETE, LeaseDelete { id: lease, sync: false }, "").await;
         stored?;
         released.context("release the lease")?;
         self.wait_visible(&image.name).await
@@ -79,12 +84,22 @@ impl Containerd {
                 size: i64::try_from(image.target.size)?,
             }),
         };
-        let created =
-            self.unary::<_, Empty>(IMAGES_CREATE, ImageWrite { image: Some(stored.clone()), mask: None }, lease).await;
+        let created = self
+            .unary::<_, Empty>(
+                IMAGES_CREATE,
+                ImageWrite { image: Some(stored.clone()), mask: None },
+                lease,
+            )
+            .await;
         match created {
             Err(status) if status.code() == Code::AlreadyExists => {
                 let mask = Some(FieldMask { paths: vec!["target".to_owned()] });
-                self.unary::<_, Empty>(IMAGES_UPDATE, ImageWrite { image: Some(stored), mask }, lease).await?;
+                self.unary::<_, Empty>(
+                    IMAGES_UPDATE,
+                    ImageWrite { image: Some(stored), mask },
+                    lease,
+                )
+                .await?;
             }
             other => drop(other?),
         }
@@ -106,12 +121,18 @@ impl Containerd {
             .enumerate()
             .map(|(index, chunk)| ContentWrite {
                 action: WRITE,
-                offset: i64::try_from(index * CHUNK_BYTES).expect("a blob in memory is shorter than an i64"),
+                offset: i64::try_from(index * CHUNK_BYTES)
+                    .expect("a blob in memory is shorter than an i64"),
                 data: chunk.to_vec(),
                 ..ContentWrite::default()
             })
             .collect();
-        messages.push(ContentWrite { action: COMMIT, offset: total, labels: labels.clone(), ..ContentWrite::default() });
+        messages.push(ContentWrite {
+            action: COMMIT,
+            offset: total,
+            labels: labels.clone(),
+            ..ContentWrite::default()
+        });
         for message in &mut messages {
             message.reference.clone_from(&reference);
             message.expected.clone_from(&descriptor.digest);
@@ -125,7 +146,9 @@ impl Containerd {
             let paths = labels.keys().map(|label| format!("labels.{label}")).collect();
             let info = ContentInfo { digest: descriptor.digest.clone(), labels };
             let update = ContentUpdate { info: Some(info), mask: Some(FieldMask { paths }) };
-            self.unary::<_, Empty>(CONTENT_UPDATE, update, lease).await.context("label the manifest")?;
+            self.unary::<_, Empty>(CONTENT_UPDATE, update, lease)
+                .await
+                .context("label the manifest")?;
         }
         Ok(())
     }
@@ -135,7 +158,8 @@ impl Containerd {
         let ask = async {
             loop {
                 let spec = Some(ImageSpec { image: name.to_owned() });
-                let answer: ImageStatusResponse = self.unary(IMAGE_STATUS, ImageStatusRequest { spec }, "").await?;
+                let answer: ImageStatusResponse =
+                    self.unary(IMAGE_STATUS, ImageStatusRequest { spec }, "").await?;
                 if answer.image.is_some() {
                     return Ok::<(), Status>(());
                 }
@@ -144,11 +168,19 @@ impl Containerd {
             }
         };
         let outcome = tokio::time::timeout(VISIBLE_MAX, ask).await;
-        ensure!(outcome.is_ok(), "the runtime stored the image but its CRI service does not list it");
+        ensure!(
+            outcome.is_ok(),
+            "the runtime stored the image but its CRI service does not list it"
+        );
         Ok(outcome.expect("checked above")?)
     }
 
-    async fn unary<M, R>(&mut self, path: &'static str, message: M, lease: &str) -> Result<R, Status>
+    async fn unary<M, R>(
+        &mut self,
+        path: &'static str,
+        message: M,
+        lease: &str,
+    ) -> Result<R, Status>
     where
         M: prost::Message + 'static,
         R: prost::Message + Default + 'static,
@@ -156,7 +188,9 @@ impl Containerd {
         let mut client = tonic::client::Grpc::new(self.channel.clone());
         client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let codec = tonic_prost::ProstCodec::<M, R>::default();
-        let answer = client.unary(with_headers(message, lease), PathAndQuery::from_static(path), codec).await?;
+        let answer = client
+            .unary(with_headers(message, lease), PathAndQuery::from_static(path), codec)
+            .await?;
         Ok(answer.into_inner())
     }
 
@@ -165,7 +199,10 @@ impl Containerd {
         client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let codec = tonic_prost::ProstCodec::<ContentWrite, Empty>::default();
         let request = with_headers(futures_util::stream::iter(messages), lease);
-        let mut answers = client.streaming(request, PathAndQuery::from_static(CONTENT_WRITE), codec).await?.into_inner();
+        let mut answers = client
+            .streaming(request, PathAndQuery::from_static(CONTENT_WRITE), codec)
+            .await?
+            .into_inner();
         while answers.message().await?.is_some() {}
         Ok(())
     }
@@ -173,9 +210,13 @@ impl Containerd {
 
 fn with_headers<T>(message: T, lease: &str) -> Request<T> {
     let mut request = Request::new(message);
-    request.metadata_mut().insert("containerd-namespace", NAMESPACE.parse().expect("the name is ASCII"));
+    request
+        .metadata_mut()
+        .insert("containerd-namespace", NAMESPACE.parse().expect("the name is ASCII"));
     if !lease.is_empty() {
-        request.metadata_mut().insert("containerd-lease", lease.parse().expect("a lease's name is ASCII"));
+        request
+            .metadata_mut()
+            .insert("containerd-lease", lease.parse().expect("a lease's name is ASCII"));
     }
     request
 }
