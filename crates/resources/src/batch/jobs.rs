@@ -131,9 +131,9 @@ pub(super) fn spec_defaults(spec: &mut Value) {
 }
 
 /// Labels that tie pods to their job, in their old and new names.
-const NAME_LABELS: [&str; 2] = ["job-name", "batch.kubernetes.io/job-name"];
+pub(super) const NAME_LABELS: [&str; 2] = ["job-name", "batch.kubernetes.io/job-name"];
 /// See [`NAME_LABELS`].
-const UID_LABELS: [&str; 2] = ["controller-uid", "batch.kubernetes.io/controller-uid"];
+pub(super) const UID_LABELS: [&str; 2] = ["controller-uid", "batch.kubernetes.io/controller-uid"];
 
 fn generate_selector(object: &mut Object) {
     if object.bool(&["spec", "manualSelector"]) {

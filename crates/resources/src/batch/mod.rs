@@ -2,6 +2,7 @@
 
 mod cronjobs;
 mod jobs;
+mod schedule;
 mod validation;
 
 use crate::table::{Resource, namespaced};

@@ -125,6 +125,12 @@ pub(super) fn plural(new: &mut Object, old: Option<&Object>) {
     if !old_ips.is_empty() && list(&after, "clusterIPs").is_empty() && ip == old_ip {
         fill_always(&mut after, "clusterIPs", old_ips.clone());
     }
-    // Upstream compares both fields here, so a changed address leaves the list alone.
+    if ip != old_ip && texts(&after, "clusterIPs") == old_ips {
+        if ip.is_empty() {
+            drop_field(&mut after, "clusterIPs");
+        } else {
+            fill_always(&mut after, "clusterIPs", json!([ip]));
+        }
+    }
     new.set(&["spec"], after);
 }
