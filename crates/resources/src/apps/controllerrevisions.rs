@@ -5,12 +5,13 @@
 use jiff::Timestamp;
 use longshore_api::Object;
 use longshore_api::field::{Error, ErrorList, Path};
+use longshore_api::meta_validation::validate_object_meta;
 use serde_json::Value;
 
 use crate::core::pods::cells::{AGE, NAME, age, text_column};
 use crate::core::pods::tree::text;
 use crate::strategy::{Context, Strategy};
-use crate::table::Column;
+use crate::table::{Column, default_name_rule};
 
 /// The rules of controller revisions.
 pub(crate) struct ControllerRevisions;
@@ -28,7 +29,9 @@ impl Strategy for ControllerRevisions {
     }
 
     fn validate_update(&self, _ctx: &Context<'_>, new: &Object, old: &Object) -> ErrorList {
-        let mut errors = rules(new);
+        let mut errors =
+            validate_object_meta(new, true, &default_name_rule, &Path::new("metadata"));
+        errors.extend(rules(new));
         if new.get(&["data"]) != old.get(&["data"]) {
             let value = new.get(&["data"]).cloned().unwrap_or(Value::Null);
             errors.push(Error::invalid(&Path::new("data"), value, "field is immutable"));

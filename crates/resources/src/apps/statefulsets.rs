@@ -45,8 +45,8 @@ impl Strategy for StatefulSets {
             part_mut(claim_spec, "resources");
             defaults::round_resources(claim_spec);
             fill_text(part_mut(claim, "status"), "phase", "Pending");
-            fill_text(claim, "apiVersion", "v1");
-            fill_text(claim, "kind", "PersistentVolumeClaim");
+            fill_always(claim, "apiVersion", "v1");
+            fill_always(claim, "kind", "PersistentVolumeClaim");
         }
         counts(object);
     }

@@ -1,5 +1,6 @@
 //! The resources of the group `autoscaling`.
 
+mod autoscalers;
 pub mod scale;
 
 use crate::plain::Specced;
@@ -12,7 +13,7 @@ pub fn table() -> Vec<Resource> {
             .short(&["hpa"])
             .categories(&["all"])
             .status()
-            .by(Specced),
+            .by(autoscalers::Autoscalers),
         namespaced("autoscaling", "v1", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
             .short(&["hpa"])
             .categories(&["all"])

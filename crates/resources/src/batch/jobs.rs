@@ -140,6 +140,10 @@ fn generate_selector(object: &mut Object) {
         return;
     }
     let (name, uid) = (object.name().to_owned(), object.uid().to_owned());
+    // A job without labels of its own shares those of its template, the generated ones too.
+    let shared = object.labels().is_some()
+        && object.labels()
+            == object.get(&["spec", "template", "metadata", "labels"]).and_then(Value::as_object);
     let spec = workload::spec(object);
     let labels = part_mut(part_mut(part_mut(spec, "template"), "metadata"), "labels");
     for key in NAME_LABELS {
@@ -148,8 +152,12 @@ fn generate_selector(object: &mut Object) {
     for key in UID_LABELS {
         fill(labels, key, uid.as_str());
     }
+    let labels = labels.clone();
     let selected = part_mut(part_mut(spec, "selector"), "matchLabels");
     fill(selected, UID_LABELS[1], uid);
+    if shared {
+        object.set(&["metadata", "labels"], labels);
+    }
 }
 
 /// Advice on a job's spec.

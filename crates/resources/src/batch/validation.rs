@@ -118,18 +118,23 @@ fn selected_spec(spec: &Value, old: Option<&Value>, path: &Path, errors: &mut Er
     job_spec(spec, old, path, errors);
     let at = path.child("selector");
     let bad_values = old.is_some_and(|old| has_bad_values(old.get("selector")));
-    let Some(selector) = part(spec, "selector") else {
-        errors.push(Error::required(&at, ""));
-        return;
-    };
-    label_selector(Some(selector), &at, bad_values, errors);
     let labels =
         part(spec, "template").and_then(|t| part(t, "metadata")).and_then(|m| part(m, "labels"));
-    let mut broken = ErrorList::new();
-    label_selector(Some(selector), &at, false, &mut broken);
-    let parsed = LabelSelector::from_value(selector);
-    let matches = parsed.map(|parsed| parsed.matches_map(labels.and_then(Value::as_object)));
-    if broken.is_empty() && matches == Ok(false) {
+    let matches = match part(spec, "selector") {
+        None => {
+            errors.push(Error::required(&at, ""));
+            false
+        }
+        Some(selector) => {
+            label_selector(Some(selector), &at, bad_values, errors);
+            let mut broken = ErrorList::new();
+            label_selector(Some(selector), &at, false, &mut broken);
+            let parsed = LabelSelector::from_value(selector);
+            !broken.is_empty()
+                || parsed.is_ok_and(|p| p.matches_map(labels.and_then(Value::as_object)))
+        }
+    };
+    if !matches {
         let at = path.child("template").child("metadata").child("labels");
         let value = labels.cloned().unwrap_or(Value::Null);
         let detail = "`selector` does not match template `labels`";

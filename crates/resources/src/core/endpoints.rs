@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use longshore_api::Object;
 use longshore_api::field::{Error, ErrorList, Path};
+use longshore_api::meta_validation::validate_object_meta;
 use longshore_api::names;
 use serde_json::Value;
 
@@ -13,7 +14,7 @@ use super::pods::tree::{fill_text, int, list, list_mut, opt_text, text};
 use super::pods::validation::common::{dns_label, port_number, protocol, qualified_name};
 use super::pods::validation::network::{endpoint_ip, ip_warnings, legacy_ip};
 use crate::strategy::{Context, Strategy};
-use crate::table::Column;
+use crate::table::{Column, default_name_rule};
 
 /// Addresses that the table shows.
 const SHOWN: usize = 3;
@@ -34,8 +35,12 @@ impl Strategy for Endpoints {
     }
 
     fn validate_update(&self, _ctx: &Context<'_>, new: &Object, old: &Object) -> ErrorList {
-        let same = new.get(&["subsets"]) == old.get(&["subsets"]);
-        if same { ErrorList::new() } else { rules(new) }
+        let mut errors =
+            validate_object_meta(new, true, &default_name_rule, &Path::new("metadata"));
+        if new.get(&["subsets"]) != old.get(&["subsets"]) {
+            errors.extend(rules(new));
+        }
+        errors
     }
 
     fn warnings(&self, object: &Object, _old: Option<&Object>) -> Vec<String> {

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use longshore_api::Object;
 use longshore_api::field::{Error, ErrorList, Path};
-use longshore_api::meta_validation::validate_labels;
+use longshore_api::meta_validation::{validate_labels, validate_object_meta};
 use longshore_api::names;
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ use crate::core::pods::validation::network::{
     endpoint_ip, fully_qualified, ip_warnings, is_ipv4, is_ipv6, legacy_ip, strict_ip,
 };
 use crate::strategy::{Context, Strategy};
-use crate::table::Column;
+use crate::table::{Column, default_name_rule};
 
 const ADDRESS_TYPES: [&str; 3] = ["FQDN", "IPv4", "IPv6"];
 const ADDRESSES_MAX: usize = 100;
@@ -72,7 +72,9 @@ impl Strategy for EndpointSlices {
     }
 
     fn validate_update(&self, _ctx: &Context<'_>, new: &Object, old: &Object) -> ErrorList {
-        let mut errors = address_type(new);
+        let mut errors =
+            validate_object_meta(new, true, &default_name_rule, &Path::new("metadata"));
+        errors.extend(address_type(new));
         errors.extend(ports(new));
         if new.get(&["endpoints"]) != old.get(&["endpoints"]) {
             errors.extend(endpoints(new));

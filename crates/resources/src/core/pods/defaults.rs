@@ -129,7 +129,11 @@ fn volume(volume: &mut Value) {
     }
 }
 
+/// A variable or file that shows something of the pod.
 fn field_ref(holder: &mut Value) {
+    if let Some(reference) = holder.get_mut("resourceFieldRef") {
+        fill(reference, "divisor", "0");
+    }
     if let Some(reference) = holder.get_mut("fieldRef") {
         fill_text(reference, "apiVersion", "v1");
     }

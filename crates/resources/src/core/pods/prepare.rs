@@ -6,7 +6,8 @@ use longshore_api::Object;
 use serde_json::{Map, Value, json};
 
 use super::resources::qos_class;
-use super::tree::{fill, fill_always, int, list, list_mut, part_mut, text, texts};
+use super::tree::{fill, fill_always, has, int, list, list_mut, part_mut, text, texts};
+use super::validation::APP_ARMOR;
 use crate::plain::keep;
 
 /// Metadata that belongs to the object as a whole: subresources leave it alone.
@@ -37,6 +38,46 @@ pub(crate) fn create(object: &mut Object) {
         object.set(&["status", "conditions"], json!([condition]));
     }
     label_keys(object);
+    app_armor(object);
+}
+
+/// Profiles in the old annotations become fields, where they differ from the pod's.
+///
+/// upstream: pkg/registry/core/pod/strategy.go applyAppArmorVersionSkew
+fn app_armor(object: &mut Object) {
+    let annotations = object.get(&["metadata", "annotations"]).cloned().unwrap_or(Value::Null);
+    let Some(spec) = object.get_mut(&["spec"]) else { return };
+    if spec.get("os").is_some_and(|os| text(os, "name") == "windows") {
+        return;
+    }
+    let whole = spec.get("securityContext").and_then(|c| c.get("appArmorProfile")).cloned();
+    for key in ["initContainers", "containers", "ephemeralContainers"] {
+        for container in list_mut(spec, key) {
+            let key = format!("{APP_ARMOR}{}", text(container, "name"));
+            let context = container.get("securityContext").unwrap_or(&Value::Null);
+            if has(context, "appArmorProfile") {
+                continue;
+            }
+            let profile = annotations.get(&key).and_then(Value::as_str).and_then(profile);
+            if let Some(profile) = profile.filter(|p| Some(p) != whole.as_ref()) {
+                let context = part_mut(container, "securityContext");
+                fill_always(context, "appArmorProfile", profile);
+            }
+        }
+    }
+}
+
+/// The profile that an annotation stands for; none when it stands for no good one.
+fn profile(annotation: &str) -> Option<Value> {
+    match annotation {
+        "unconfined" => Some(json!({"type": "Unconfined"})),
+        "runtime/default" => Some(json!({"type": "RuntimeDefault"})),
+        other => {
+            let file = other.strip_prefix("localhost/")?;
+            let good = !file.is_empty() && file.trim() == file;
+            good.then(|| json!({"type": "Localhost", "localhostProfile": file}))
+        }
+    }
 }
 
 /// Restores what a path does not write.

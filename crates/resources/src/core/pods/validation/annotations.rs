@@ -14,7 +14,7 @@ use crate::core::pods::tree::{entries, opt_text, part, text};
 /// Marks the picture of a pod that a node runs on its own.
 pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Before the container's name: its AppArmor profile.
-pub(super) const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+pub(in crate::core::pods) const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 const SECCOMP_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
 const SECCOMP: &str = "container.seccomp.security.alpha.kubernetes.io/";
 const TOLERATIONS: &str = "scheduler.alpha.kubernetes.io/tolerations";

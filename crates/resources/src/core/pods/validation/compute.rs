@@ -81,7 +81,8 @@ fn resource_name(name: &str, path: &Path, errors: &mut ErrorList) -> bool {
     true
 }
 
-fn container_name(name: &str, path: &Path, errors: &mut ErrorList) {
+/// The name of a resource that containers ask for.
+pub(crate) fn container_name(name: &str, path: &Path, errors: &mut ErrorList) {
     resource_name(name, path, errors);
     if !name.contains('/') {
         if !["cpu", "memory", "ephemeral-storage"].contains(&name) && !is_huge_page(name) {

@@ -30,6 +30,8 @@ use serde_json::Value;
 use super::tree::{list, text};
 use options::Options;
 
+pub(super) use annotations::APP_ARMOR;
+pub(crate) use compute::container_name as container_resource_name;
 pub(crate) use update::update as pod_update;
 
 /// The broken rules of a new pod.

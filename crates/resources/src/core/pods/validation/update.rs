@@ -5,6 +5,7 @@
 
 use longshore_api::Object;
 use longshore_api::field::{Error, ErrorList, Path};
+use longshore_api::meta_validation::validate_object_meta;
 use serde_json::{Value, json};
 
 use super::annotations::{self, MIRROR};
@@ -14,6 +15,7 @@ use super::{affinity, pod, resize};
 use crate::core::pods::tree::{
     drop_field, fill_always, has, int, list, list_mut, or_null, part, part_mut, text,
 };
+use crate::table::default_name_rule;
 
 /// What a plain update may change.
 const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
@@ -24,7 +26,8 @@ pub(crate) fn update(subresource: &str, new: &Object, old: &Object) -> ErrorList
     if subresource == "status" {
         return status(new, old);
     }
-    let mut errors = pod(new, &options);
+    let mut errors = validate_object_meta(new, true, &default_name_rule, &Path::new("metadata"));
+    errors.extend(pod(new, &options));
     let null = Value::Null;
     let metadata = |object: &Object| object.get(&["metadata"]).cloned().unwrap_or(Value::Null);
     let spec = |object: &Object| object.get(&["spec"]).cloned().unwrap_or_else(|| json!({}));
