@@ -5,6 +5,7 @@
 //! arguments.
 
 pub mod defaults;
+pub mod duration;
 pub mod field;
 pub mod gvk;
 pub mod json;

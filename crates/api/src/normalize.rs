@@ -5,8 +5,10 @@
 //!
 //! upstream: sigs.k8s.io/json (unmarshalling) and the `json` tags of staging/src/k8s.io/api
 
+mod schemas;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use serde_json::{Map, Value};
 
@@ -23,13 +25,21 @@ pub enum Error {
     /// Another JSON type than the field's.
     #[error("json: cannot unmarshal {found} into Go struct field {owner}.{path} of type {wanted}")]
     Type {
-        /// JSON type of the value.
-        found: &'static str,
+        /// JSON type of the value; of a number that does not fit also its text.
+        found: String,
         /// Go name of the innermost struct.
         owner: &'static str,
         /// Path of the field without indexes.
         path: String,
         /// Go type of the field.
+        wanted: String,
+    },
+    /// Another JSON type than the value of its own form has, or than an object.
+    #[error("json: cannot unmarshal {found} into Go value of type {wanted}")]
+    Value {
+        /// JSON type of the value; of a number that does not fit also its text.
+        found: String,
+        /// Go type that was wanted.
         wanted: String,
     },
     /// A quantity that cannot be parsed.
@@ -45,7 +55,7 @@ pub enum Error {
 pub fn normalize(ty: &'static Type, value: &mut Value) -> Result<Vec<String>, Error> {
     let mut walk = Walk { names: Vec::new(), path: String::new(), unknown: Vec::new() };
     let Value::Object(fields) = value else {
-        return Err(walk.mismatch(value, ty, go_struct(ty)));
+        return Err(Error::Value { found: json_type(value).into(), wanted: go_struct(ty) });
     };
     walk.fields(ty, fields)?;
     Ok(walk.unknown)
@@ -77,12 +87,20 @@ fn go_shape(shape: Shape) -> String {
         Shape::List(_) => format!("[]{}", go_shape(shape.item().expect("a list"))),
         Shape::Map(_) => format!("map[string]{}", go_shape(shape.item().expect("a map"))),
         Shape::Scalar(scalar) => match scalar {
+            Scalar::String => "string",
             Scalar::Bool => "bool",
             Scalar::Int32 => "int32",
             Scalar::Int64 => "int64",
             Scalar::Float64 => "float64",
             Scalar::Bytes => "[]uint8",
-            _ => "string",
+            Scalar::Time => "v1.Time",
+            Scalar::MicroTime => "v1.MicroTime",
+            Scalar::Duration => "v1.Duration",
+            Scalar::Quantity => "resource.Quantity",
+            Scalar::IntOrString => "intstr.IntOrString",
+            Scalar::RawExtension => "runtime.RawExtension",
+            Scalar::FieldsV1 => "v1.FieldsV1",
+            Scalar::Json => "v1.JSON",
         }
         .to_owned(),
     }
@@ -111,13 +129,44 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
+/// The Go type of the items of a list or the values of a map, when it is told.
+fn go_item(go_type: &'static str) -> Option<&'static str> {
+    let item = match go_type.strip_prefix("[]") {
+        Some(item) => item,
+        None => go_type.strip_prefix("map[")?.split_once(']')?.1,
+    };
+    Some(item.trim_start_matches('*'))
+}
+
+/// The form of a value that is expected, and whose it is.
+#[derive(Clone, Copy)]
+struct Wanted {
+    /// The innermost struct, which messages name.
+    owner: &'static Type,
+    shape: Shape,
+    /// The Go type as messages name it, when it is not the shape's own.
+    go_type: Option<&'static str>,
+}
+
+impl Wanted {
+    fn item(self) -> Self {
+        let shape = self.shape.item().expect("a list or map");
+        Self { shape, go_type: self.go_type.and_then(go_item), ..self }
+    }
+
+    fn name(self) -> String {
+        self.go_type.map_or_else(|| go_shape(self.shape), str::to_owned)
+    }
+}
+
 impl Walk {
-    fn mismatch(&self, value: &Value, owner: &Type, wanted: String) -> Error {
+    fn mismatch(&self, value: &Value, wanted: Wanted) -> Error {
+        let integer = matches!(wanted.shape, Shape::Scalar(Scalar::Int32 | Scalar::Int64));
         Error::Type {
-            found: json_type(value),
-            owner: go_name(owner),
+            found: if integer { found_number(value) } else { json_type(value).to_owned() },
+            owner: go_name(wanted.owner),
             path: self.names.join("."),
-            wanted,
+            wanted: wanted.name(),
         }
     }
 
@@ -129,7 +178,8 @@ impl Walk {
                 self.path.push('.');
             }
             self.path.push_str(&key);
-            match ty.field(&key) {
+            let depth = self.names.len();
+            match self.find(ty, &key) {
                 None => {
                     fields.remove(&key);
                     if self.unknown.len() < UNKNOWN_MAX {
@@ -139,123 +189,148 @@ impl Walk {
                 Some(field) => {
                     let value = fields.get_mut(&key).expect("one of the keys");
                     self.names.push(field.json_name);
-                    self.field(ty, field, value)?;
-                    self.names.pop();
+                    if !value.is_null() {
+                        let (shape, go_type) = (field.shape, field.go_type);
+                        match schemas::union(ty, field) {
+                            Some(union) => self.union(ty, union, value)?,
+                            None => self.value(Wanted { owner: ty, shape, go_type }, value)?,
+                        }
+                    }
                     if leaves_out(field, value) {
                         fields.remove(&key);
                     }
                 }
             }
+            self.names.truncate(depth);
             self.path.truncate(length);
         }
         Ok(())
     }
 
-    fn field(
-        &mut self,
-        ty: &'static Type,
-        field: &'static Field,
-        value: &mut Value,
-    ) -> Result<(), Error> {
-        if value.is_null() { Ok(()) } else { self.value(ty, field.shape, value) }
+    /// The field with a JSON name. The inlined structs on the way to it become part of the path.
+    fn find(&mut self, ty: &'static Type, key: &str) -> Option<&'static Field> {
+        let own = ty.fields.iter().find(|f| !f.inline && f.json_name == key);
+        if own.is_some() {
+            return own;
+        }
+        for inlined in ty.fields.iter().filter(|f| f.inline).filter_map(|f| f.shape.as_struct()) {
+            let depth = self.names.len();
+            self.names.push(go_name(inlined));
+            if let Some(found) = self.find(inlined, key) {
+                return Some(found);
+            }
+            self.names.truncate(depth);
+        }
+        None
     }
 
-    fn value(
-        &mut self,
-        owner: &'static Type,
-        shape: Shape,
-        value: &mut Value,
-    ) -> Result<(), Error> {
-        match (shape, &mut *value) {
+    fn value(&mut self, wanted: Wanted, value: &mut Value) -> Result<(), Error> {
+        match (wanted.shape, &mut *value) {
             (Shape::Struct(_), Value::Object(fields)) => {
-                self.fields(shape.as_struct().expect("a struct"), fields)
+                self.fields(wanted.shape.as_struct().expect("a struct"), fields)
             }
             (Shape::List(_), Value::Array(items)) => {
-                let item = shape.item().expect("a list");
                 for (index, value) in items.iter_mut().enumerate() {
-                    let length = self.path.len();
-                    self.path.push_str(&format!("[{index}]"));
-                    if value.is_null() {
-                        *value = zero(item);
-                    }
-                    self.value(owner, item, value)?;
-                    self.path.truncate(length);
+                    self.item(wanted.item(), &format!("[{index}]"), value)?;
                 }
                 Ok(())
             }
             (Shape::Map(_), Value::Object(entries)) => {
-                let item = shape.item().expect("a map");
                 for (key, value) in entries.iter_mut() {
-                    let length = self.path.len();
-                    self.path.push_str(&format!("[{key}]"));
-                    if value.is_null() {
-                        *value = zero(item);
-                    }
-                    self.value(owner, item, value)?;
-                    self.path.truncate(length);
+                    self.item(wanted.item(), &format!("[{key}]"), value)?;
                 }
                 Ok(())
             }
-            (Shape::Scalar(scalar), _) => self.scalar(owner, scalar, value),
-            _ => Err(self.mismatch(value, owner, go_shape(shape))),
+            (Shape::Scalar(scalar), _) => self.scalar(wanted, scalar, value),
+            _ => Err(self.mismatch(value, wanted)),
         }
     }
 
-    fn scalar(
-        &mut self,
-        owner: &'static Type,
-        scalar: Scalar,
-        value: &mut Value,
-    ) -> Result<(), Error> {
+    fn item(&mut self, wanted: Wanted, step: &str, value: &mut Value) -> Result<(), Error> {
+        let length = self.path.len();
+        self.path.push_str(step);
+        if value.is_null() {
+            *value = zero(wanted.shape);
+        }
+        // Lists and maps in a list or map may be null.
+        if !value.is_null() {
+            self.value(wanted, value)?;
+        }
+        self.path.truncate(length);
+        Ok(())
+    }
+
+    fn scalar(&self, wanted: Wanted, scalar: Scalar, value: &mut Value) -> Result<(), Error> {
         let fits = match scalar {
             Scalar::Bool => value.is_boolean(),
             Scalar::Int32 => value.as_i64().is_some_and(|n| i32::try_from(n).is_ok()),
             Scalar::Int64 => value.is_i64(),
             Scalar::Float64 => value.is_number(),
-            Scalar::IntOrString => {
-                value.is_string() || value.as_i64().is_some_and(|n| i32::try_from(n).is_ok())
-            }
+            Scalar::IntOrString => return int_or_string(value),
             Scalar::RawExtension | Scalar::Json => true,
             Scalar::FieldsV1 => value.is_object(),
-            Scalar::Quantity => return self.quantity(owner, value),
-            // A map holds the zero time as null.
-            Scalar::Time | Scalar::MicroTime => value.is_string() || value.is_null(),
-            Scalar::String | Scalar::Bytes | Scalar::Duration => value.is_string(),
+            Scalar::Quantity => return quantity(value),
+            Scalar::Time | Scalar::MicroTime | Scalar::Duration => {
+                let fits = value.is_string() || value.is_null();
+                let inner = Wanted { go_type: Some("string"), ..wanted };
+                return if fits { timely(scalar, value) } else { Err(self.mismatch(value, inner)) };
+            }
+            Scalar::String | Scalar::Bytes => value.is_string(),
         };
-        if fits {
-            return self.text(scalar, value);
+        if !fits {
+            return Err(self.mismatch(value, wanted));
         }
-        Err(self.mismatch(value, owner, go_shape(Shape::Scalar(scalar))))
-    }
-
-    /// Quantities may be numbers; they are kept in canonical form.
-    fn quantity(&self, owner: &'static Type, value: &mut Value) -> Result<(), Error> {
-        let text = match value {
-            Value::String(text) => text.clone(),
-            Value::Number(number) => number.to_string(),
-            other => return Err(self.mismatch(other, owner, "resource.Quantity".into())),
-        };
-        *value = Quantity::parse(&text)?.to_string().into();
+        if scalar == Scalar::Bytes
+            && let Some(given) = value.as_str()
+        {
+            *value = text::base64(given).map_err(Error::Text)?.into();
+        }
         Ok(())
     }
+}
 
-    /// Texts with a form of their own.
-    fn text(&self, scalar: Scalar, value: &Value) -> Result<(), Error> {
-        use base64::Engine as _;
-        let Some(text) = value.as_str() else { return Ok(()) };
-        match scalar {
-            Scalar::Bytes => base64::engine::general_purpose::STANDARD
-                .decode(text)
-                .map(|_| ())
-                .map_err(|error| Error::Text(format!("illegal base64 data: {error}"))),
-            Scalar::Time | Scalar::MicroTime if text.parse::<jiff::Timestamp>().is_err() => {
-                Err(Error::Text(format!(
-                    "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as a time"
-                )))
-            }
-            _ => Ok(()),
-        }
+/// The JSON type of a value that is no integer of the wanted size; a number is told with its text.
+fn found_number(value: &Value) -> String {
+    match value {
+        Value::Number(number) => format!("number {number}"),
+        other => json_type(other).to_owned(),
     }
+}
+
+fn wrong_value(found: String, wanted: &str) -> Error {
+    Error::Value { found, wanted: wanted.to_owned() }
+}
+
+fn int_or_string(value: &Value) -> Result<(), Error> {
+    let integer = value.as_i64().is_some_and(|n| i32::try_from(n).is_ok());
+    if integer || value.is_string() {
+        return Ok(());
+    }
+    Err(wrong_value(found_number(value), "int32"))
+}
+
+/// Quantities may be numbers; they are kept in canonical form.
+fn quantity(value: &mut Value) -> Result<(), Error> {
+    let text = match &*value {
+        Value::String(text) => text.trim().to_owned(),
+        // Upstream parses whatever JSON stands there.
+        other => other.to_string(),
+    };
+    *value = Quantity::parse(&text)?.to_string().into();
+    Ok(())
+}
+
+/// Times and durations; they are kept as Go writes them. The zero time is null.
+fn timely(scalar: Scalar, value: &mut Value) -> Result<(), Error> {
+    let Some(given) = value.as_str() else { return Ok(()) };
+    *value = match scalar {
+        Scalar::Duration => {
+            let nanos = crate::duration::parse(given).map_err(Error::Text)?;
+            crate::duration::print(nanos).into()
+        }
+        _ => text::time(given, scalar == Scalar::MicroTime).map_err(Error::Text)?.into(),
+    };
+    Ok(())
 }
 
 /// The zero value that Go puts in the place of a `null` item.

@@ -61,12 +61,113 @@ fn wrong_types_are_told_in_gos_words() {
             json!({"nodeSelector": []}),
             "json: cannot unmarshal array into Go struct field PodSpec.spec.nodeSelector of type map[string]string",
         ),
+        // Named types are told by their names, numbers that do not fit by their text, and inlined
+        // structs are part of the path.
+        (
+            json!({"containers": [{"resources": {"limits": []}}]}),
+            "json: cannot unmarshal array into Go struct field ResourceRequirements.spec.containers.resources.limits of type v1.ResourceList",
+        ),
+        (
+            json!({"restartPolicy": 7}),
+            "json: cannot unmarshal number into Go struct field PodSpec.spec.restartPolicy of type v1.RestartPolicy",
+        ),
+        (
+            json!({"priority": 1.5}),
+            "json: cannot unmarshal number 1.5 into Go struct field PodSpec.spec.priority of type int32",
+        ),
+        (
+            json!({"volumes": [{"emptyDir": []}]}),
+            "json: cannot unmarshal array into Go struct field Volume.spec.volumes.VolumeSource.emptyDir of type v1.EmptyDirVolumeSource",
+        ),
+        (
+            json!({"volumes": [{"emptyDir": {"medium": 1}}]}),
+            "json: cannot unmarshal number into Go struct field EmptyDirVolumeSource.spec.volumes.VolumeSource.emptyDir.medium of type v1.StorageMedium",
+        ),
+        (
+            json!({"containers": [{"ports": [{"hostPort": "x"}], "livenessProbe": {"httpGet": {"port": true}}}]}),
+            "json: cannot unmarshal bool into Go value of type int32",
+        ),
     ] {
         assert_eq!(pod(spec).expect_err("a wrong type").to_string(), want);
     }
     let limits = json!({"containers": [{"resources": {"limits": {"cpu": "x"}}}]});
     let error = pod(limits).expect_err("not a quantity").to_string();
     assert!(error.starts_with("quantities must match"), "{error}");
+}
+
+fn meta(time: &Value) -> Result<Value, String> {
+    let ty = schema::kind("", "v1", "Pod").expect("a built-in kind");
+    let mut value = json!({"metadata": {"creationTimestamp": time}});
+    normalize(ty, &mut value).map_err(|error| error.to_string())?;
+    Ok(value["metadata"]["creationTimestamp"].take())
+}
+
+#[test]
+fn times_become_canonical_and_errors_are_gos() {
+    for (given, want) in [
+        ("2024-05-06T07:08:09Z", json!("2024-05-06T07:08:09Z")),
+        ("2024-05-06T09:08:09.25+02:00", json!("2024-05-06T07:08:09Z")),
+        ("2024-05-06T7:08:09Z", json!("2024-05-06T07:08:09Z")),
+        ("0001-01-01T00:00:00Z", Value::Null),
+    ] {
+        assert_eq!(meta(&given.into()), Ok(want), "{given}");
+    }
+    let layout = "2006-01-02T15:04:05Z07:00";
+    for (given, why) in [
+        ("", format!(" as \"{layout}\": cannot parse \"\" as \"2006\"")),
+        ("2024-5-06", format!(" as \"{layout}\": cannot parse \"5-06\" as \"01\"")),
+        ("2024-05-06T07:08:09", format!(" as \"{layout}\": cannot parse \"\" as \"Z07:00\"")),
+        ("2024-13-06T07:08:09Z", ": month out of range".into()),
+        ("2023-02-29T07:08:09Z", ": day out of range".into()),
+        ("2024-05-06T07:08:09Zx", ": extra text: \"x\"".into()),
+    ] {
+        assert_eq!(meta(&given.into()), Err(format!("parsing time \"{given}\"{why}")), "{given}");
+    }
+    let number = "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.creationTimestamp of type string";
+    assert_eq!(meta(&json!(7)), Err(number.to_owned()));
+}
+
+#[test]
+fn bytes_are_checked_where_go_stops() {
+    let ty = schema::kind("", "v1", "Secret").expect("a built-in kind");
+    let secret = |text: &str| {
+        let mut value = json!({"data": {"k": text}});
+        normalize(ty, &mut value).map_err(|error| error.to_string())?;
+        Ok::<_, String>(value["data"]["k"].as_str().expect("a text").to_owned())
+    };
+    for (given, want) in [("", ""), ("YQ==", "YQ=="), ("YWJj\nZA=\n=\n", "YWJjZA==")] {
+        assert_eq!(secret(given).as_deref(), Ok(want), "{given:?}");
+    }
+    for (given, at) in [("v", 0), ("Bad_Value!", 3), ("x/y/z", 4), ("YQ=", 3), ("YQ==YQ==", 4)] {
+        let error = format!("illegal base64 data at input byte {at}");
+        assert_eq!(secret(given), Err(error), "{given:?}");
+    }
+}
+
+#[test]
+fn schemas_in_definitions_hold_unions() {
+    let ty = schema::kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
+    let ty = ty.expect("a built-in kind");
+    let of = |schema: Value| {
+        let mut value = json!({"spec": {"versions": [{"schema": {"openAPIV3Schema": schema}}]}});
+        let told = normalize(ty, &mut value).map_err(|error| error.to_string())?;
+        let schema = value["spec"]["versions"][0]["schema"]["openAPIV3Schema"].take();
+        Ok::<_, String>((schema, told))
+    };
+    let (schema, told) =
+        of(json!({"additionalProperties": {"x": 1, "type": "a"}, "items": 1, "y": 1}))
+            .expect("no wrong type");
+    assert_eq!(schema, json!({"additionalProperties": {"type": "a"}}));
+    assert_eq!(told.len(), 1, "fields inside a union are dropped silently: {told:?}");
+    assert_eq!(
+        of(json!({"additionalProperties": []})),
+        Err("boolean or JSON schema expected".into())
+    );
+    let error = of(json!({"items": {"type": 7}})).expect_err("a wrong type");
+    assert_eq!(
+        error,
+        "json: cannot unmarshal number into Go struct field JSONSchemaProps.spec.versions.schema.openAPIV3Schema.items.type of type string"
+    );
 }
 
 #[test]

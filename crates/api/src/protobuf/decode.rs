@@ -152,7 +152,7 @@ fn scalar_value(scalar: Scalar, wire: &Wire<'_>) -> Result<Value, Error> {
         Scalar::Time | Scalar::MicroTime => time(scalar, wire.bytes()?)?,
         Scalar::Duration => {
             let [nanos, _] = numbers(wire.bytes()?)?;
-            print_duration(nanos).into()
+            crate::duration::print(nanos).into()
         }
         Scalar::Quantity => {
             let mut text = "0";
@@ -214,65 +214,4 @@ fn time(scalar: Scalar, bytes: &[u8]) -> Result<Value, Error> {
         .map_err(|_| Error::Malformed("a time is out of range"))?;
     let form = if scalar == Scalar::Time { "%Y-%m-%dT%H:%M:%SZ" } else { "%Y-%m-%dT%H:%M:%S%.6fZ" };
     Ok(time.strftime(form).to_string().into())
-}
-
-/// Nanoseconds in Go's text form, such as `1h2m3.5s`.
-fn print_duration(nanos: i64) -> String {
-    if nanos == 0 {
-        return "0s".into();
-    }
-    let sign = if nanos < 0 { "-" } else { "" };
-    let total = nanos.unsigned_abs();
-    let fraction = |value: u64, unit: u64, name: &str| {
-        let (whole, rest) = (value / unit, value % unit);
-        let digits = unit.ilog10() as usize;
-        let rest = format!("{rest:0digits$}");
-        let rest = rest.trim_end_matches('0');
-        if rest.is_empty() || unit == 1 {
-            format!("{whole}{name}")
-        } else {
-            format!("{whole}.{rest}{name}")
-        }
-    };
-    match total {
-        0..1_000 => return format!("{sign}{total}ns"),
-        1_000..1_000_000 => return format!("{sign}{}", fraction(total, 1_000, "µs")),
-        1_000_000..1_000_000_000 => return format!("{sign}{}", fraction(total, 1_000_000, "ms")),
-        _ => {}
-    }
-    let minutes = total / 60_000_000_000;
-    let seconds = fraction(total % 60_000_000_000, 1_000_000_000, "s");
-    match (minutes / 60, minutes % 60) {
-        (0, 0) => format!("{sign}{seconds}"),
-        (0, m) => format!("{sign}{m}m{seconds}"),
-        (h, m) => format!("{sign}{h}h{m}m{seconds}"),
-    }
-}
-
-/// Go's text form of a duration in nanoseconds; `None` for anything else.
-pub(super) fn parse_duration(text: &str) -> Option<i64> {
-    let (sign, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (-1.0, rest),
-        None => (1.0, text),
-    };
-    let mut total = 0.0;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let number: f64 = if rest == "0" { 0.0 } else { rest[..digits].parse().ok()? };
-        rest = &rest[digits..];
-        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let unit = match &rest[..end] {
-            "ns" => 1.0,
-            "us" | "µs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            "" if number == 0.0 => 0.0,
-            _ => return None,
-        };
-        total += number * unit;
-        rest = &rest[end..];
-    }
-    Some((sign * total) as i64)
 }

@@ -87,7 +87,7 @@ fn put_scalar(out: &mut Vec<u8>, number: u32, scalar: Scalar, value: &Value) {
         Scalar::Time | Scalar::MicroTime => put_bytes(out, number, &time(text)),
         Scalar::Duration => {
             let mut nested = Vec::new();
-            put_int(&mut nested, 1, super::decode::parse_duration(text).unwrap_or(0));
+            put_int(&mut nested, 1, crate::duration::parse(text).unwrap_or(0));
             put_bytes(out, number, &nested);
         }
         Scalar::Quantity => {

@@ -75,14 +75,3 @@ fn noise_is_an_error() {
     }
     assert_eq!(decode_object(b"{}", ("v1", "Pod")), Err(Error::NoMagic));
 }
-
-#[test]
-fn durations_have_go_form() {
-    for (nanos, text) in [(0, "0s"), (1_500_000_000, "1.5s"), (3_723_000_000_000, "1h2m3s")] {
-        let mut bytes = Vec::new();
-        wire::put_int(&mut bytes, 1, nanos);
-        let mut message = Vec::new();
-        wire::put_bytes(&mut message, 1, &bytes);
-        assert_eq!(decode::parse_duration(text), Some(nanos));
-    }
-}

@@ -1,0 +1,99 @@
+//! JSON schemas inside custom resource definitions: some of their fields hold a schema or something
+//! else, which no Go type of its own tells.
+//!
+//! upstream: staging/src/k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1/marshal.go
+
+use serde_json::Value;
+
+use super::{Error, Walk, Wanted};
+use crate::schema::{Field, Scalar, Shape, Type};
+
+/// What may stand in the place of a schema.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Union {
+    /// A list of schemas.
+    Schemas,
+    /// A boolean.
+    Bool,
+    /// Lists of names, by name.
+    Names,
+}
+
+/// The union that a field is.
+pub(super) fn union(ty: &Type, field: &Field) -> Option<Union> {
+    if ty.name != "apiextensions.k8s.io/v1.JSONSchemaProps" {
+        return None;
+    }
+    match field.json_name {
+        "items" => Some(Union::Schemas),
+        "additionalItems" | "additionalProperties" => Some(Union::Bool),
+        "dependencies" => Some(Union::Names),
+        _ => None,
+    }
+}
+
+impl Walk {
+    /// Normalises a union. Its unknown fields are dropped and not told, as in upstream; what is
+    /// neither form counts as absent.
+    pub(super) fn union(
+        &mut self,
+        ty: &'static Type,
+        union: Union,
+        value: &mut Value,
+    ) -> Result<(), Error> {
+        let told = self.unknown.len();
+        let known = match (union, &mut *value) {
+            (Union::Names, Value::Object(entries)) => {
+                for value in entries.values_mut() {
+                    self.schema_or_names(ty, value)?;
+                }
+                true
+            }
+            (_, Value::Object(fields)) => {
+                self.fields(ty, fields)?;
+                true
+            }
+            (Union::Schemas, Value::Array(items)) => {
+                for item in items {
+                    match item {
+                        Value::Object(fields) => self.fields(ty, fields)?,
+                        other => {
+                            let wanted = Wanted {
+                                owner: ty,
+                                shape: Shape::Scalar(Scalar::Json),
+                                go_type: Some("v1.JSONSchemaProps"),
+                            };
+                            return Err(self.mismatch(other, wanted));
+                        }
+                    }
+                }
+                true
+            }
+            (Union::Bool, Value::Bool(_)) => true,
+            (Union::Bool, _) => {
+                return Err(Error::Text("boolean or JSON schema expected".into()));
+            }
+            _ => false,
+        };
+        self.unknown.truncate(told);
+        if !known {
+            *value = Value::Null;
+        }
+        Ok(())
+    }
+
+    fn schema_or_names(&mut self, ty: &'static Type, value: &mut Value) -> Result<(), Error> {
+        match &mut *value {
+            Value::Object(fields) => self.fields(ty, fields),
+            Value::Array(names) => {
+                let wanted =
+                    Wanted { owner: ty, shape: Shape::Scalar(Scalar::String), go_type: None };
+                names.iter_mut().try_for_each(|name| self.value(wanted, name))
+            }
+            other => {
+                *other = Value::Null;
+                Ok(())
+            }
+        }
+    }
+}
