@@ -1,1 +1,134 @@
-//! Placeholder.
+//! The controllers: each brings one kind of object to where it should be.
+//!
+//! Invariant: a controller looks at keys, not at events: whatever happened, the next look at the
+//! caches tells what to do. Ownership is by uid. Nothing polls.
+
+mod common;
+mod deployment;
+mod endpoints;
+mod endpointslice;
+mod garbage;
+mod kubernetes_service;
+mod namespace;
+mod node_ipam;
+mod node_lifecycle;
+mod pod_gc;
+mod replicaset;
+mod root_ca;
+mod serviceaccount;
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use longshore_base::rng::Rng;
+use longshore_base::{Clock, Shutdown};
+use longshore_client::{Client, EventRecorder, Factory, Resource};
+
+/// What controllers need to know of the cluster.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Network of pod addresses: address and prefix length.
+    pub cluster_network: (Ipv4Addr, u8),
+    /// Prefix length of one node's part of it.
+    pub node_prefix: u8,
+    /// The cluster's certificate authority in PEM.
+    pub ca_pem: String,
+    /// Where the API server is reached.
+    pub api_address: (Ipv4Addr, u16),
+    /// Service address of the API server.
+    pub api_service_ip: Ipv4Addr,
+    /// The resources whose objects may own and be owned.
+    pub collected: Vec<Resource>,
+    /// Controllers that do not run.
+    pub disabled: BTreeSet<String>,
+}
+
+/// What every controller is given.
+#[derive(Clone)]
+pub(crate) struct Context {
+    config: Arc<Config>,
+    caches: Factory,
+    client: Client,
+    recorder: EventRecorder,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
+    shutdown: Shutdown,
+}
+
+/// A controller: its name and what starts it.
+type Entry = (&'static str, fn(Context));
+
+/// All controllers. The names are upstream's.
+///
+/// upstream: cmd/kube-controller-manager/names/controller_names.go
+const TABLE: [Entry; 12] = [
+    ("deployment-controller", deployment::start),
+    ("replicaset-controller", replicaset::start),
+    ("endpoints-controller", endpoints::start),
+    ("endpointslice-controller", endpointslice::start),
+    ("namespace-controller", namespace::start),
+    ("serviceaccount-controller", serviceaccount::start),
+    ("root-ca-certificate-publisher-controller", root_ca::start),
+    ("garbage-collector-controller", garbage::start),
+    ("node-ipam-controller", node_ipam::start),
+    ("node-lifecycle-controller", node_lifecycle::start),
+    ("pod-garbage-collector-controller", pod_gc::start),
+    ("kubernetes-service-controller", kubernetes_service::start),
+];
+
+/// The names of all controllers.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|(name, _)| *name)
+}
+
+/// The service account that a controller acts as.
+///
+/// upstream: plugin/pkg/auth/authorizer/rbac/bootstrappolicy/controller_policy.go
+fn account(name: &str) -> &str {
+    match name {
+        "garbage-collector-controller" => "generic-garbage-collector",
+        "pod-garbage-collector-controller" => "pod-garbage-collector",
+        "node-lifecycle-controller" | "node-ipam-controller" => "node-controller",
+        "endpoints-controller" => "endpoint-controller",
+        "serviceaccount-controller" => "service-account-controller",
+        "root-ca-certificate-publisher-controller" => "root-ca-cert-publisher",
+        other => other,
+    }
+}
+
+/// Starts every controller that is not disabled. `client_for` gives a client that acts as a service
+/// account of `kube-system`; `caches` is shared by all.
+pub fn start(
+    config: Config,
+    client_for: impl Fn(&str) -> Client,
+    caches: &Factory,
+    clock: &Arc<dyn Clock>,
+    rng: &Arc<dyn Rng>,
+    shutdown: &Shutdown,
+) {
+    let config = Arc::new(config);
+    for (name, start) in TABLE {
+        if config.disabled.contains(name) {
+            continue;
+        }
+        let client = client_for(account(name));
+        let recorder = EventRecorder::new(
+            client.clone(),
+            name,
+            "",
+            clock.clone(),
+            rng.clone(),
+            shutdown.clone(),
+        );
+        start(Context {
+            config: config.clone(),
+            caches: caches.clone(),
+            client,
+            recorder,
+            clock: clock.clone(),
+            rng: rng.clone(),
+            shutdown: shutdown.clone(),
+        });
+    }
+}

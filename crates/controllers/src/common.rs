@@ -1,0 +1,168 @@
+//! What the controllers share: keys, owners, pods.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use longshore_api::Object;
+use longshore_api::selector::LabelSelector;
+use longshore_client::informer::controller_uid;
+use longshore_client::resource::Resource;
+use longshore_client::{Client, Error, Informer, Patch, Queue};
+use serde_json::{Value, json};
+
+/// Namespace and name; the namespace is empty for cluster scope.
+pub(crate) type Key = (String, String);
+
+/// The key of an object.
+pub(crate) fn key_of(object: &Object) -> Key {
+    (object.namespace().to_owned(), object.name().to_owned())
+}
+
+/// Puts the key of every object that is there or changes into a queue.
+pub(crate) fn follow(informer: &Informer, queue: &Queue<Key>) {
+    let queue = queue.clone();
+    informer.on_change(move |change| queue.add(key_of(change.object())));
+}
+
+/// Puts the keys of the objects of `kind` that control what changes into a queue.
+pub(crate) fn follow_owned(informer: &Informer, kind: &'static str, queue: &Queue<Key>) {
+    let queue = queue.clone();
+    informer.on_change(move |change| {
+        let mut objects = vec![change.object()];
+        if let longshore_client::informer::Change::Applied { old: Some(old), .. } = change {
+            objects.push(old);
+        }
+        for object in objects {
+            let owners = object.list(&["metadata", "ownerReferences"]).iter();
+            for owner in owners.filter(|o| o["controller"] == true && o["kind"] == kind) {
+                let name = owner["name"].as_str().unwrap_or("").to_owned();
+                queue.add((object.namespace().to_owned(), name));
+            }
+        }
+    });
+}
+
+/// A time as the API tells it.
+pub(crate) fn rfc3339(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// The owner reference with which `owner` controls something.
+pub(crate) fn controller_ref(owner: &Object) -> Value {
+    json!({
+        "apiVersion": owner.api_version(), "kind": owner.kind(), "name": owner.name(),
+        "uid": owner.uid(), "controller": true, "blockOwnerDeletion": true,
+    })
+}
+
+/// `spec.replicas`.
+pub(crate) fn replicas(object: &Object) -> i64 {
+    object.int(&["spec", "replicas"]).unwrap_or(1)
+}
+
+/// A count in the status.
+pub(crate) fn status_count(object: &Object, field: &str) -> i64 {
+    object.int(&["status", field]).unwrap_or(0)
+}
+
+/// The selector of a workload; `None` when it is missing or broken.
+pub(crate) fn selector_of(object: &Object) -> Option<LabelSelector> {
+    LabelSelector::from_value(object.get(&["spec", "selector"])?).ok()
+}
+
+/// Whether a pod still runs or will.
+pub(crate) fn is_active(pod: &Object) -> bool {
+    !matches!(pod.str(&["status", "phase"]), "Succeeded" | "Failed") && !pod.is_deleting()
+}
+
+/// The condition of this type.
+pub(crate) fn condition<'a>(object: &'a Object, kind: &str) -> Option<&'a Value> {
+    object.list(&["status", "conditions"]).iter().find(|c| c["type"] == kind)
+}
+
+/// Whether a pod is ready.
+pub(crate) fn is_ready(pod: &Object) -> bool {
+    condition(pod, "Ready").is_some_and(|c| c["status"] == "True")
+}
+
+/// Whether a pod has been ready for long enough; if not yet, the seconds until then.
+pub(crate) fn is_available(
+    pod: &Object,
+    min_ready: i64,
+    now: Timestamp,
+) -> Result<(), Option<i64>> {
+    if !is_ready(pod) {
+        return Err(None);
+    }
+    if min_ready == 0 {
+        return Ok(());
+    }
+    let since = condition(pod, "Ready").and_then(|c| c["lastTransitionTime"].as_str());
+    let since: Option<Timestamp> = since.and_then(|t| t.parse().ok());
+    match since.map(|since| since.as_second() + min_ready - now.as_second()) {
+        Some(left) if left <= 0 => Ok(()),
+        Some(left) => Err(Some(left)),
+        None => Err(None),
+    }
+}
+
+/// The objects that `owner` controls; those without a controller that match its selector are
+/// adopted, those that it controls and that no longer match are let go.
+///
+/// upstream: pkg/controller/controller_ref_manager.go
+pub(crate) async fn claim(
+    client: &Client,
+    of: Resource,
+    informer: &Informer,
+    owner: &Object,
+) -> Result<Vec<Arc<Object>>, Error> {
+    let Some(selector) = selector_of(owner) else { return Ok(Vec::new()) };
+    let mut claimed = Vec::new();
+    for object in informer.list_namespace(owner.namespace()) {
+        let matches = selector.matches_map(object.labels());
+        match controller_uid(&object) {
+            Some(uid) if uid != owner.uid() => {}
+            Some(_) if matches || owner.is_deleting() => claimed.push(object),
+            Some(_) => release(client, of, &object, owner).await?,
+            None if matches && !owner.is_deleting() && !object.is_deleting() => {
+                let adopted = adopt(client, of, &object, owner).await?;
+                claimed.extend(adopted.map(Arc::new));
+            }
+            None => {}
+        }
+    }
+    Ok(claimed)
+}
+
+async fn adopt(
+    client: &Client,
+    of: Resource,
+    object: &Object,
+    owner: &Object,
+) -> Result<Option<Object>, Error> {
+    let patch = Patch::Strategic(json!({ "metadata": {
+        "uid": object.uid(), "ownerReferences": [controller_ref(owner)],
+    }}));
+    gone_is_fine(client.patch(of, object.namespace(), object.name(), "", &patch).await)
+}
+
+async fn release(
+    client: &Client,
+    of: Resource,
+    object: &Object,
+    owner: &Object,
+) -> Result<(), Error> {
+    let patch = Patch::Strategic(json!({ "metadata": {
+        "uid": object.uid(), "ownerReferences": [{ "$patch": "delete", "uid": owner.uid() }],
+    }}));
+    gone_is_fine(client.patch(of, object.namespace(), object.name(), "", &patch).await).map(drop)
+}
+
+/// An object that somebody else deleted meanwhile is no failure.
+pub(crate) fn gone_is_fine(outcome: Result<Object, Error>) -> Result<Option<Object>, Error> {
+    match outcome {
+        Ok(object) => Ok(Some(object)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,289 @@
+//! Garbage collection: what lost its owners goes, and what is deleted with its dependents waits for
+//! them.
+//!
+//! Every deletable resource is followed with its metadata only. An owner that the caches do not
+//! show is asked for before anything is deleted.
+//!
+//! upstream: pkg/controller/garbagecollector
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use longshore_api::Object;
+use longshore_base::TaskKind;
+use longshore_client::informer::{Change, Options};
+use longshore_client::resource::Resource;
+use longshore_client::workers::{self, Outcome};
+use longshore_client::{Error, Informer, Patch, Queue};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use crate::Context;
+use crate::common::{Key, gone_is_fine, key_of};
+
+/// Workers side by side.
+///
+/// upstream: --concurrent-gc-syncs
+const WORKERS: usize = 20;
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+
+/// A followed object: the place of its resource in the table, and its key.
+type Node = (usize, Key);
+
+#[derive(Clone)]
+struct Controller {
+    ctx: Context,
+    resources: Arc<[Resource]>,
+    caches: Arc<[Informer]>,
+    /// Dependents by the uid of an owner.
+    dependents: Arc<Mutex<HashMap<String, HashSet<Node>>>>,
+}
+
+pub(crate) fn start(ctx: Context) {
+    let resources: Arc<[Resource]> = ctx.config.collected.clone().into();
+    let keep = |object: &mut Object| {
+        object
+            .root_mut()
+            .retain(|key, _| matches!(key.as_str(), "apiVersion" | "kind" | "metadata"));
+        object.remove(&["metadata", "annotations"]);
+        object.remove(&["metadata", "labels"]);
+    };
+    let caches: Vec<Informer> = resources
+        .iter()
+        .map(|of| {
+            let options = Options { keep: Some(keep), ..Options::default() };
+            Informer::new(ctx.client.clone(), *of, options)
+        })
+        .collect();
+    let queue: Queue<Node> = Queue::new();
+    let controller =
+        Controller { resources, caches: caches.into(), dependents: Arc::default(), ctx };
+    for (at, cache) in controller.caches.iter().enumerate() {
+        let (graph, queue) = (controller.clone(), queue.clone());
+        cache.on_change(move |change| graph.note(at, change, &queue));
+        let run = cache.clone().run(controller.ctx.shutdown.clone());
+        longshore_base::spawn(TaskKind::Critical, "garbage collector cache", run);
+    }
+    let shutdown = controller.ctx.shutdown.clone();
+    let name = "garbage-collector-controller";
+    workers::run(name, queue.clone(), WORKERS, &shutdown, move |node| {
+        let (controller, queue) = (controller.clone(), queue.clone());
+        async move { controller.sync(node, &queue).await }
+    });
+}
+
+fn owners(object: &Object) -> &[Value] {
+    object.list(&["metadata", "ownerReferences"])
+}
+
+fn uid(reference: &Value) -> &str {
+    reference["uid"].as_str().unwrap_or("")
+}
+
+fn waits_for_dependents(object: &Object) -> bool {
+    object.is_deleting() && object.finalizers().contains(&FOREGROUND)
+}
+
+impl Controller {
+    /// Keeps the graph, and puts what may have to be done into the queue.
+    fn note(&self, at: usize, change: &Change, queue: &Queue<Node>) {
+        let object = change.object();
+        let node = (at, key_of(object));
+        let mut graph = self.dependents.lock();
+        let old = match change {
+            Change::Applied { old, .. } => old.as_ref(),
+            Change::Deleted(object) => Some(object),
+        };
+        for owner in old.into_iter().flat_map(|old| owners(old)) {
+            if let Some(set) = graph.get_mut(uid(owner)) {
+                set.remove(&node);
+                if set.is_empty() {
+                    graph.remove(uid(owner));
+                }
+            }
+        }
+        if let Change::Deleted(object) = change {
+            let dependents = graph.get(object.uid()).into_iter().flatten();
+            dependents.for_each(|dependent| queue.add(dependent.clone()));
+            drop(graph);
+            self.wake_waiting_owners(object, queue);
+            return;
+        }
+        for owner in owners(object) {
+            graph.entry(uid(owner).to_owned()).or_default().insert(node.clone());
+        }
+        drop(graph);
+        if !owners(object).is_empty() || object.is_deleting() {
+            queue.add(node);
+        }
+        if waits_for_dependents(object) {
+            for dependent in self.dependents_of(object.uid()) {
+                queue.add(dependent);
+            }
+        }
+    }
+
+    /// An owner that waits for its dependents looks again when one of them is gone.
+    fn wake_waiting_owners(&self, object: &Object, queue: &Queue<Node>) {
+        for owner in owners(object) {
+            if let Some((at, key, _)) = self.cached_owner(object.namespace(), owner) {
+                queue.add((at, key));
+            }
+        }
+    }
+
+    fn dependents_of(&self, uid: &str) -> Vec<Node> {
+        self.dependents.lock().get(uid).map_or_else(Vec::new, |set| set.iter().cloned().collect())
+    }
+
+    fn resource_of(&self, reference: &Value) -> Option<usize> {
+        let text = |key: &str| reference[key].as_str().unwrap_or("");
+        let group = text("apiVersion").split_once('/').map_or("", |(group, _)| group);
+        self.resources.iter().position(|r| r.group == group && r.kind == text("kind"))
+    }
+
+    /// The owner as the caches show it, in the dependent's namespace or the cluster.
+    fn cached_owner(&self, namespace: &str, owner: &Value) -> Option<(usize, Key, Arc<Object>)> {
+        let at = self.resource_of(owner)?;
+        let name = owner["name"].as_str().unwrap_or("");
+        [namespace, ""].into_iter().find_map(|namespace| {
+            let found = self.caches[at].get(namespace, name)?;
+            (found.uid() == uid(owner)).then(|| (at, key_of(&found), found))
+        })
+    }
+
+    async fn sync(&self, (at, (namespace, name)): Node, queue: &Queue<Node>) -> Outcome {
+        for cache in self.caches.iter() {
+            cache.synced().await;
+        }
+        let Some(object) = self.caches[at].get(&namespace, &name) else { return Ok(None) };
+        let of = self.resources[at];
+        if object.is_deleting() {
+            if object.finalizers().contains(&ORPHAN) {
+                self.orphan(of, &object).await?;
+            } else if object.finalizers().contains(&FOREGROUND) {
+                self.await_dependents(of, &object, queue).await?;
+            }
+            return Ok(None);
+        }
+        self.check_owners(of, &object).await?;
+        Ok(None)
+    }
+
+    async fn check_owners(&self, of: Resource, object: &Object) -> Result<(), Error> {
+        let (mut solid, mut waiting, mut gone) = (0, Vec::new(), Vec::new());
+        for owner in owners(object) {
+            let found = match self.cached_owner(object.namespace(), owner) {
+                Some((_, _, found)) => Some(found),
+                None => self.live_owner(object.namespace(), owner).await?.map(Arc::new),
+            };
+            match found {
+                None => gone.push(uid(owner)),
+                Some(found) if waits_for_dependents(&found) => waiting.push(uid(owner)),
+                Some(_) => solid += 1,
+            }
+        }
+        if solid > 0 {
+            gone.extend(waiting);
+            return if gone.is_empty() { Ok(()) } else { self.disown(of, object, &gone).await };
+        }
+        if gone.is_empty() && waiting.is_empty() {
+            return Ok(());
+        }
+        let policy = if object.finalizers().contains(&ORPHAN) {
+            "Orphan"
+        } else if object.finalizers().contains(&FOREGROUND)
+            || (!waiting.is_empty() && !self.dependents_of(object.uid()).is_empty())
+        {
+            "Foreground"
+        } else {
+            "Background"
+        };
+        let options = json!({
+            "preconditions": { "uid": object.uid() }, "propagationPolicy": policy,
+        });
+        let (namespace, name) = (object.namespace(), object.name());
+        match gone_is_fine(self.ctx.client.delete(of, namespace, name, options).await) {
+            Err(error) if error.is_conflict() => Ok(()), // another object of that name
+            outcome => outcome.map(drop),
+        }
+    }
+
+    /// The owner as the server shows it; `None` when it is gone or another object has its name. An
+    /// owner of a kind that is not followed counts as there.
+    async fn live_owner(&self, namespace: &str, owner: &Value) -> Result<Option<Object>, Error> {
+        let Some(at) = self.resource_of(owner) else { return Ok(Some(Object::default())) };
+        let name = owner["name"].as_str().unwrap_or("");
+        for namespace in [namespace, ""] {
+            let found = self.ctx.client.find(self.resources[at], namespace, name).await;
+            match found {
+                Ok(Some(found)) if found.uid() == uid(owner) => return Ok(Some(found)),
+                Ok(_) => {}
+                // A namespaced kind cannot be read at cluster scope, nor the other way round.
+                Err(error) if matches!(&error, Error::Status(s) if s.code == 405) => {}
+                Err(error) => return Err(error),
+            }
+            if namespace.is_empty() {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes owners out of an object's references.
+    async fn disown(&self, of: Resource, object: &Object, gone: &[&str]) -> Result<(), Error> {
+        let rest: Vec<Value> =
+            owners(object).iter().filter(|o| !gone.contains(&uid(o))).cloned().collect();
+        let patch = Patch::Merge(json!({ "metadata": {
+            "uid": object.uid(), "resourceVersion": object.resource_version(),
+            "ownerReferences": rest,
+        }}));
+        let (namespace, name) = (object.namespace(), object.name());
+        gone_is_fine(self.ctx.client.patch(of, namespace, name, "", &patch).await).map(drop)
+    }
+
+    /// Lets the dependents of a deleted object live on without it.
+    async fn orphan(&self, of: Resource, object: &Object) -> Result<(), Error> {
+        for (at, (namespace, name)) in self.dependents_of(object.uid()) {
+            if let Some(dependent) = self.caches[at].get(&namespace, &name) {
+                self.disown(self.resources[at], &dependent, &[object.uid()]).await?;
+            }
+        }
+        self.remove_finalizer(of, object, ORPHAN).await
+    }
+
+    /// Deletes the dependents of an object that waits for them, and lets it go when those that
+    /// block it are gone.
+    async fn await_dependents(
+        &self,
+        of: Resource,
+        object: &Object,
+        queue: &Queue<Node>,
+    ) -> Result<(), Error> {
+        let mut blocked = false;
+        for (at, (namespace, name)) in self.dependents_of(object.uid()) {
+            let Some(dependent) = self.caches[at].get(&namespace, &name) else { continue };
+            let own = owners(&dependent).iter().find(|o| uid(o) == object.uid());
+            blocked |= own.is_some_and(|o| o["blockOwnerDeletion"] == true);
+            if !dependent.is_deleting() {
+                queue.add((at, (namespace, name)));
+            }
+        }
+        if blocked { Ok(()) } else { self.remove_finalizer(of, object, FOREGROUND).await }
+    }
+
+    async fn remove_finalizer(
+        &self,
+        of: Resource,
+        object: &Object,
+        finalizer: &str,
+    ) -> Result<(), Error> {
+        let rest: Vec<&str> = object.finalizers().into_iter().filter(|f| *f != finalizer).collect();
+        let patch = Patch::Merge(json!({ "metadata": {
+            "resourceVersion": object.resource_version(), "finalizers": rest,
+        }}));
+        let (namespace, name) = (object.namespace(), object.name());
+        gone_is_fine(self.ctx.client.patch(of, namespace, name, "", &patch).await).map(drop)
+    }
+}

@@ -1,0 +1,240 @@
+//! ReplicaSets: as many pods as wanted.
+//!
+//! upstream: pkg/controller/replicaset/replica_set.go
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use longshore_api::Object;
+use longshore_client::recorder::Severity;
+use longshore_client::resource::{PODS, REPLICA_SETS};
+use longshore_client::workers::{self, Outcome};
+use longshore_client::{Error, Informer, Queue};
+use serde_json::{Value, json};
+
+use crate::Context;
+use crate::common::{
+    Key, claim, controller_ref, follow, follow_owned, gone_is_fine, is_active, is_available,
+    is_ready, replicas, rfc3339, selector_of,
+};
+
+/// Workers side by side.
+const WORKERS: usize = 5;
+/// Pods that one look creates or deletes at most.
+///
+/// upstream: pkg/controller/replicaset BurstReplicas
+const BURST_MAX: usize = 500;
+/// The first batch of new pods; the next ones double while all succeeds.
+const BATCH_MIN: usize = 1;
+
+#[derive(Clone)]
+struct Controller {
+    ctx: Context,
+    sets: Informer,
+    pods: Informer,
+}
+
+pub(crate) fn start(ctx: Context) {
+    let queue = Queue::new();
+    let (sets, pods) = (ctx.caches.get(REPLICA_SETS), ctx.caches.get(PODS));
+    follow(&sets, &queue);
+    follow_owned(&pods, "ReplicaSet", &queue);
+    follow_orphans(&sets, &pods, &queue);
+    let controller = Controller { ctx, sets, pods };
+    let shutdown = controller.ctx.shutdown.clone();
+    workers::run("replicaset-controller", queue, WORKERS, &shutdown, move |key| {
+        let controller = controller.clone();
+        async move { controller.sync(key).await }
+    });
+}
+
+/// A pod without a controller may belong to any set whose selector it matches.
+fn follow_orphans(sets: &Informer, pods: &Informer, queue: &Queue<Key>) {
+    let (sets, queue) = (sets.clone(), queue.clone());
+    pods.on_change(move |change| {
+        let pod = change.object();
+        if longshore_client::informer::controller_uid(pod).is_some() {
+            return;
+        }
+        for set in sets.list_namespace(pod.namespace()) {
+            if selector_of(&set).is_some_and(|s| s.matches_map(pod.labels())) {
+                queue.add(crate::common::key_of(&set));
+            }
+        }
+    });
+}
+
+impl Controller {
+    async fn sync(&self, (namespace, name): Key) -> Outcome {
+        self.sets.synced().await;
+        self.pods.synced().await;
+        let Some(set) = self.sets.get(&namespace, &name) else { return Ok(None) };
+        let pods = claim(&self.ctx.client, PODS, &self.pods, &set).await?;
+        let active: Vec<Arc<Object>> = pods.iter().filter(|p| is_active(p)).cloned().collect();
+        let managed = if set.is_deleting() { Ok(()) } else { self.manage(&set, &active).await };
+        let again = self.update_status(&set, &active, managed.as_ref().err()).await?;
+        managed?;
+        Ok(again)
+    }
+
+    async fn manage(&self, set: &Object, active: &[Arc<Object>]) -> Result<(), Error> {
+        let wanted = usize::try_from(replicas(set)).unwrap_or(0);
+        if active.len() < wanted {
+            return self.create(set, (wanted - active.len()).min(BURST_MAX)).await;
+        }
+        let surplus = (active.len() - wanted).min(BURST_MAX);
+        let mut ranked = active.to_vec();
+        ranked.sort_by_key(|pod| rank(pod));
+        let deletions = ranked[..surplus].iter().map(|pod| self.delete(set, pod));
+        join_all(deletions).await.into_iter().collect()
+    }
+
+    /// Creates pods in growing batches, so that a broken template fails a few times and not
+    /// hundreds of times.
+    async fn create(&self, set: &Object, mut missing: usize) -> Result<(), Error> {
+        let mut batch = BATCH_MIN;
+        while missing > 0 {
+            let count = batch.min(missing);
+            let outcomes = join_all((0..count).map(|_| self.create_one(set))).await;
+            for outcome in outcomes {
+                outcome?;
+            }
+            missing -= count;
+            batch *= 2;
+        }
+        Ok(())
+    }
+
+    async fn create_one(&self, set: &Object) -> Result<(), Error> {
+        let pod = pod_of(set);
+        match self.ctx.client.create(PODS, &pod).await {
+            Ok(pod) => {
+                self.pods.wait_for(&pod).await;
+                let message = format!("Created pod: {}", pod.name());
+                self.ctx.recorder.event(set, Severity::Normal, "SuccessfulCreate", &message);
+                Ok(())
+            }
+            // Nothing can be made in a namespace that goes away.
+            Err(error) if error.is_namespace_terminating() => Ok(()),
+            Err(error) => {
+                let message = format!("Error creating: {error}");
+                self.ctx.recorder.event(set, Severity::Warning, "FailedCreate", &message);
+                Err(error)
+            }
+        }
+    }
+
+    async fn delete(&self, set: &Object, pod: &Object) -> Result<(), Error> {
+        let options = json!({ "preconditions": { "uid": pod.uid() } });
+        let deleted = self.ctx.client.delete(PODS, pod.namespace(), pod.name(), options).await;
+        match gone_is_fine(deleted) {
+            Ok(Some(left)) => {
+                self.pods.wait_for(&left).await;
+                let message = format!("Deleted pod: {}", pod.name());
+                self.ctx.recorder.event(set, Severity::Normal, "SuccessfulDelete", &message);
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Err(error) => {
+                let message = format!("Error deleting: {error}");
+                self.ctx.recorder.event(set, Severity::Warning, "FailedDelete", &message);
+                Err(error)
+            }
+        }
+    }
+
+    /// Tells what there is. Gives the time after which a pod becomes available.
+    async fn update_status(
+        &self,
+        set: &Object,
+        active: &[Arc<Object>],
+        failure: Option<&Error>,
+    ) -> Result<Option<Duration>, Error> {
+        let now = self.ctx.clock.now();
+        let min_ready = set.int(&["spec", "minReadySeconds"]).unwrap_or(0);
+        let template = set.get(&["spec", "template", "metadata", "labels"]);
+        let labelled = |pod: &Object| {
+            let wanted = template.and_then(Value::as_object).into_iter().flatten();
+            wanted.into_iter().all(|(k, v)| pod.label(k) == v.as_str())
+        };
+        let (mut ready, mut available, mut full, mut wait) = (0, 0, 0, None::<i64>);
+        for pod in active {
+            full += i64::from(labelled(pod));
+            ready += i64::from(is_ready(pod));
+            match is_available(pod, min_ready, now) {
+                Ok(()) => available += 1,
+                Err(left) => wait = [wait, left].into_iter().flatten().min(),
+            }
+        }
+        let mut status = json!({
+            "replicas": active.len(), "fullyLabeledReplicas": full, "readyReplicas": ready,
+            "availableReplicas": available, "observedGeneration": set.generation(),
+        });
+        let conditions = conditions(set, failure, &rfc3339(now));
+        if !conditions.is_empty() {
+            status["conditions"] = conditions.into();
+        }
+        let fields = status.as_object_mut().expect("built as an object");
+        fields.retain(|key, value| key == "replicas" || *value != 0);
+        let again = wait.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs);
+        if set.get(&["status"]) == Some(&status) {
+            return Ok(again);
+        }
+        let mut changed = set.clone();
+        changed.set(&["status"], status);
+        let written = self.ctx.client.update_status(REPLICA_SETS, &changed).await;
+        if let Some(written) = gone_is_fine(written)? {
+            self.sets.wait_for(&written).await;
+        }
+        Ok(again)
+    }
+}
+
+fn conditions(set: &Object, failure: Option<&Error>, now: &str) -> Vec<Value> {
+    let mut conditions = set.list(&["status", "conditions"]).to_vec();
+    let present = conditions.iter().any(|c| c["type"] == "ReplicaFailure");
+    match failure {
+        None => conditions.retain(|c| c["type"] != "ReplicaFailure"),
+        Some(_) if present => {}
+        Some(error) => conditions.push(json!({
+            "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
+            "message": error.to_string(), "lastTransitionTime": now,
+        })),
+    }
+    conditions
+}
+
+/// The pod that a set makes from its template.
+fn pod_of(set: &Object) -> Value {
+    let template = set.get(&["spec", "template"]).cloned().unwrap_or_else(|| json!({}));
+    let mut metadata = json!({
+        "generateName": format!("{}-", set.name()), "namespace": set.namespace(),
+        "ownerReferences": [controller_ref(set)],
+    });
+    for field in ["labels", "annotations", "finalizers"] {
+        if let Some(value) = template["metadata"].get(field) {
+            metadata[field] = value.clone();
+        }
+    }
+    json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"] })
+}
+
+/// What sorts first goes first: unscheduled before scheduled, pending before running, unready
+/// before ready, cheap before dear, more restarts before fewer, young before old.
+///
+/// upstream: pkg/controller/controller_utils.go ActivePodsWithRanks
+fn rank(pod: &Object) -> impl Ord + use<> {
+    let scheduled = !pod.str(&["spec", "nodeName"]).is_empty();
+    let phase = match pod.str(&["status", "phase"]) {
+        "Pending" => 0,
+        "Running" => 2,
+        _ => 1,
+    };
+    let cost = pod.annotation("controller.kubernetes.io/pod-deletion-cost");
+    let cost: i64 = cost.and_then(|c| c.parse().ok()).unwrap_or(0);
+    let statuses = pod.list(&["status", "containerStatuses"]).iter();
+    let restarts = statuses.filter_map(|s| s["restartCount"].as_i64()).max().unwrap_or(0);
+    let created = pod.str(&["metadata", "creationTimestamp"]).to_owned();
+    (scheduled, phase, is_ready(pod), cost, -restarts, std::cmp::Reverse(created))
+}
