@@ -205,6 +205,11 @@ impl Handler {
             Ok(negotiated) => negotiated,
             Err(error) => return respond::error(&error),
         };
+        let mut info = info;
+        if !served.resource.namespaced() {
+            // The path of a namespace itself looks like a path below it.
+            Arc::make_mut(&mut info).namespace.clear();
+        }
         let mut call = Call {
             api: self.api.clone(),
             served,

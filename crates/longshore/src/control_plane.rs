@@ -22,7 +22,7 @@ use crate::kubeconfig;
 
 /// The names of all controllers, as `--disable` knows them.
 pub fn controller_names() -> Vec<String> {
-    Vec::new()
+    longshore_controllers::names().map(str::to_owned).collect()
 }
 
 /// A running control plane.

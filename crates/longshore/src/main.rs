@@ -1,6 +1,7 @@
 //! Longshore: a whole Kubernetes in one binary.
 
 mod cli;
+mod components;
 mod config;
 mod control_plane;
 mod image;

@@ -34,6 +34,7 @@ async fn serve(config: Arc<ServerConfig>) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let plane = ControlPlane::start(config.clone(), SystemClock.now(), shutdown.clone()).await?;
+    crate::components::start(&config, &plane, &shutdown);
     tracing::info!(address = %plane.address(), "the API server is ready");
     tokio::select! {
         _ = interrupt.recv() => {}

@@ -1,0 +1,72 @@
+//! The components beside the API server: what runs, and as whom.
+//!
+//! Each reaches the API only through a client with an identity of its own.
+
+use std::sync::Arc;
+
+use longshore_apiserver::auth::UserInfo;
+use longshore_base::rng::{Rng, SystemRng};
+use longshore_base::{Clock, Shutdown, SystemClock};
+use longshore_client::{Client, Factory, Resource};
+use longshore_resources::table::Text;
+
+use crate::config::ServerConfig;
+use crate::control_plane::ControlPlane;
+
+/// Starts every component that is not disabled.
+pub fn start(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown) {
+    if config.runs("controllers") {
+        controllers(config, plane, shutdown);
+    }
+}
+
+fn user(name: &str) -> UserInfo {
+    UserInfo::new(name, &["system:authenticated"])
+}
+
+fn controllers(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown) {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let rng: Arc<dyn Rng> = Arc::new(SystemRng);
+    let server = plane.server();
+    let manager = server.client(user("system:kube-controller-manager"));
+    let caches = Factory::new(manager, shutdown.clone());
+    let client_for = |account: &str| -> Client {
+        if account == "kubernetes-service-controller" {
+            // Upstream's API server keeps its own service.
+            return server.client(UserInfo::new("system:apiserver", &["system:masters"]));
+        }
+        server.client(UserInfo::service_account("kube-system", account))
+    };
+    let settings = longshore_controllers::Config {
+        cluster_network: (config.cluster_network.address, config.cluster_network.prefix),
+        node_prefix: config.cluster_network.prefix.max(24),
+        ca_pem: plane.pki().ca.cert_pem().to_owned(),
+        api_address: (config.advertise, plane.address().port()),
+        api_service_ip: config.service_network.nth(1),
+        collected: collected(),
+        disabled: config.disable.clone(),
+    };
+    longshore_controllers::start(settings, client_for, &caches, &clock, &rng, shutdown);
+}
+
+/// The resources that garbage collection follows: all that can be listed, watched and deleted.
+fn collected() -> Vec<Resource> {
+    let name = |text: Text| match text {
+        Text::Borrowed(text) => Some(text),
+        // Only resources that are defined at run time have names of their own.
+        Text::Owned(_) => None,
+    };
+    let all = longshore_resources::all().into_iter();
+    let all = all.filter(|r| ["list", "watch", "delete"].iter().all(|verb| r.has_verb(verb)));
+    let mut storages = std::collections::BTreeSet::new();
+    all.filter(|r| !matches!(&*r.plural, "events") && storages.insert(r.storage.to_string()))
+        .filter_map(|r| {
+            Some(Resource {
+                group: name(r.group)?,
+                version: name(r.version)?,
+                plural: name(r.plural)?,
+                kind: name(r.kind)?,
+            })
+        })
+        .collect()
+}
