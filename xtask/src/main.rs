@@ -1,7 +1,11 @@
 //! Development tasks: `cargo xtask NAME [ARGUMENT...]`.
 
+mod ci;
+mod cluster;
 mod codegen;
+mod golden;
 mod image;
+mod tidy;
 
 use anyhow::{Result, bail};
 
@@ -10,8 +14,17 @@ type Task = (&'static str, &'static str, fn(&[String]) -> Result<()>);
 
 /// Every task, alphabetical.
 const TASKS: &[Task] = &[
+    ("ci", "[ARG...]: all checks and tests; arguments go to cargo test", ci::run),
     ("codegen", "write the schema table from ../shared/facts", |_| codegen::run()),
+    ("down", "[--dir DIR]: take the cluster away, with everything it made", cluster::down),
+    (
+        "golden",
+        "[--check]: write the generated files, or fail when one is not up to date",
+        golden::run,
+    ),
     ("image", "[NAME...] [--out DIR]: build the images as OCI archives", image::run),
+    ("tidy", "check the rules that the compiler does not know", tidy::run),
+    ("up", "[--dir DIR] [--no-sample] [-- ARG...]: start a cluster on this machine", cluster::up),
 ];
 
 fn main() -> Result<()> {

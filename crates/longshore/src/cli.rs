@@ -39,6 +39,8 @@ enum Command {
     /// Load images into the node's container runtime.
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Remove every pod from the node's container runtime, once its server is stopped.
+    Reset(crate::reset::ResetArgs),
     /// Run the control plane and the node agent in one process.
     Server(Box<ServerArguments>),
     /// Print the version.
@@ -110,12 +112,9 @@ impl Arguments {
     pub fn run(self) -> Result<(), Error> {
         match self.command {
             Command::Image(ImageCommand::Import(arguments)) => {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                    .map_err(anyhow::Error::from)?;
-                runtime.block_on(crate::image::import(arguments)).map_err(Error::Failed)
+                block_on(crate::image::import(arguments))
             }
+            Command::Reset(arguments) => block_on(crate::reset::reset(arguments)),
             Command::Server(arguments) => {
                 let config = ServerConfig::resolve(*arguments)?;
                 crate::server::run(config).map_err(Error::Failed)
@@ -130,4 +129,10 @@ impl Arguments {
             }
         }
     }
+}
+
+/// Runs a command that is no server on this thread.
+fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(anyhow::Error::from)?.block_on(command).map_err(Error::Failed)
 }

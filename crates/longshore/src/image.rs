@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
+use crate::runtime::Runtime;
 use archive::Archive;
 use containerd::Containerd;
 
@@ -30,12 +31,7 @@ pub struct ImportArgs {
 /// # Errors
 /// When an archive is damaged or the runtime refuses it; archives before it stay imported.
 pub async fn import(args: ImportArgs) -> Result<()> {
-    let mut runtime = Containerd::connect(&args.runtime_endpoint).await.with_context(|| {
-        format!(
-            "no containerd answers at {}: start it, or name its socket with --runtime-endpoint",
-            args.runtime_endpoint
-        )
-    })?;
+    let runtime = Containerd::new(Runtime::connect(&args.runtime_endpoint).await?);
     for file in &args.files {
         let bytes = tokio::fs::read(file)
             .await

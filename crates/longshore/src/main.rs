@@ -6,6 +6,8 @@ mod config;
 mod control_plane;
 mod image;
 mod kubeconfig;
+mod reset;
+mod runtime;
 mod server;
 
 use std::process::ExitCode;

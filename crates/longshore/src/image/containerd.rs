@@ -7,10 +7,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use hyper_util::rt::TokioIo;
-use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
+
+use crate::runtime::Runtime;
 
 use super::archive::{Archive, Descriptor, Image};
 
@@ -30,26 +29,17 @@ const IMAGE_STATUS: &str = "/runtime.v1.ImageService/ImageStatus";
 
 /// A connection to containerd.
 pub struct Containerd {
-    channel: Channel,
+    runtime: Runtime,
 }
 
 impl Containerd {
-    /// Connects to `unix:///path` or a bare path.
-    pub async fn connect(endpoint: &str) -> Result<Self> {
-        let path = endpoint.strip_prefix("unix://").unwrap_or(endpoint).to_owned();
-        let connector = tower::service_fn(move |_| {
-            let path = path.clone();
-            async move { tokio::net::UnixStream::connect(path).await.map(TokioIo::new) }
-        });
-        // The address is not used: the connector always opens the socket.
-        let channel = Endpoint::from_static("http://containerd.invalid")
-            .connect_with_connector(connector)
-            .await?;
-        Ok(Self { channel })
+    /// Wraps a connection.
+    pub fn new(runtime: Runtime) -> Self {
+        Self { runtime }
     }
 
     /// Stores the image's blobs and names it; an image that is there already is replaced.
-    pub async fn import(&mut self, archive: &Archive, image: &Image) -> Result<()> {
+    pub async fn import(&self, archive: &Archive, image: &Image) -> Result<()> {
         // The lease keeps the garbage collector away until the image refers to the blobs.
         let lease = format!("longshore-import-{}-{}", std::process::id(), image.target.digest);
         self.unary::<_, Empty>(LEASES_CREATE, LeaseCreate { id: lease.clone() }, "")
@@ -63,7 +53,7 @@ impl Containerd {
         self.wait_visible(&image.name).await
     }
 
-    async fn store(&mut self, archive: &Archive, image: &Image, lease: &str) -> Result<()> {
+    async fn store(&self, archive: &Archive, image: &Image, lease: &str) -> Result<()> {
         let mut references = HashMap::new();
         for (index, part) in image.parts.iter().enumerate() {
             let label = match index {
@@ -108,7 +98,7 @@ impl Containerd {
 
     /// Writes one blob; one that is there already is left and gets the labels.
     async fn write(
-        &mut self,
+        &self,
         descriptor: &Descriptor,
         blob: &[u8],
         labels: HashMap<String, String>,
@@ -138,7 +128,7 @@ impl Containerd {
             message.expected.clone_from(&descriptor.digest);
             message.total = total;
         }
-        match self.stream(messages, lease).await {
+        match self.runtime.stream::<_, Empty>(CONTENT_WRITE, with_headers(messages, lease)).await {
             Err(status) if status.code() == Code::AlreadyExists => {}
             other => return other.with_context(|| format!("write blob {}", descriptor.digest)),
         }
@@ -154,7 +144,7 @@ impl Containerd {
     }
 
     /// Waits until the CRI service lists the image.
-    async fn wait_visible(&mut self, name: &str) -> Result<()> {
+    async fn wait_visible(&self, name: &str) -> Result<()> {
         let ask = async {
             loop {
                 let spec = Some(ImageSpec { image: name.to_owned() });
@@ -175,36 +165,12 @@ impl Containerd {
         Ok(outcome.expect("checked above")?)
     }
 
-    async fn unary<M, R>(
-        &mut self,
-        path: &'static str,
-        message: M,
-        lease: &str,
-    ) -> Result<R, Status>
+    async fn unary<M, R>(&self, path: &'static str, message: M, lease: &str) -> Result<R, Status>
     where
         M: prost::Message + 'static,
         R: prost::Message + Default + 'static,
     {
-        let mut client = tonic::client::Grpc::new(self.channel.clone());
-        client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-        let codec = tonic_prost::ProstCodec::<M, R>::default();
-        let answer = client
-            .unary(with_headers(message, lease), PathAndQuery::from_static(path), codec)
-            .await?;
-        Ok(answer.into_inner())
-    }
-
-    async fn stream(&mut self, messages: Vec<ContentWrite>, lease: &str) -> Result<(), Status> {
-        let mut client = tonic::client::Grpc::new(self.channel.clone());
-        client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-        let codec = tonic_prost::ProstCodec::<ContentWrite, Empty>::default();
-        let request = with_headers(futures_util::stream::iter(messages), lease);
-        let mut answers = client
-            .streaming(request, PathAndQuery::from_static(CONTENT_WRITE), codec)
-            .await?
-            .into_inner();
-        while answers.message().await?.is_some() {}
-        Ok(())
+        self.runtime.unary(path, with_headers(message, lease)).await
     }
 }
 
