@@ -2,6 +2,7 @@
 //!
 //! upstream: sigs.k8s.io/json, staging/src/k8s.io/apimachinery/pkg/runtime/serializer/json
 
+mod syntax;
 #[cfg(test)]
 mod tests;
 
@@ -33,17 +34,17 @@ pub struct Error(String);
 /// Decodes one JSON document.
 ///
 /// # Errors
-/// When the bytes are not one JSON value, or it is nested deeper than [`DEPTH_MAX`].
+/// When the bytes are not one JSON value, or it is nested deeper than [`DEPTH_MAX`]. The text is
+/// Go's.
 pub fn decode(bytes: &[u8]) -> Result<Decoded, Error> {
-    if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err(Error("unexpected end of JSON input".into()));
-    }
     let found = RefCell::new(Found::default());
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    // Go puts a replacement in the place of what is not UTF-8.
+    let text = String::from_utf8_lossy(bytes);
+    let mut deserializer = serde_json::Deserializer::from_str(&text);
     let value = Tree { found: &found }
         .deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value))
-        .map_err(|error| Error(error.to_string()))?;
+        .map_err(|error| Error(syntax::explain(bytes).unwrap_or_else(|| error.to_string())))?;
     Ok(Decoded { value, duplicates: found.into_inner().duplicates })
 }
 
