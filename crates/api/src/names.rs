@@ -72,8 +72,11 @@ pub fn is_dns1123_label(text: &str) -> Vec<String> {
 
 /// A DNS subdomain (RFC 1123): names of most objects.
 pub fn is_dns1123_subdomain(text: &str) -> Vec<String> {
-    let good = text.split('.').all(is_label_form);
-    check(text, (SUBDOMAIN_MAX, max_len_error), good, SUBDOMAIN_RULE)
+    check(text, (SUBDOMAIN_MAX, max_characters_error), is_subdomain_form(text), SUBDOMAIN_RULE)
+}
+
+fn is_subdomain_form(text: &str) -> bool {
+    text.split('.').all(is_label_form)
 }
 
 /// A DNS label (RFC 1035), which starts with a letter: names of services.
@@ -94,7 +97,8 @@ pub fn is_qualified_name(text: &str) -> Vec<String> {
             if first.is_empty() {
                 errors.push("prefix part must be non-empty".to_owned());
             } else {
-                let broken = is_dns1123_subdomain(first);
+                let limit: (_, fn(usize) -> String) = (SUBDOMAIN_MAX, max_len_error);
+                let broken = check(first, limit, is_subdomain_form(first), SUBDOMAIN_RULE);
                 errors.extend(broken.into_iter().map(|rule| format!("prefix part {rule}")));
             }
             name

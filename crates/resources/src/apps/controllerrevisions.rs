@@ -8,6 +8,7 @@ use longshore_api::field::{Error, ErrorList, Path};
 use longshore_api::meta_validation::validate_object_meta;
 use serde_json::Value;
 
+use super::workload;
 use crate::core::pods::cells::{AGE, NAME, age, text_column};
 use crate::core::pods::tree::text;
 use crate::strategy::{Context, Strategy};
@@ -17,6 +18,10 @@ use crate::table::{Column, default_name_rule};
 pub(crate) struct ControllerRevisions;
 
 impl Strategy for ControllerRevisions {
+    fn default(&self, object: &mut Object) {
+        workload::complete(object, "apps/v1.ControllerRevision");
+    }
+
     fn validate_create(&self, object: &Object) -> ErrorList {
         let mut errors = rules(object);
         let data = object.get(&["data"]).unwrap_or(&Value::Null);

@@ -12,7 +12,7 @@ use crate::core::pods::cells::{
     AGE, CONTAINERS, IMAGES, NAME, SELECTOR, age, containers, count, labels, number, text_column,
 };
 use crate::core::pods::defaults;
-use crate::core::pods::tree::{fill, fill_text, part_mut, text};
+use crate::core::pods::tree::{fill, fill_text, has, part_mut, text};
 use crate::plain::{begin, separate};
 use crate::strategy::{Context, Strategy};
 use crate::table::Column;
@@ -34,16 +34,20 @@ impl Strategy for DaemonSets {
             let rolling = part_mut(strategy, "rollingUpdate");
             fill(rolling, "maxUnavailable", 1);
             fill(rolling, "maxSurge", 0);
+        } else if has(strategy, "rollingUpdate") {
+            let rolling = part_mut(strategy, "rollingUpdate");
+            fill(rolling, "maxUnavailable", 0);
+            fill(rolling, "maxSurge", 0);
         }
         fill(spec, "revisionHistoryLimit", 10);
         defaults::template(part_mut(spec, "template"));
-        counts(object);
+        workload::complete(object, "apps/v1.DaemonSet");
     }
 
     fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {
         begin(object);
-        counts(object);
         set_template_generation(object, template_generation(object).max(1));
+        workload::complete(object, "apps/v1.DaemonSet");
     }
 
     fn validate_create(&self, object: &Object) -> ErrorList {
@@ -119,15 +123,4 @@ pub(super) fn template_generation(object: &Object) -> i64 {
 
 fn set_template_generation(object: &mut Object, generation: i64) {
     object.set(&["metadata", "annotations", TEMPLATE_GENERATION], generation.to_string());
-}
-
-/// Counts that the status tells even when they are 0.
-fn counts(object: &mut Object) {
-    let keys =
-        ["currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady"];
-    for key in keys {
-        if object.int(&["status", key]).is_none() {
-            object.set(&["status", key], 0);
-        }
-    }
 }

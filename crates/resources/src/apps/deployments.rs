@@ -34,10 +34,12 @@ impl Strategy for Deployments {
             fill(rolling, "maxSurge", "25%");
         }
         defaults::template(part_mut(spec, "template"));
+        workload::complete(object, "apps/v1.Deployment");
     }
 
     fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {
         begin(object);
+        workload::complete(object, "apps/v1.Deployment");
     }
 
     fn validate_create(&self, object: &Object) -> ErrorList {

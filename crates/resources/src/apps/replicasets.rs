@@ -29,12 +29,12 @@ impl Strategy for ReplicaSets {
         let spec = workload::spec(object);
         fill(spec, "replicas", 1);
         defaults::template(part_mut(spec, "template"));
-        zero_replicas(object);
+        workload::complete(object, "apps/v1.ReplicaSet");
     }
 
     fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {
         begin(object);
-        zero_replicas(object);
+        workload::complete(object, "apps/v1.ReplicaSet");
     }
 
     fn validate_create(&self, object: &Object) -> ErrorList {
@@ -94,12 +94,12 @@ impl Strategy for ReplicationControllers {
         if has(spec, "template") {
             defaults::template(part_mut(spec, "template"));
         }
-        zero_replicas(object);
+        workload::complete(object, "core/v1.ReplicationController");
     }
 
     fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {
         begin(object);
-        zero_replicas(object);
+        workload::complete(object, "core/v1.ReplicationController");
     }
 
     fn validate_create(&self, object: &Object) -> ErrorList {
@@ -139,13 +139,6 @@ impl Strategy for ReplicationControllers {
 
     fn orphans_by_default(&self) -> bool {
         true
-    }
-}
-
-/// The status tells a number of pods even when there are none.
-fn zero_replicas(object: &mut Object) {
-    if object.int(&["status", "replicas"]).is_none() {
-        object.set(&["status", "replicas"], 0);
     }
 }
 

@@ -48,13 +48,13 @@ impl Strategy for StatefulSets {
             fill_always(claim, "apiVersion", "v1");
             fill_always(claim, "kind", "PersistentVolumeClaim");
         }
-        counts(object);
+        workload::complete(object, "apps/v1.StatefulSet");
     }
 
     fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {
         begin(object);
-        counts(object);
         drop_max_unavailable(object, None);
+        workload::complete(object, "apps/v1.StatefulSet");
     }
 
     fn validate_create(&self, object: &Object) -> ErrorList {
@@ -106,14 +106,5 @@ fn drop_max_unavailable(object: &mut Object, old: Option<&Object>) {
     let path = ["spec", "updateStrategy", "rollingUpdate", "maxUnavailable"];
     if old.and_then(|old| old.get(&path)).is_none() {
         object.remove(&path);
-    }
-}
-
-/// Counts that the status tells even when they are 0.
-fn counts(object: &mut Object) {
-    for key in ["replicas", "availableReplicas"] {
-        if object.int(&["status", key]).is_none() {
-            object.set(&["status", key], 0);
-        }
     }
 }

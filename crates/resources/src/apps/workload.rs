@@ -1,8 +1,8 @@
 //! What the workloads share: a selector, a pod template and counts of pods.
 
 use longshore_api::Object;
-use longshore_api::names;
 use longshore_api::selector::LabelSelector;
+use longshore_api::{complete, names, schema};
 use serde_json::Value;
 
 use crate::core::pods::cells;
@@ -14,6 +14,14 @@ pub(crate) fn spec(object: &mut Object) -> &mut Value {
         object.set(&["spec"], Value::Object(serde_json::Map::new()));
     }
     object.get_mut(&["spec"]).expect("made just above")
+}
+
+/// Fills what the API always shows, such as an empty status.
+pub(crate) fn complete(object: &mut Object, ty: &str) {
+    let Some(ty) = schema::type_named(ty) else { return };
+    let mut value = std::mem::take(object).into_value();
+    complete::complete(ty, &mut value);
+    *object = Object::from_value(value).expect("completing keeps the root an object");
 }
 
 /// Restores the labels.

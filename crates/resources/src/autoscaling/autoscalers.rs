@@ -36,12 +36,12 @@ impl Strategy for Autoscalers {
         if has(spec, "behavior") {
             behavior(part_mut(spec, "behavior"));
         }
-        counts(object);
+        workload::complete(object, "autoscaling/v2.HorizontalPodAutoscaler");
     }
 
     fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {
         object.remove(&["status"]);
-        counts(object);
+        workload::complete(object, "autoscaling/v2.HorizontalPodAutoscaler");
     }
 
     fn validate_create(&self, object: &Object) -> ErrorList {
@@ -103,16 +103,6 @@ fn behavior(behavior: &mut Value) {
     let down = part_mut(behavior, "scaleDown");
     fill(down, "selectPolicy", "Max");
     fill(down, "policies", json!([{"type": "Percent", "value": 100, "periodSeconds": 15}]));
-}
-
-/// What the status tells even when it is nothing.
-fn counts(object: &mut Object) {
-    if object.int(&["status", "desiredReplicas"]).is_none() {
-        object.set(&["status", "desiredReplicas"], 0);
-    }
-    if object.get(&["status", "currentMetrics"]).is_none() {
-        object.set(&["status", "currentMetrics"], Value::Null);
-    }
 }
 
 /// upstream: pkg/printers/internalversion/printers.go formatHPAMetrics

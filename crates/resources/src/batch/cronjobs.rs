@@ -28,10 +28,12 @@ impl Strategy for CronJobs {
         fill(spec, "successfulJobsHistoryLimit", 3);
         fill(spec, "failedJobsHistoryLimit", 1);
         jobs::spec_defaults(part_mut(part_mut(spec, "jobTemplate"), "spec"));
+        workload::complete(object, "batch/v1.CronJob");
     }
 
     fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {
         begin(object);
+        workload::complete(object, "batch/v1.CronJob");
     }
 
     fn validate_create(&self, object: &Object) -> ErrorList {

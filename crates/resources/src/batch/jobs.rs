@@ -45,11 +45,13 @@ impl Strategy for Jobs {
         let policy = if failed { "Failed" } else { "TerminatingOrFailed" };
         fill(spec, "podReplacementPolicy", policy);
         fill(spec, "manualSelector", false);
+        workload::complete(object, "batch/v1.Job");
     }
 
     fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {
         generate_selector(object);
         begin(object);
+        workload::complete(object, "batch/v1.Job");
     }
 
     fn validate_create(&self, object: &Object) -> ErrorList {

@@ -13,6 +13,7 @@ use super::pods::cells::{AGE, NAME, age, text_column};
 use super::pods::tree::{fill_text, int, list, list_mut, opt_text, text};
 use super::pods::validation::common::{dns_label, port_number, protocol, qualified_name};
 use super::pods::validation::network::{endpoint_ip, ip_warnings, legacy_ip};
+use crate::apps::workload;
 use crate::strategy::{Context, Strategy};
 use crate::table::{Column, default_name_rule};
 
@@ -28,6 +29,7 @@ impl Strategy for Endpoints {
         for subset in subsets.into_iter().flatten() {
             list_mut(subset, "ports").for_each(|port| fill_text(port, "protocol", "TCP"));
         }
+        workload::complete(object, "core/v1.Endpoints");
     }
 
     fn validate_create(&self, object: &Object) -> ErrorList {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::pods::cells::{NAME, containers, labels, text_column};
 use super::pods::{defaults, validation, warnings};
+use crate::apps::workload;
 use crate::strategy::{Context, Strategy};
 use crate::table::Column;
 
@@ -23,6 +24,7 @@ impl Strategy for PodTemplates {
         if let Some(template) = object.get_mut(&["template"]) {
             defaults::template(template);
         }
+        workload::complete(object, "core/v1.PodTemplate");
     }
 
     fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {

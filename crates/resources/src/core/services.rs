@@ -18,6 +18,7 @@ use super::pods::tree::{
     drop_field, fill, fill_always, fill_text, has, int, list, list_mut, part_mut, text, texts,
 };
 use super::pods::validation::network::{cidr_warnings, ip_warnings};
+use crate::apps::workload;
 use crate::plain::keep;
 use crate::strategy::{Context, Strategy};
 use crate::table::Column;
@@ -50,6 +51,7 @@ impl Strategy for Services {
                 }
             }
         }
+        workload::complete(object, "core/v1.Service");
     }
 
     fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {

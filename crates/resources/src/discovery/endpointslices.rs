@@ -10,6 +10,7 @@ use longshore_api::meta_validation::{validate_labels, validate_object_meta};
 use longshore_api::names;
 use serde_json::{Value, json};
 
+use crate::apps::workload;
 use crate::core::pods::cells::{AGE, NAME, age, shortened, text_column};
 use crate::core::pods::tree::{entries, fill, int, list, opt_text, part, text, texts};
 use crate::core::pods::validation::common::{dns_label, protocol, qualified_name};
@@ -33,17 +34,12 @@ pub(crate) struct EndpointSlices;
 
 impl Strategy for EndpointSlices {
     fn default(&self, object: &mut Object) {
-        // The list of endpoints is written even when there are none; that of ports as null.
-        for key in ["endpoints", "ports"] {
-            if object.get(&[key]).is_none() {
-                object.set(&[key], Value::Null);
-            }
-        }
         let ports = object.get_mut(&["ports"]).and_then(Value::as_array_mut);
         for port in ports.into_iter().flatten() {
             fill(port, "name", "");
             fill(port, "protocol", "TCP");
         }
+        workload::complete(object, "discovery/v1.EndpointSlice");
     }
 
     fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {

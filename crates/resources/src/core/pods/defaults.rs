@@ -144,7 +144,6 @@ fn container(container: &mut Value) {
     fill_text(container, "imagePullPolicy", policy);
     fill_text(container, "terminationMessagePath", "/dev/termination-log");
     fill_text(container, "terminationMessagePolicy", "File");
-    part_mut(container, "resources");
     for variable in list_mut(container, "env") {
         if let Some(source) = variable.get_mut("valueFrom") {
             field_ref(source);

@@ -18,6 +18,7 @@ use longshore_api::field::ErrorList;
 use longshore_api::names;
 use serde_json::Value;
 
+use crate::apps::workload;
 use crate::strategy::{Context, DeleteContext, Strategy};
 use crate::table::Column;
 use tree::text;
@@ -41,10 +42,12 @@ pub(crate) struct Pods;
 impl Strategy for Pods {
     fn default(&self, object: &mut Object) {
         defaults::pod(object);
+        workload::complete(object, "core/v1.Pod");
     }
 
-    fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {
-        prepare::create(object);
+    fn prepare_create(&self, ctx: &Context<'_>, object: &mut Object) {
+        prepare::create(object, ctx.now);
+        workload::complete(object, "core/v1.Pod");
     }
 
     fn validate_create(&self, object: &Object) -> ErrorList {

@@ -2,6 +2,7 @@
 //!
 //! upstream: pkg/registry/core/pod/strategy.go
 
+use jiff::Timestamp;
 use longshore_api::Object;
 use serde_json::{Map, Value, json};
 
@@ -22,7 +23,7 @@ const KEPT_METADATA: [&str; 7] = [
 ];
 
 /// A new pod waits, with the status that the server gives it.
-pub(crate) fn create(object: &mut Object) {
+pub(crate) fn create(object: &mut Object, now: Timestamp) {
     let spec = object.get(&["spec"]).cloned().unwrap_or_else(|| json!({}));
     object.set(&["metadata", "generation"], 1);
     object.set(&["status"], json!({"phase": "Pending", "qosClass": qos_class(&spec)}));
@@ -30,8 +31,7 @@ pub(crate) fn create(object: &mut Object) {
         let condition = json!({
             "type": "PodScheduled",
             "status": "False",
-            "lastProbeTime": null,
-            "lastTransitionTime": null,
+            "lastTransitionTime": now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             "reason": "SchedulingGated",
             "message": "Scheduling is blocked due to non-empty scheduling gates",
         });

@@ -141,10 +141,10 @@ fn subdomain_with_underscore(text: &str) -> Vec<String> {
     };
     let mut broken = Vec::new();
     if text.len() > names::SUBDOMAIN_MAX {
-        broken.push(names::max_len_error(names::SUBDOMAIN_MAX));
+        broken.push(format!("must be no more than {} characters", names::SUBDOMAIN_MAX));
     }
     if !text.split('.').all(label) {
-        broken.push("a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')".to_owned());
+        broken.push("a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')".to_owned());
     }
     broken
 }

@@ -1,0 +1,127 @@
+//! Writes the zero values that Go writes: fields that are not left out when they are empty, and
+//! structs, which never are.
+//!
+//! upstream: the `json` tags of staging/src/k8s.io/api and Go's encoding/json
+
+use serde_json::{Map, Value};
+
+use crate::schema::{Field, Scalar, Shape, Type};
+
+/// Fills absent fields that upstream's answers always have, in the object and in all that it holds.
+pub fn complete(ty: &'static Type, value: &mut Value) {
+    if let Value::Object(fields) = value {
+        fill(ty, fields);
+    }
+}
+
+fn fill(ty: &'static Type, fields: &mut Map<String, Value>) {
+    for field in &ty.fields {
+        if field.inline {
+            if let Some(inlined) = field.shape.as_struct() {
+                fill(inlined, fields);
+            }
+            continue;
+        }
+        if !fields.contains_key(field.json_name)
+            && let Some(zero) = zero_of(field)
+        {
+            fields.insert(field.json_name.to_owned(), zero);
+        }
+        if let Some(value) = fields.get_mut(field.json_name) {
+            // Storage does not tell empty lists and maps from absent ones.
+            let list = matches!(field.shape, Shape::List(_) | Shape::Map(_));
+            if list && !field.omitempty && !field.pointer && is_empty(value) {
+                *value = Value::Null;
+            }
+            descend(field.shape, value);
+        }
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.is_empty(),
+        Value::Object(entries) => entries.is_empty(),
+        _ => false,
+    }
+}
+
+fn descend(shape: Shape, value: &mut Value) {
+    match (shape, value) {
+        (Shape::Struct(_), Value::Object(fields)) => {
+            fill(shape.as_struct().expect("a struct"), fields);
+        }
+        (Shape::List(_), Value::Array(items)) => {
+            let item = shape.item().expect("a list");
+            items.iter_mut().for_each(|value| descend(item, value));
+        }
+        (Shape::Map(_), Value::Object(entries)) => {
+            let item = shape.item().expect("a map");
+            entries.values_mut().for_each(|value| descend(item, value));
+        }
+        _ => {}
+    }
+}
+
+/// What Go writes for a field that was never set; none when it writes nothing.
+fn zero_of(field: &Field) -> Option<Value> {
+    if field.omitzero || (field.pointer && field.omitempty) {
+        return None;
+    }
+    if field.pointer {
+        return Some(Value::Null);
+    }
+    // Structs are written even when the tag says to leave out empty values.
+    match field.shape {
+        Shape::Struct(_) => return Some(Value::Object(Map::new())),
+        Shape::Scalar(scalar) => match scalar {
+            Scalar::Time | Scalar::MicroTime | Scalar::RawExtension => return Some(Value::Null),
+            Scalar::Quantity => return Some("0".into()),
+            Scalar::IntOrString => return Some(0.into()),
+            Scalar::Duration => return Some("0s".into()),
+            _ => {}
+        },
+        Shape::List(_) | Shape::Map(_) => {}
+    }
+    if field.omitempty {
+        return None;
+    }
+    Some(match field.shape {
+        Shape::Scalar(Scalar::String) => "".into(),
+        Shape::Scalar(Scalar::Bool) => false.into(),
+        Shape::Scalar(Scalar::Int32 | Scalar::Int64 | Scalar::Float64) => 0.into(),
+        _ => Value::Null,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::schema;
+
+    #[test]
+    fn zero_values_are_written_as_in_go() {
+        let ty = schema::kind("apps", "v1", "StatefulSet").expect("a built-in kind");
+        let mut value = json!({"spec": {"template": {"spec": {"containers": [{"name": "a"}]}}}});
+        complete(ty, &mut value);
+        let want = json!({
+            "metadata": {},
+            "spec": {
+                "selector": null,
+                "serviceName": "",
+                "template": {
+                    "metadata": {},
+                    "spec": {"containers": [{"name": "a", "resources": {}}]},
+                },
+                "updateStrategy": {},
+            },
+            "status": {"availableReplicas": 0, "replicas": 0},
+        });
+        assert_eq!(value, want);
+        let before = value.clone();
+        complete(ty, &mut value);
+        assert_eq!(value, before, "completing is idempotent");
+    }
+}
