@@ -3,6 +3,7 @@
 mod ci;
 mod cluster;
 mod codegen;
+mod cri;
 mod golden;
 mod image;
 mod tidy;
@@ -16,6 +17,7 @@ type Task = (&'static str, &'static str, fn(&[String]) -> Result<()>);
 const TASKS: &[Task] = &[
     ("ci", "[ARG...]: all checks and tests; arguments go to cargo test", ci::run),
     ("codegen", "write the schema table from ../shared/facts", |_| codegen::run()),
+    ("cri", "write the runtime interface's messages from ../shared/facts", |_| cri::run()),
     ("down", "[--dir DIR]: take the cluster away, with everything it made", cluster::down),
     (
         "golden",
