@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::{validation, workload};
 use crate::core::pods::cells::{AGE, CONTAINERS, IMAGES, NAME, age, containers, text_column};
-use crate::core::pods::defaults;
 use crate::core::pods::tree::{fill, fill_always, fill_text, has, int, list_mut, part_mut, text};
+use crate::core::pods::{defaults, warnings};
 use crate::plain::{begin, separate};
 use crate::strategy::{Context, Strategy};
 use crate::table::Column;
@@ -75,6 +75,14 @@ impl Strategy for StatefulSets {
 
     fn warnings(&self, object: &Object, old: Option<&Object>) -> Vec<String> {
         let mut texts = workload::warnings(object, old, false);
+        // The path of an update's warnings is spelled as upstream spells it.
+        for (i, claim) in object.list(&["spec", "volumeClaimTemplates"]).iter().enumerate() {
+            let mut at = format!("spec.volumeClaimTemplates[{i}]");
+            if old.is_some() {
+                at.push_str(".Spec");
+            }
+            texts.extend(warnings::claim(claim.get("spec").unwrap_or(&Value::Null), &at));
+        }
         let limit = object.get(&["spec"]).and_then(|spec| int(spec, "revisionHistoryLimit"));
         if limit.is_some_and(|limit| limit < 0) {
             texts.push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".to_owned());

@@ -63,11 +63,7 @@ pub(crate) fn warnings(object: &Object, old: Option<&Object>, named: bool) -> Ve
         Some(old) if old.generation() == object.generation() => return texts,
         _ => {}
     }
-    texts.extend(warnings::template(
-        object.get(&["spec", "template"]),
-        old.and_then(|o| o.get(&["spec", "template"])),
-        "spec.template",
-    ));
+    texts.extend(warnings::template(object.get(&["spec", "template"]), "spec.template"));
     texts
 }
 

@@ -60,8 +60,7 @@ impl Strategy for CronJobs {
         }
         let path = ["spec", "jobTemplate", "spec"];
         let spec = object.get(&path).unwrap_or(&Value::Null);
-        let before = old.and_then(|o| o.get(&path));
-        texts.extend(jobs::spec_warnings(spec, before, "spec.jobTemplate.spec"));
+        texts.extend(jobs::spec_warnings(spec, "spec.jobTemplate.spec"));
         texts
     }
 

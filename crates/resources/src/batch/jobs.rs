@@ -77,7 +77,7 @@ impl Strategy for Jobs {
             Some(_) => {}
         }
         let spec = object.get(&["spec"]).unwrap_or(&Value::Null);
-        texts.extend(spec_warnings(spec, old.and_then(|o| o.get(&["spec"])), "spec"));
+        texts.extend(spec_warnings(spec, "spec"));
         texts
     }
 
@@ -165,7 +165,7 @@ fn generate_selector(object: &mut Object) {
 /// Advice on a job's spec.
 ///
 /// upstream: pkg/api/job/warnings.go
-pub(super) fn spec_warnings(spec: &Value, old: Option<&Value>, path: &str) -> Vec<String> {
+pub(super) fn spec_warnings(spec: &Value, path: &str) -> Vec<String> {
     /// Indexes above which the status of an indexed job may get too large.
     const COMPLETIONS_SOFT_MAX: i64 = 100_000;
     const PARALLELISM_SOFT_MAX: i64 = 10_000;
@@ -180,9 +180,7 @@ pub(super) fn spec_warnings(spec: &Value, old: Option<&Value>, path: &str) -> Ve
             ));
         }
     }
-    let before = old.and_then(|o| o.get("template"));
-    let at = format!("{path}.template");
-    texts.extend(warnings::template(spec.get("template"), before, &at));
+    texts.extend(warnings::template(spec.get("template"), &format!("{path}.template")));
     texts
 }
 

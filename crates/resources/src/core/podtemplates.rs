@@ -48,11 +48,10 @@ impl Strategy for PodTemplates {
     }
 
     fn warnings(&self, object: &Object, old: Option<&Object>) -> Vec<String> {
-        let before = old.and_then(|o| o.get(&["template"]));
         if old.is_some_and(|old| old.generation() == object.generation()) {
             return Vec::new();
         }
-        warnings::template(object.get(&["template"]), before, "template")
+        warnings::template(object.get(&["template"]), "template")
     }
 
     fn columns(&self) -> Vec<Column> {

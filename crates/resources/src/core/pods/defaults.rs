@@ -9,8 +9,7 @@ use serde_json::{Map, Value, json};
 use super::image;
 use super::resources::{aggregate, is_huge_page, is_pod_level};
 use super::tree::{
-    drop_field, fill, fill_always, fill_int, fill_text, flag, has, int, list, list_mut, part_mut,
-    text,
+    drop_field, fill, fill_always, fill_int, fill_text, flag, has, int, list_mut, part_mut, text,
 };
 
 /// `rw-r--r--`.
@@ -29,7 +28,7 @@ pub(crate) fn pod(object: &mut Object) {
     let Some(spec) = object.get_mut(&["spec"]) else { return };
     pod_spec(spec);
     for key in ["containers", "initContainers"] {
-        list_mut(spec, key).for_each(|c| requests_from_limits(c));
+        list_mut(spec, key).for_each(requests_from_limits);
     }
     pod_level_resources(spec);
     fill(spec, "enableServiceLinks", true);
@@ -248,13 +247,4 @@ fn pod_level_resources(spec: &mut Value) {
             fill_always(resources, key, Value::Object(values));
         }
     }
-}
-
-/// Ports of containers that name a host port.
-pub(crate) fn has_host_ports(spec: &Value) -> bool {
-    ["containers", "initContainers"].iter().any(|key| {
-        list(spec, key)
-            .iter()
-            .any(|c| list(c, "ports").iter().any(|p| int(p, "hostPort").unwrap_or(0) != 0))
-    })
 }

@@ -58,7 +58,7 @@ fn app_armor(object: &mut Object) {
             if has(context, "appArmorProfile") {
                 continue;
             }
-            let profile = annotations.get(&key).and_then(Value::as_str).and_then(profile);
+            let profile = annotations.get(&key).and_then(Value::as_str).and_then(app_armor_profile);
             if let Some(profile) = profile.filter(|p| Some(p) != whole.as_ref()) {
                 let context = part_mut(container, "securityContext");
                 fill_always(context, "appArmorProfile", profile);
@@ -68,7 +68,7 @@ fn app_armor(object: &mut Object) {
 }
 
 /// The profile that an annotation stands for; none when it stands for no good one.
-fn profile(annotation: &str) -> Option<Value> {
+pub(super) fn app_armor_profile(annotation: &str) -> Option<Value> {
     match annotation {
         "unconfined" => Some(json!({"type": "Unconfined"})),
         "runtime/default" => Some(json!({"type": "RuntimeDefault"})),

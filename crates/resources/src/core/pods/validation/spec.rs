@@ -7,7 +7,7 @@ use longshore_api::meta_validation::validate_labels;
 use longshore_api::names;
 use serde_json::Value;
 
-use super::common::{dns_label, dns_subdomain, each, one_of, qualified_name, required_one_of};
+use super::common::{dns_label, dns_subdomain, each, qualified_name, required_one_of};
 use super::network::legacy_ip;
 use super::options::{Options, containers_at, has_host_users};
 use super::{affinity, compute, containers, security, volumes, windows};
@@ -286,9 +286,4 @@ fn file_keys(spec: &Value, path: &Path, errors: &mut ErrorList) {
 /// The pull policy of an image.
 pub(super) fn pull_policy(policy: &str, path: &Path, errors: &mut ErrorList) {
     required_one_of(policy, &["Always", "IfNotPresent", "Never"], path, errors);
-}
-
-/// A profile type out of the three there are.
-pub(super) fn profile_type(kind: &str, path: &Path, errors: &mut ErrorList) {
-    one_of(kind, &["Localhost", "RuntimeDefault", "Unconfined"], path, errors);
 }
