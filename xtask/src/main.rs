@@ -1,5 +1,6 @@
 //! Development tasks: `cargo xtask NAME [ARGUMENT...]`.
 
+mod bench;
 mod ci;
 mod cluster;
 mod codegen;
@@ -15,6 +16,7 @@ type Task = (&'static str, &'static str, fn(&[String]) -> Result<()>);
 
 /// Every task, alphabetical.
 const TASKS: &[Task] = &[
+    ("bench", "[ARG...]: build and run the benchmarks; --help lists the arguments", bench::run),
     ("ci", "[ARG...]: all checks and tests; arguments go to cargo test", ci::run),
     ("codegen", "write the schema table from ../shared/facts", |_| codegen::run()),
     ("cri", "write the runtime interface's messages from ../shared/facts", |_| cri::run()),

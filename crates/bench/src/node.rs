@@ -1,0 +1,141 @@
+//! What needs a node: until it is ready, what it uses at rest, how fast pods start.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::api::{Api, Connection};
+use crate::process::{Server, cpu_seconds, poll, resident_mb, root};
+use crate::report::{Goal, Report, median};
+
+/// Pods whose start is measured, one after the other.
+const PODS: usize = 10;
+/// How long the server may settle before it counts as idle.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// Runs everything in a cluster of its own, which is taken away at the end.
+pub async fn run(binary: &Path, dir: &Path, idle: u64, report: &mut Report) -> Result<()> {
+    let cluster = std::path::absolute(dir.join("cluster"))?;
+    let binary = std::path::absolute(binary)?;
+    let directory = cluster.to_str().context("the path is not text")?;
+    let program = binary.to_str().context("the path is not text")?;
+    // The development task starts containerd with our images; the server that it starts makes way for the measured one.
+    let port = crate::process::free_port()?.to_string();
+    let up = ["up", "--dir", directory, "--binary", program, "--secure-port", &port, "--no-sample"];
+    let measured = async {
+        xtask(&up).await?;
+        let pid: String = tokio::fs::read_to_string(cluster.join("server.pid"))
+            .await
+            .context("read server.pid")?;
+        let stopped =
+            tokio::process::Command::new("kill").args(["-TERM", pid.trim()]).status().await?;
+        ensure!(stopped.success(), "cannot end the server");
+        poll("the server has ended", async || {
+            !Path::new(&format!("/proc/{}", pid.trim())).exists()
+        })
+        .await?;
+        measure(&binary, &cluster, idle, report).await
+    }
+    .await;
+    xtask(&["down", "--dir", directory, "--binary", program]).await?;
+    measured
+}
+
+async fn xtask(arguments: &[&str]) -> Result<()> {
+    let mut command = tokio::process::Command::new("cargo");
+    command.current_dir(root()).args(["xtask"]).args(arguments);
+    ensure!(
+        command.status().await.context("run cargo")?.success(),
+        "cargo xtask {} failed",
+        arguments[0]
+    );
+    Ok(())
+}
+
+async fn measure(binary: &Path, cluster: &Path, idle: u64, report: &mut Report) -> Result<()> {
+    let socket = format!("unix://{}", cluster.join("containerd/containerd.sock").display());
+    let cni = cluster.join("cni").display().to_string();
+    let arguments = ["--container-runtime-endpoint", &socket, "--cni-conf-dir", &cni];
+    let server = Server::start(binary, cluster, &arguments).await?;
+    let connection = Api::new(server.kubeconfig().await?).connection()?;
+    poll("the node is ready", async || node_ready(&connection).await.unwrap_or(false)).await?;
+    let ready = server.started.elapsed().as_secs_f64();
+    report.add("exec to node Ready, containerd running", ready, "s", Goal::AtMost(2.0));
+
+    sample(&connection).await?;
+    tokio::time::sleep(SETTLE).await;
+    let (pid, before) = (server.pid()?, cpu_seconds(server.pid()?)?);
+    tokio::time::sleep(Duration::from_secs(idle)).await;
+    let share = (cpu_seconds(pid)? - before) / idle as f64 * 100.0;
+    report.add(
+        "idle: resident memory with the sample",
+        resident_mb(pid)?,
+        "MB",
+        Goal::AtMost(80.0),
+    );
+    report.add("idle: processor with the sample", share, "% of a core", Goal::AtMost(1.0));
+
+    let mut starts = Vec::new();
+    for number in 0..PODS {
+        starts.push(start_pod(&connection, number).await?);
+    }
+    report.add("pod start, create to Running", median(&mut starts), "ms", Goal::None);
+    server.stop().await
+}
+
+async fn node_ready(connection: &Connection) -> Result<bool> {
+    let nodes: Value = serde_json::from_slice(&connection.get("/api/v1/nodes").await?)?;
+    let conditions =
+        nodes["items"][0]["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    Ok(conditions
+        .iter()
+        .any(|condition| condition["type"] == "Ready" && condition["status"] == "True"))
+}
+
+/// Applies the sample as kubectl would and waits until its pods are ready.
+async fn sample(connection: &Connection) -> Result<()> {
+    let manifest = tokio::fs::read_to_string(root().join("examples/hello.yaml"))
+        .await
+        .context("read the sample")?;
+    for document in manifest.split("\n---\n") {
+        let path = match document.contains("kind: Deployment") {
+            true => "/apis/apps/v1/namespaces/default/deployments",
+            false => "/api/v1/namespaces/default/services",
+        };
+        connection.create_yaml(path, document).await?;
+    }
+    poll("the sample is ready", async || {
+        let answer = connection
+            .get("/apis/apps/v1/namespaces/default/deployments/hello")
+            .await
+            .unwrap_or_default();
+        serde_json::from_slice::<Value>(&answer)
+            .is_ok_and(|object| object["status"]["readyReplicas"] == 3)
+    })
+    .await
+}
+
+/// Milliseconds from the request that creates a pod until its phase is Running.
+async fn start_pod(connection: &Connection, number: usize) -> Result<f64> {
+    let base = "/api/v1/namespaces/default/pods";
+    let name = format!("start-{number}");
+    let container = json!({"name": "hello", "image": "localhost/longshore/hello:dev"});
+    let spec = json!({"containers": [container], "terminationGracePeriodSeconds": 0});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec});
+    let start = Instant::now();
+    connection.create(base, &pod).await?;
+    let path = format!("{base}/{name}");
+    poll("the pod runs", async || {
+        let answer = connection.get(&path).await.unwrap_or_default();
+        serde_json::from_slice::<Value>(&answer)
+            .is_ok_and(|pod| pod["status"]["phase"] == "Running")
+    })
+    .await?;
+    let milliseconds = start.elapsed().as_secs_f64() * 1e3;
+    connection.get_any(Method::DELETE, &path).await?;
+    poll("the pod is gone", async || connection.get(&path).await.is_err()).await?;
+    Ok(milliseconds)
+}
