@@ -125,6 +125,7 @@ pub type ErrorList = Vec<Error>;
 fn print_value(value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::Null => "null".into(),
+        serde_json::Value::String(text) => crate::patch::gotext::quote(text),
         other => other.to_string(),
     }
 }

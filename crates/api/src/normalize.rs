@@ -5,10 +5,13 @@
 //!
 //! upstream: sigs.k8s.io/json (unmarshalling) and the `json` tags of staging/src/k8s.io/api
 
+mod restore;
 mod schemas;
 #[cfg(test)]
 mod tests;
 mod text;
+
+pub use restore::restore;
 
 use serde_json::{Map, Value};
 

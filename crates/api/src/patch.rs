@@ -57,9 +57,9 @@ pub fn strategic_patch(
 
 /// 422 for a patched document that is no object of its kind. `shown` is what upstream shows as the
 /// value: the patched document as JSON for JSON and merge patches, the patch as [`gotext::plain`]
-/// for strategic ones.
+/// for strategic ones; the message quotes it.
 pub fn invalid(shown: &str, why: &str) -> StatusError {
-    let error = field::Error::invalid_text(&field::Path::new("patch"), shown, why);
+    let error = field::Error::invalid(&field::Path::new("patch"), shown, why);
     StatusError::invalid("", "", "", &[error])
 }
 

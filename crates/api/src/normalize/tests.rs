@@ -171,6 +171,34 @@ fn schemas_in_definitions_hold_unions() {
 }
 
 #[test]
+fn patched_trees_are_restored_in_upstreams_words() {
+    let ty = schema::kind("apps", "v1", "Deployment").expect("a built-in kind");
+    for (spec, want) in [
+        (json!({"replicas": "3"}), "unrecognized type: int32"),
+        (json!({"replicas": 1.5}), "cannot convert float64 to int32"),
+        (json!({"paused": "yes"}), "unrecognized type: bool"),
+        (json!("x"), "cannot restore struct from: string"),
+        (json!({"template": []}), "cannot restore struct from: slice"),
+        (json!({"selector": {"matchLabels": []}}), "cannot restore map from slice"),
+        (json!({"template": {"spec": {"containers": {}}}}), "cannot restore slice from map"),
+        (
+            json!({"template": {"spec": {"restartPolicy": 7}}}),
+            "cannot convert int64 to v1.RestartPolicy",
+        ),
+        (
+            json!({"strategy": {"rollingUpdate": {"maxSurge": true}}}),
+            "json: cannot unmarshal bool into Go value of type int32",
+        ),
+    ] {
+        let mut value = json!({"spec": spec});
+        assert_eq!(restore(ty, &mut value), Err(want.to_owned()), "{value}");
+    }
+    let mut value = json!({"spec": {"replicas": 3.0, "unknown": 1}});
+    assert_eq!(restore(ty, &mut value), Ok(()));
+    assert_eq!(value, json!({"spec": {"replicas": 3, "unknown": 1}}));
+}
+
+#[test]
 fn quantities_become_canonical() {
     let (spec, _) = pod(json!({
         "containers": [{"name": "a", "resources": {"limits": {"cpu": 0.5, "memory": "1024Mi"}}}],

@@ -16,6 +16,42 @@ pub fn text(value: &Value) -> String {
     out
 }
 
+/// A text as Go's `%q` prints it.
+pub fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for letter in text.chars() {
+        match letter {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{b}' => out.push_str("\\v"),
+            _ if prints(letter) => out.push(letter),
+            '\0'..='\u{7f}' => out.push_str(&format!("\\x{:02x}", u32::from(letter))),
+            '\u{80}'..='\u{ffff}' => out.push_str(&format!("\\u{:04x}", u32::from(letter))),
+            _ => out.push_str(&format!("\\U{:08x}", u32::from(letter))),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Whether Go holds a letter printable: no control, no format character, no blank but the space.
+fn prints(letter: char) -> bool {
+    if letter == ' ' {
+        return true;
+    }
+    let format = matches!(letter,
+        '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e000}'..='\u{f8ff}');
+    !letter.is_control() && !letter.is_whitespace() && !format
+}
+
 fn write(value: &Value, as_text: bool, out: &mut String) {
     let scalar = |go_type: &str, text: String| {
         if as_text { format!("%!s({go_type}={text})") } else { text }
@@ -84,5 +120,6 @@ mod tests {
         assert_eq!(plain(&value), "map[a:map[big:1e+300 f:1.5] b:[1 x true <nil>]]");
         assert_eq!(text(&json!([5, "x", null])), "[%!s(int64=5) x %!s(<nil>)]");
         assert_eq!(plain(&json!([1e-7, 2.0])), "[1e-07 2]");
+        assert_eq!(quote("a\"\\\n\u{1}\u{e9}\u{a0}\u{200b}"), r#""a\"\\\n\x01é\u00a0\u200b""#);
     }
 }

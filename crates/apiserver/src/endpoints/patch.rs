@@ -3,7 +3,7 @@
 //! upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/patch.go
 
 use http::{HeaderMap, Response};
-use longshore_api::{Gvk, Object, Reason, StatusError, json, patch, schema, yaml};
+use longshore_api::{Gvk, Object, Reason, StatusError, json, normalize, patch, schema, yaml};
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -114,12 +114,16 @@ impl Patch {
                         "this kind has no strategic merge patch",
                     )
                 })?;
-                patch::strategic_patch(ty, &old, &self.value)?
+                let mut value = patch::strategic_patch(ty, &old, &self.value)?;
+                let restored = normalize::restore(ty, &mut value);
+                let shown = || patch::gotext::plain(&self.value);
+                restored.map_err(|why| patch::invalid(&shown(), &why))?;
+                value
             }
         };
         let shown = match self.kind {
             Kind::Strategic => patch::gotext::plain(&self.value),
-            _ => Value::String(value.to_string()).to_string(),
+            _ => value.to_string(),
         };
         let strict = self.duplicates.clone();
         let prefix = format!(
