@@ -36,6 +36,13 @@ pub struct DeleteContext {
 /// metadata validation, `validate_create`. On update: the same with `prepare_update` and
 /// `validate_update`. Only `default` and `prepare_*` may change the object.
 pub trait Strategy: Send + Sync + 'static {
+    /// Makes an object of this resource's version the one that is stored. Versions of a resource
+    /// share their storage; only those whose fields differ say something here.
+    fn to_storage(&self, _object: &mut Object) {}
+
+    /// The reverse of [`Strategy::to_storage`].
+    fn from_storage(&self, _object: &mut Object) {}
+
     /// Fills defaults that depend on other fields; fixed defaults are in the schema table.
     /// Also called on objects read from storage, so it must be idempotent.
     fn default(&self, _object: &mut Object) {}

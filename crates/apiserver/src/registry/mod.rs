@@ -174,7 +174,8 @@ impl WriteContext<'_> {
     }
 
     /// An object of the request's version as it is stored.
-    fn storage(&self, object: Object) -> Object {
+    fn storage(&self, mut object: Object) -> Object {
+        self.resource().strategy.to_storage(&mut object);
         object
     }
 
@@ -351,6 +352,7 @@ pub fn shown(served: &Served, mut object: Object) -> Object {
     let gvk = served.resource.gvk();
     if object.api_version() != gvk.api_version() {
         object.set(&["apiVersion"], gvk.api_version());
+        served.resource.strategy.from_storage(&mut object);
     }
     object
 }

@@ -2,16 +2,20 @@
 
 mod configmaps;
 mod endpoints;
+pub(crate) mod events;
+mod limitranges;
 mod namespaces;
 mod nodes;
+mod persistentvolumeclaims;
+pub(crate) mod persistentvolumes;
 pub(crate) mod pods;
 mod podtemplates;
+mod resourcequotas;
 mod secrets;
 mod serviceaccounts;
 mod services;
 
 use crate::apps::replicasets::ReplicationControllers;
-use crate::plain::{Plain, Specced};
 use crate::table::{Resource, cluster, namespaced};
 
 /// The group's table: one entry for each resource.
@@ -26,8 +30,10 @@ pub fn table() -> Vec<Resource> {
         namespaced("", "v1", "endpoints", "Endpoints")
             .short(&["ep"])
             .stored("services/endpoints", endpoints::Endpoints),
-        namespaced("", "v1", "events", "Event").short(&["ev"]).by(Plain),
-        namespaced("", "v1", "limitranges", "LimitRange").short(&["limits"]).by(Plain),
+        namespaced("", "v1", "events", "Event").short(&["ev"]).by(events::Events { core: true }),
+        namespaced("", "v1", "limitranges", "LimitRange")
+            .short(&["limits"])
+            .by(limitranges::LimitRanges),
         cluster("", "v1", "namespaces", "Namespace")
             .short(&["ns"])
             .verbs(&["create", "delete", "get", "list", "patch", "update", "watch"])
@@ -46,11 +52,11 @@ pub fn table() -> Vec<Resource> {
         namespaced("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
             .short(&["pvc"])
             .status()
-            .by(Specced),
+            .by(persistentvolumeclaims::PersistentVolumeClaims),
         cluster("", "v1", "persistentvolumes", "PersistentVolume")
             .short(&["pv"])
             .status()
-            .by(Specced),
+            .by(persistentvolumes::PersistentVolumes),
         namespaced("", "v1", "pods", "Pod")
             .short(&["po"])
             .categories(&["all"])
@@ -79,7 +85,7 @@ pub fn table() -> Vec<Resource> {
         namespaced("", "v1", "resourcequotas", "ResourceQuota")
             .short(&["quota"])
             .status()
-            .by(Specced),
+            .by(resourcequotas::ResourceQuotas),
         namespaced("", "v1", "secrets", "Secret").by(secrets::Secrets),
         namespaced("", "v1", "serviceaccounts", "ServiceAccount")
             .short(&["sa"])

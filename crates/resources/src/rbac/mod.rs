@@ -20,7 +20,7 @@ const CREATED: Column = Column {
 /// Names here may be anything that can stand in a path.
 ///
 /// upstream: staging/src/k8s.io/apimachinery/pkg/api/validate/content IsPathSegmentName
-fn segment_name(name: &str) -> Vec<String> {
+pub(crate) fn segment_name(name: &str) -> Vec<String> {
     if matches!(name, "." | "..") {
         return vec![format!("may not be '{name}'")];
     }

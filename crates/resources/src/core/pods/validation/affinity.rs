@@ -80,7 +80,13 @@ fn weight(holder: &Value, path: &Path, errors: &mut ErrorList) {
     }
 }
 
-fn node_selector(selector: &Value, bad_values: bool, path: &Path, errors: &mut ErrorList) {
+/// A choice of nodes by labels and fields.
+pub(crate) fn node_selector(
+    selector: &Value,
+    bad_values: bool,
+    path: &Path,
+    errors: &mut ErrorList,
+) {
     let path = path.child("nodeSelectorTerms");
     let terms = list(selector, "nodeSelectorTerms");
     if terms.is_empty() {
@@ -214,7 +220,7 @@ pub(super) fn label_keys(holder: &Value, path: &Path, errors: &mut ErrorList) {
 }
 
 /// Taints that a pod bears.
-pub(super) fn tolerations(
+pub(crate) fn tolerations(
     tolerations: &[Value],
     path: &Path,
     options: &Options,

@@ -16,7 +16,7 @@ use crate::core::pods::resources::{aggregate, is_huge_page, of_container, quanti
 use crate::core::pods::tree::{entries, has, list, opt_text, part, text};
 
 /// Names without a domain that resources may have.
-const STANDARD: [&str; 20] = [
+pub(crate) const STANDARD: [&str; 20] = [
     "cpu",
     "memory",
     "ephemeral-storage",
@@ -39,7 +39,7 @@ const STANDARD: [&str; 20] = [
     "services.loadbalancers",
 ];
 /// Resources that are counted in whole numbers.
-const WHOLE: [&str; 9] = [
+pub(crate) const WHOLE: [&str; 9] = [
     "pods",
     "resourcequotas",
     "services",
@@ -55,17 +55,20 @@ fn is_native(name: &str) -> bool {
     !name.contains('/') || name.contains("kubernetes.io/")
 }
 
-fn is_extended(name: &str) -> bool {
+/// Whether the name is of a resource that somebody else defines.
+pub(crate) fn is_extended(name: &str) -> bool {
     !is_native(name)
         && !name.starts_with("requests.")
         && names::is_qualified_name(&format!("requests.{name}")).is_empty()
 }
 
-fn may_overcommit(name: &str) -> bool {
+/// Whether more than there is may be promised.
+pub(crate) fn may_overcommit(name: &str) -> bool {
     is_native(name) && !is_huge_page(name)
 }
 
-fn resource_name(name: &str, path: &Path, errors: &mut ErrorList) -> bool {
+/// The name of a resource; tells whether it is good.
+pub(crate) fn resource_name(name: &str, path: &Path, errors: &mut ErrorList) -> bool {
     let broken = names::is_qualified_name(name);
     each(name, path, &broken, errors);
     if !broken.is_empty() {
@@ -233,7 +236,7 @@ pub(super) fn of_container_at(
 }
 
 /// What a pod costs beside its containers.
-pub(super) fn overhead(overhead: &Value, path: &Path, options: &Options, errors: &mut ErrorList) {
+pub(crate) fn overhead(overhead: &Value, path: &Path, options: &Options, errors: &mut ErrorList) {
     let resources = serde_json::json!({ "limits": overhead });
     requirements(&resources, container_name, &BTreeSet::new(), path, options, errors);
 }

@@ -2,24 +2,24 @@
 //!
 //! upstream: pkg/apis/core/validation/validation.go
 
-mod affinity;
+pub(crate) mod affinity;
 mod annotations;
 pub(crate) mod claims;
 pub(crate) mod common;
-mod compute;
+pub(crate) mod compute;
 mod containers;
 mod environment;
 pub(crate) mod handlers;
 mod mounts;
 pub(crate) mod network;
 pub(crate) mod options;
-mod paths;
+pub(crate) mod paths;
 mod projected;
 mod resize;
 mod security;
 mod spec;
 mod update;
-mod volumes;
+pub(crate) mod volumes;
 mod windows;
 
 use longshore_api::Object;

@@ -226,6 +226,11 @@ fn one(
     }
 }
 
+/// A source that pods and persistent volumes have in common.
+pub(crate) fn shared_source(key: &str, source: &Value, path: &Path, errors: &mut ErrorList) {
+    one(key, source, &Value::Null, None, path, &Options::default(), errors);
+}
+
 fn host_path(source: &Value, path: &Path, errors: &mut ErrorList) {
     let file = text(source, "path");
     if file.is_empty() {
@@ -296,7 +301,8 @@ pub(super) fn downward(file: &Value, path: &Path, errors: &mut ErrorList) {
     mode(int(file, "mode"), &path.child("mode"), errors);
 }
 
-fn is_iscsi_name(name: &str) -> bool {
+/// Whether the text is the name of an iSCSI node.
+pub(crate) fn is_iscsi_name(name: &str) -> bool {
     let letters = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric());
     if let Some(rest) = name.strip_prefix("iqn.") {
         let bytes = rest.as_bytes();
