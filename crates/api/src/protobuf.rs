@@ -5,6 +5,7 @@
 
 mod decode;
 mod encode;
+pub mod envelope;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -17,17 +18,19 @@ use crate::schema;
 pub use decode::decode;
 pub use encode::encode;
 
-/// What every message begins with.
-const MAGIC: &[u8] = b"k8s\0";
-
 /// Bytes or a tree that cannot be converted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The envelope's prefix is missing.
-    #[error("provided data does not appear to be a protobuf message, expected prefix {MAGIC:?}")]
+    #[error(
+        "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]"
+    )]
     NoMagic,
-    /// The bytes end inside a field, or a field has a wrong form.
+    /// The bytes end inside a field.
+    #[error("unexpected EOF")]
+    Truncated,
+    /// A field has a wrong form.
     #[error("the protobuf message is malformed: {0}")]
     Malformed(&'static str),
     /// The kind is not in the schema table.
@@ -43,33 +46,12 @@ pub enum Error {
 /// Decodes an enveloped object; the tree has `apiVersion` and `kind`. An envelope without a kind
 /// takes the one given.
 pub fn decode_object(bytes: &[u8], default: (&str, &str)) -> Result<Value, Error> {
-    let message = bytes.strip_prefix(MAGIC).ok_or(Error::NoMagic)?;
-    let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
-    let mut fields = wire::Reader::new(message);
-    while let Some((number, field)) = fields.next()? {
-        match number {
-            1 => {
-                let mut meta = wire::Reader::new(field.bytes()?);
-                while let Some((number, field)) = meta.next()? {
-                    match number {
-                        1 => api_version = field.text()?.to_owned(),
-                        2 => kind = field.text()?.to_owned(),
-                        _ => {}
-                    }
-                }
-            }
-            2 => raw = field.bytes()?,
-            _ => {}
-        }
-    }
-    if api_version.is_empty() {
-        api_version = default.0.to_owned();
-    }
-    if kind.is_empty() {
-        kind = default.1.to_owned();
-    }
+    let envelope = envelope::unwrap(bytes)?;
+    let or = |told: &str, default: &str| if told.is_empty() { default } else { told }.to_owned();
+    let api_version = or(envelope.api_version, default.0);
+    let kind = or(envelope.kind, default.1);
     let ty = type_of(&api_version, &kind)?;
-    let mut value = decode(ty, raw)?;
+    let mut value = decode(ty, envelope.raw)?;
     value["apiVersion"] = api_version.into();
     value["kind"] = kind.into();
     Ok(value)
@@ -80,15 +62,22 @@ pub fn encode_object(value: &Value) -> Result<Vec<u8>, Error> {
     let text = |key: &str| value[key].as_str().unwrap_or("");
     let (api_version, kind) = (text("apiVersion"), text("kind"));
     let ty = type_of(api_version, kind)?;
-    let mut meta = Vec::new();
-    wire::put_bytes(&mut meta, 1, api_version.as_bytes());
-    wire::put_bytes(&mut meta, 2, kind.as_bytes());
-    let mut out = MAGIC.to_vec();
-    wire::put_bytes(&mut out, 1, &meta);
-    wire::put_bytes(&mut out, 2, &encode(ty, value));
-    wire::put_bytes(&mut out, 3, b"");
-    wire::put_bytes(&mut out, 4, b"");
-    Ok(out)
+    Ok(envelope::wrap(api_version, kind, &encode(ty, value)))
+}
+
+/// Encodes a list with its envelope from items that are messages already. `kind` is the list's,
+/// such as `PodList`; `metadata` is its list metadata.
+pub fn encode_list<'a>(
+    api_version: &str,
+    kind: &str,
+    metadata: &Value,
+    items: impl Iterator<Item = &'a [u8]>,
+) -> Vec<u8> {
+    let ty = schema::type_named("meta/v1.ListMeta").expect("a type of the table");
+    let mut raw = Vec::new();
+    wire::put_bytes(&mut raw, 1, &encode(ty, metadata));
+    items.for_each(|item| wire::put_bytes(&mut raw, 2, item));
+    envelope::wrap(api_version, kind, &raw)
 }
 
 /// Encodes a watch event as one frame of a stream: its length in four bytes, then the event.

@@ -75,3 +75,24 @@ fn noise_is_an_error() {
     }
     assert_eq!(decode_object(b"{}", ("v1", "Pod")), Err(Error::NoMagic));
 }
+
+#[test]
+fn a_list_is_the_messages_of_its_items() {
+    let pods = serde_json::json!([
+        {"metadata": {"name": "a", "creationTimestamp": null}, "spec": {"containers": []}},
+        {"metadata": {"name": "b", "creationTimestamp": null}, "spec": {"containers": []}},
+    ]);
+    let list = serde_json::json!({
+        "apiVersion": "v1", "kind": "PodList", "metadata": {"resourceVersion": "7"}, "items": pods,
+    });
+    let ty = schema::kind("", "v1", "Pod").expect("a built-in kind");
+    let items: Vec<Vec<u8>> =
+        pods.as_array().expect("a list").iter().map(|pod| encode(ty, pod)).collect();
+    let joined = encode_list("v1", "PodList", &list["metadata"], items.iter().map(Vec::as_slice));
+    assert_eq!(joined, encode_object(&list).expect("a known kind"));
+    let opened = envelope::unwrap(&joined).expect("an envelope");
+    assert_eq!((opened.api_version, opened.kind), ("v1", "PodList"));
+    assert_eq!(envelope::wrap("v1", "PodList", opened.raw), joined);
+    assert_eq!(envelope::unwrap(&joined[..20]), Err(Error::Truncated));
+    assert_eq!(envelope::unwrap(b"k8"), Err(Error::NoMagic));
+}
