@@ -59,11 +59,19 @@ resources! {
     PERSISTENT_VOLUME_CLAIMS = "" "v1" "persistentvolumeclaims" "PersistentVolumeClaim";
     PODS = "" "v1" "pods" "Pod";
     SECRETS = "" "v1" "secrets" "Secret";
+    REPLICATION_CONTROLLERS = "" "v1" "replicationcontrollers" "ReplicationController";
+    RESOURCE_QUOTAS = "" "v1" "resourcequotas" "ResourceQuota";
     SERVICES = "" "v1" "services" "Service";
     SERVICE_ACCOUNTS = "" "v1" "serviceaccounts" "ServiceAccount";
+    CONTROLLER_REVISIONS = "apps" "v1" "controllerrevisions" "ControllerRevision";
+    DAEMON_SETS = "apps" "v1" "daemonsets" "DaemonSet";
     DEPLOYMENTS = "apps" "v1" "deployments" "Deployment";
     REPLICA_SETS = "apps" "v1" "replicasets" "ReplicaSet";
+    STATEFUL_SETS = "apps" "v1" "statefulsets" "StatefulSet";
+    CRON_JOBS = "batch" "v1" "cronjobs" "CronJob";
+    JOBS = "batch" "v1" "jobs" "Job";
     ENDPOINT_SLICES = "discovery.k8s.io" "v1" "endpointslices" "EndpointSlice";
     LEASES = "coordination.k8s.io" "v1" "leases" "Lease";
+    POD_DISRUPTION_BUDGETS = "policy" "v1" "poddisruptionbudgets" "PodDisruptionBudget";
     CLUSTER_ROLES = "rbac.authorization.k8s.io" "v1" "clusterroles" "ClusterRole";
 }

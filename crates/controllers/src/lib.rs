@@ -4,18 +4,24 @@
 //! caches tells what to do. Ownership is by uid. Nothing polls.
 
 mod common;
+mod daemonset;
 mod deployment;
 mod endpoints;
 mod endpointslice;
 mod garbage;
+mod history;
+mod job;
 mod kubernetes_service;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
+mod nodes;
 mod pod_gc;
+mod pods;
 mod replicaset;
 mod root_ca;
 mod serviceaccount;
+mod statefulset;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -62,9 +68,12 @@ type Entry = (&'static str, fn(Context));
 /// All controllers. The names are upstream's.
 ///
 /// upstream: cmd/kube-controller-manager/names/controller_names.go
-const TABLE: [Entry; 12] = [
+const TABLE: [Entry; 15] = [
     ("deployment-controller", deployment::start),
     ("replicaset-controller", replicaset::start),
+    ("daemonset-controller", daemonset::start),
+    ("statefulset-controller", statefulset::start),
+    ("job-controller", job::start),
     ("endpoints-controller", endpoints::start),
     ("endpointslice-controller", endpointslice::start),
     ("namespace-controller", namespace::start),
@@ -90,6 +99,7 @@ fn account(name: &str) -> &str {
         "garbage-collector-controller" => "generic-garbage-collector",
         "pod-garbage-collector-controller" => "pod-garbage-collector",
         "node-lifecycle-controller" | "node-ipam-controller" => "node-controller",
+        "daemonset-controller" => "daemon-set-controller",
         "endpoints-controller" => "endpoint-controller",
         "serviceaccount-controller" => "service-account-controller",
         "root-ca-certificate-publisher-controller" => "root-ca-cert-publisher",

@@ -13,7 +13,7 @@ use serde_json::Value;
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// The hash of a template; `collisions` changes it when a name is taken.
-pub(super) fn of(template: &Value, collisions: Option<i64>) -> String {
+pub(crate) fn of(template: &Value, collisions: Option<i64>) -> String {
     let mut hash = 0x811c_9dc5_u32;
     let mut eat = |bytes: &[u8]| {
         for byte in bytes {

@@ -2,7 +2,7 @@
 //!
 //! upstream: pkg/controller/deployment
 
-mod hash;
+pub(crate) mod hash;
 mod rollout;
 mod sets;
 mod status;
