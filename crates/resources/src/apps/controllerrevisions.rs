@@ -36,6 +36,7 @@ impl Strategy for ControllerRevisions {
     fn validate_update(&self, _ctx: &Context<'_>, new: &Object, old: &Object) -> ErrorList {
         let mut errors =
             validate_object_meta(new, true, &default_name_rule, &Path::new("metadata"));
+        errors.extend(workload::changed_metadata(new, old));
         errors.extend(rules(new));
         if new.get(&["data"]) != old.get(&["data"]) {
             let value = new.get(&["data"]).cloned().unwrap_or(Value::Null);

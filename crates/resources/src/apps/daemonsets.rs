@@ -66,10 +66,13 @@ impl Strategy for DaemonSets {
     }
 
     fn validate_update(&self, ctx: &Context<'_>, new: &Object, old: &Object) -> ErrorList {
+        let mut errors = workload::changed_metadata(new, old);
         if ctx.subresource == "status" {
-            return validation::daemon_set_status(new, old);
+            errors.extend(validation::daemon_set_status(new, old));
+        } else {
+            errors.extend(validation::daemon_set(new, Some(old)));
         }
-        validation::daemon_set(new, Some(old))
+        errors
     }
 
     fn warnings(&self, object: &Object, old: Option<&Object>) -> Vec<String> {

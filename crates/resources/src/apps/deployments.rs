@@ -61,10 +61,13 @@ impl Strategy for Deployments {
     }
 
     fn validate_update(&self, ctx: &Context<'_>, new: &Object, old: &Object) -> ErrorList {
+        let mut errors = workload::changed_metadata(new, old);
         if ctx.subresource == "status" {
-            return validation::deployment_status(new, old);
+            errors.extend(validation::deployment_status(new, old));
+        } else {
+            errors.extend(validation::deployment(new, Some(old)));
         }
-        validation::deployment(new, Some(old))
+        errors
     }
 
     fn warnings(&self, object: &Object, old: Option<&Object>) -> Vec<String> {

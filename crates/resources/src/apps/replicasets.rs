@@ -16,7 +16,7 @@ use crate::core::pods::defaults;
 use crate::core::pods::tree::{fill, has, part_mut};
 use crate::plain::{begin, separate};
 use crate::strategy::{Context, Strategy};
-use crate::table::Column;
+use crate::table::{Column, default_name_rule};
 
 /// The field that both kinds can be selected by.
 const FIELDS: [&str; 1] = ["status.replicas"];
@@ -46,10 +46,13 @@ impl Strategy for ReplicaSets {
     }
 
     fn validate_update(&self, ctx: &Context<'_>, new: &Object, old: &Object) -> ErrorList {
+        let mut errors = workload::changed_metadata(new, old);
         if ctx.subresource == "status" {
-            return validation::replica_counts(new);
+            errors.extend(validation::replica_counts(new));
+        } else {
+            errors.extend(validation::replica_set(new, Some(old)));
         }
-        validation::replica_set(new, Some(old))
+        errors
     }
 
     fn warnings(&self, object: &Object, old: Option<&Object>) -> Vec<String> {
@@ -111,14 +114,32 @@ impl Strategy for ReplicationControllers {
     }
 
     fn validate_update(&self, ctx: &Context<'_>, new: &Object, old: &Object) -> ErrorList {
+        let mut errors = workload::changed_metadata(new, old);
         if ctx.subresource == "status" {
-            return validation::replica_counts(new);
+            errors.extend(validation::replica_counts(new));
+        } else {
+            errors.extend(validation::replication_controller(new, Some(old)));
         }
-        validation::replication_controller(new, Some(old))
+        errors
+    }
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        // The declarative rule that upstream uses here counts in bytes.
+        let mut broken = default_name_rule(name, prefix);
+        for text in &mut broken {
+            *text = text.replace("no more than 253 characters", "no more than 253 bytes");
+        }
+        broken
     }
 
     fn warnings(&self, object: &Object, old: Option<&Object>) -> Vec<String> {
-        workload::warnings(object, old, true)
+        // Upstream looks at the template before the change.
+        match old {
+            Some(old) if old.generation() != object.generation() => {
+                workload::warnings(old, None, false)
+            }
+            old => workload::warnings(object, old, true),
+        }
     }
 
     fn selectable_fields(&self, object: &Object) -> Vec<(&'static str, String)> {

@@ -67,10 +67,13 @@ impl Strategy for StatefulSets {
     }
 
     fn validate_update(&self, ctx: &Context<'_>, new: &Object, old: &Object) -> ErrorList {
+        let mut errors = workload::changed_metadata(new, old);
         if ctx.subresource == "status" {
-            return validation::stateful_set_status(new, old);
+            errors.extend(validation::stateful_set_status(new, old));
+        } else {
+            errors.extend(validation::stateful_set(new, Some(old)));
         }
-        validation::stateful_set(new, Some(old))
+        errors
     }
 
     fn warnings(&self, object: &Object, old: Option<&Object>) -> Vec<String> {

@@ -1,6 +1,8 @@
 //! What the workloads share: a selector, a pod template and counts of pods.
 
 use longshore_api::Object;
+use longshore_api::field::{ErrorList, Path};
+use longshore_api::meta_validation::validate_object_meta_update;
 use longshore_api::selector::LabelSelector;
 use longshore_api::{complete, names, schema};
 use serde_json::Value;
@@ -22,6 +24,11 @@ pub(crate) fn complete(object: &mut Object, ty: &str) {
     let mut value = std::mem::take(object).into_value();
     complete::complete(ty, &mut value);
     *object = Object::from_value(value).expect("completing keeps the root an object");
+}
+
+/// The rules of changed metadata, which upstream's checks of most kinds repeat.
+pub(crate) fn changed_metadata(new: &Object, old: &Object) -> ErrorList {
+    validate_object_meta_update(new, old, &Path::new("metadata"))
 }
 
 /// Restores the labels.

@@ -53,10 +53,13 @@ impl Strategy for Autoscalers {
     }
 
     fn validate_update(&self, ctx: &Context<'_>, new: &Object, old: &Object) -> ErrorList {
+        let mut errors = workload::changed_metadata(new, old);
         if ctx.subresource == "status" {
-            return validation::status(new);
+            errors.extend(validation::status(new));
+        } else {
+            errors.extend(validation::autoscaler(new, Some(old)));
         }
-        validation::autoscaler(new, Some(old))
+        errors
     }
 
     fn columns(&self) -> Vec<Column> {

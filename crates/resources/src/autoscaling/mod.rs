@@ -1,9 +1,9 @@
 //! The resources of the group `autoscaling`.
 
 mod autoscalers;
+mod autoscalers_v1;
 pub mod scale;
 
-use crate::plain::Specced;
 use crate::table::{Resource, namespaced};
 
 /// The group's table: one entry for each resource.
@@ -18,6 +18,6 @@ pub fn table() -> Vec<Resource> {
             .short(&["hpa"])
             .categories(&["all"])
             .status()
-            .by(Specced),
+            .by(autoscalers_v1::AutoscalersV1),
     ]
 }

@@ -45,10 +45,11 @@ impl Strategy for CronJobs {
     }
 
     fn validate_update(&self, ctx: &Context<'_>, new: &Object, old: &Object) -> ErrorList {
-        if ctx.subresource == "status" {
-            return ErrorList::new();
+        let mut errors = workload::changed_metadata(new, old);
+        if ctx.subresource != "status" {
+            errors.extend(validation::cron_job(new, Some(old)));
         }
-        validation::cron_job(new, Some(old))
+        errors
     }
 
     fn warnings(&self, object: &Object, old: Option<&Object>) -> Vec<String> {

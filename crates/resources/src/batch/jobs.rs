@@ -63,10 +63,13 @@ impl Strategy for Jobs {
     }
 
     fn validate_update(&self, ctx: &Context<'_>, new: &Object, old: &Object) -> ErrorList {
+        let mut errors = workload::changed_metadata(new, old);
         if ctx.subresource == "status" {
-            return validation::job_status(new, old);
+            errors.extend(validation::job_status(new, old));
+        } else {
+            errors.extend(validation::job(new, Some(old)));
         }
-        validation::job(new, Some(old))
+        errors
     }
 
     fn warnings(&self, object: &Object, old: Option<&Object>) -> Vec<String> {

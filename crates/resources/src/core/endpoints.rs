@@ -39,6 +39,7 @@ impl Strategy for Endpoints {
     fn validate_update(&self, _ctx: &Context<'_>, new: &Object, old: &Object) -> ErrorList {
         let mut errors =
             validate_object_meta(new, true, &default_name_rule, &Path::new("metadata"));
+        errors.extend(workload::changed_metadata(new, old));
         if new.get(&["subsets"]) != old.get(&["subsets"]) {
             errors.extend(rules(new));
         }

@@ -43,8 +43,14 @@ impl Strategy for PodTemplates {
     }
 
     fn validate_update(&self, _ctx: &Context<'_>, new: &Object, old: &Object) -> ErrorList {
+        let mut errors = workload::changed_metadata(new, old);
         let template = new.get(&["template"]).unwrap_or(&Value::Null);
-        validation::template(template, old.get(&["template"]), &Path::new("template"))
+        errors.extend(validation::template(
+            template,
+            old.get(&["template"]),
+            &Path::new("template"),
+        ));
+        errors
     }
 
     fn warnings(&self, object: &Object, old: Option<&Object>) -> Vec<String> {

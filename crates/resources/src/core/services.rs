@@ -74,10 +74,13 @@ impl Strategy for Services {
     }
 
     fn validate_update(&self, ctx: &Context<'_>, new: &Object, old: &Object) -> ErrorList {
+        let mut errors = workload::changed_metadata(new, old);
         if ctx.subresource == "status" {
-            return validation::status(new, old);
+            errors.extend(validation::status(new, old));
+        } else {
+            errors.extend(validation::service(new, Some(old)));
         }
-        validation::service(new, Some(old))
+        errors
     }
 
     fn warnings(&self, object: &Object, _old: Option<&Object>) -> Vec<String> {

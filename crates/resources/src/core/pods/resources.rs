@@ -81,7 +81,7 @@ pub(crate) fn aggregate(spec: &Value, kind: &str) -> Quantities {
 /// upstream: pkg/apis/core/helper/qos/qos.go ComputePodQOS
 pub(crate) fn qos_class(spec: &Value) -> &'static str {
     let whole = ["requests", "limits"].map(|kind| of_container(spec, kind));
-    let has_whole = part(spec, "resources").is_some() && whole.iter().any(|q| !q.is_empty());
+    let has_whole = part(spec, "resources").is_some();
     let (mut requests, mut limits) = (Quantities::new(), Quantities::new());
     let mut guaranteed = true;
     let keep = |quantities: Quantities| -> Quantities {

@@ -12,6 +12,7 @@ use super::annotations::{self, MIRROR};
 use super::network::{is_dual_stack, legacy_ip};
 use super::options::Options;
 use super::{affinity, pod, resize};
+use crate::apps::workload;
 use crate::core::pods::tree::{
     drop_field, fill_always, has, int, list, list_mut, or_null, part, part_mut, text,
 };
@@ -24,9 +25,12 @@ const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].imag
 pub(crate) fn update(subresource: &str, new: &Object, old: &Object) -> ErrorList {
     let options = Options::new(true, old.get(&["spec"]));
     if subresource == "status" {
-        return status(new, old);
+        let mut errors = workload::changed_metadata(new, old);
+        errors.extend(status(new, old));
+        return errors;
     }
     let mut errors = validate_object_meta(new, true, &default_name_rule, &Path::new("metadata"));
+    errors.extend(workload::changed_metadata(new, old));
     errors.extend(pod(new, &options));
     let null = Value::Null;
     let metadata = |object: &Object| object.get(&["metadata"]).cloned().unwrap_or(Value::Null);
