@@ -1,0 +1,10 @@
+//! The binary as people use it: started as a process, driven by a stock kubectl.
+//!
+//! Every test starts what it needs on ports and in directories of its own. Those of `cluster` run real containers:
+//! they need root, containerd, the CNI plugins and kubectl, which `./x test` installs.
+
+mod command_line;
+mod image;
+mod kubectl;
+mod restart;
+mod server;
