@@ -240,7 +240,7 @@ impl Walk {
             }
             (Shape::Map(_), Value::Object(entries)) => {
                 for (key, value) in entries.iter_mut() {
-                    self.item(wanted.item(), &format!("[{key}]"), value)?;
+                    self.item(wanted.item(), &format!(".{key}"), value)?;
                 }
                 Ok(())
             }
@@ -270,8 +270,8 @@ impl Walk {
             Scalar::Int64 => value.is_i64(),
             Scalar::Float64 => value.is_number(),
             Scalar::IntOrString => return int_or_string(value),
-            Scalar::RawExtension | Scalar::Json => true,
-            Scalar::FieldsV1 => value.is_object(),
+            // Field sets are read by their users.
+            Scalar::RawExtension | Scalar::Json | Scalar::FieldsV1 => true,
             Scalar::Quantity => return quantity(value),
             Scalar::Time | Scalar::MicroTime | Scalar::Duration => {
                 let fits = value.is_string() || value.is_null();

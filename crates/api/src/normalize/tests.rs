@@ -159,6 +159,8 @@ fn schemas_in_definitions_hold_unions() {
             .expect("no wrong type");
     assert_eq!(schema, json!({"additionalProperties": {"type": "a"}}));
     assert_eq!(told.len(), 1, "fields inside a union are dropped silently: {told:?}");
+    let (_, told) = of(json!({"properties": {"a": {"zzz": 1}}})).expect("no wrong type");
+    assert_eq!(told, ["spec.versions[0].schema.openAPIV3Schema.properties.a.zzz"]);
     assert_eq!(
         of(json!({"additionalProperties": []})),
         Err("boolean or JSON schema expected".into())
