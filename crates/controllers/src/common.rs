@@ -67,7 +67,11 @@ pub(crate) fn status_count(object: &Object, field: &str) -> i64 {
 
 /// The selector of a workload; `None` when it is missing or broken.
 pub(crate) fn selector_of(object: &Object) -> Option<LabelSelector> {
-    LabelSelector::from_value(object.get(&["spec", "selector"])?).ok()
+    let selector = object.get(&["spec", "selector"])?;
+    if object.kind() == "ReplicationController" {
+        return LabelSelector::from_value(&json!({ "matchLabels": selector })).ok();
+    }
+    LabelSelector::from_value(selector).ok()
 }
 
 /// Whether a pod still runs or will.

@@ -4,8 +4,10 @@
 //! caches tells what to do. Ownership is by uid. Nothing polls.
 
 mod common;
+mod cronjob;
 mod daemonset;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod endpointslice;
 mod garbage;
@@ -19,9 +21,11 @@ mod nodes;
 mod pod_gc;
 mod pods;
 mod replicaset;
+mod role_aggregation;
 mod root_ca;
 mod serviceaccount;
 mod statefulset;
+mod ttl_after_finished;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -58,7 +62,6 @@ pub(crate) struct Context {
     client: Client,
     recorder: EventRecorder,
     clock: Arc<dyn Clock>,
-    rng: Arc<dyn Rng>,
     shutdown: Shutdown,
 }
 
@@ -68,12 +71,17 @@ type Entry = (&'static str, fn(Context));
 /// All controllers. The names are upstream's.
 ///
 /// upstream: cmd/kube-controller-manager/names/controller_names.go
-const TABLE: [Entry; 15] = [
+const TABLE: [Entry; 20] = [
     ("deployment-controller", deployment::start),
     ("replicaset-controller", replicaset::start),
+    ("replicationcontroller-controller", replicaset::start_replication),
     ("daemonset-controller", daemonset::start),
     ("statefulset-controller", statefulset::start),
     ("job-controller", job::start),
+    ("cronjob-controller", cronjob::start),
+    ("ttl-after-finished-controller", ttl_after_finished::start),
+    ("disruption-controller", disruption::start),
+    ("clusterrole-aggregation-controller", role_aggregation::start),
     ("endpoints-controller", endpoints::start),
     ("endpointslice-controller", endpointslice::start),
     ("namespace-controller", namespace::start),
@@ -101,6 +109,7 @@ fn account(name: &str) -> &str {
         "node-lifecycle-controller" | "node-ipam-controller" => "node-controller",
         "daemonset-controller" => "daemon-set-controller",
         "endpoints-controller" => "endpoint-controller",
+        "replicationcontroller-controller" => "replication-controller",
         "serviceaccount-controller" => "service-account-controller",
         "root-ca-certificate-publisher-controller" => "root-ca-cert-publisher",
         other => other,
@@ -137,7 +146,6 @@ pub fn start(
             client,
             recorder,
             clock: clock.clone(),
-            rng: rng.clone(),
             shutdown: shutdown.clone(),
         });
     }

@@ -84,7 +84,7 @@ impl Controller {
         let now = self.ctx.clock.now();
         let silent = now.as_second() - self.heard_of(&node).as_second();
         let grace = i64::try_from(GRACE.as_secs()).expect("a small number");
-        if silent >= grace && condition(&node, "Ready").is_some_and(|c| c["status"] != "Unknown") {
+        if silent >= grace && condition(&node, "Ready").is_none_or(|c| c["status"] != "Unknown") {
             self.mark_silent(&node, now).await?;
             return Ok(None); // the change comes back to us
         }
@@ -123,7 +123,12 @@ impl Controller {
                     *c = unknown;
                     c["lastHeartbeatTime"] = beat;
                 }
-                None => conditions.push(unknown),
+                None => {
+                    let mut never = unknown;
+                    never["reason"] = "NodeStatusNeverUpdated".into();
+                    never["message"] = "Kubelet never posted node status.".into();
+                    conditions.push(never);
+                }
             }
         }
         changed.set(&["status", "conditions"], conditions);
@@ -155,7 +160,8 @@ impl Controller {
         let ready = condition(node, "Ready").and_then(|c| c["status"].as_str()).unwrap_or("");
         let mut wanted: Vec<(&str, &str)> = Vec::new();
         match ready {
-            "True" => {}
+            // Nothing is known of a node that has only just come.
+            "True" | "" => {}
             "False" => wanted.extend([(NOT_READY, "NoSchedule"), (NOT_READY, "NoExecute")]),
             _ => wanted.extend([(UNREACHABLE, "NoSchedule"), (UNREACHABLE, "NoExecute")]),
         }

@@ -1,4 +1,4 @@
-//! ReplicaSets: as many pods as wanted.
+//! ReplicaSets and replication controllers: as many pods as wanted.
 //!
 //! upstream: pkg/controller/replicaset/replica_set.go
 
@@ -7,17 +7,16 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use longshore_api::Object;
-use longshore_client::recorder::Severity;
-use longshore_client::resource::{PODS, REPLICA_SETS};
+use longshore_client::resource::{PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, Resource};
 use longshore_client::workers::{self, Outcome};
 use longshore_client::{Error, Informer, Queue};
 use serde_json::{Value, json};
 
-use crate::Context;
 use crate::common::{
-    Key, claim, controller_ref, follow, follow_owned, gone_is_fine, is_active, is_available,
-    is_ready, replicas, rfc3339, selector_of,
+    Key, claim, follow, follow_owned, gone_is_fine, is_active, is_available, is_ready, replicas,
+    rfc3339, selector_of,
 };
+use crate::{Context, pods};
 
 /// Workers side by side.
 const WORKERS: usize = 5;
@@ -25,25 +24,36 @@ const WORKERS: usize = 5;
 ///
 /// upstream: pkg/controller/replicaset BurstReplicas
 const BURST_MAX: usize = 500;
-/// The first batch of new pods; the next ones double while all succeeds.
-const BATCH_MIN: usize = 1;
 
 #[derive(Clone)]
 struct Controller {
+    of: Resource,
     ctx: Context,
     sets: Informer,
     pods: Informer,
 }
 
+/// Starts the controller of ReplicaSets.
 pub(crate) fn start(ctx: Context) {
+    start_for(ctx, REPLICA_SETS, "replicaset-controller");
+}
+
+/// Starts the controller of replication controllers, the older form of the same.
+///
+/// upstream: pkg/controller/replication
+pub(crate) fn start_replication(ctx: Context) {
+    start_for(ctx, REPLICATION_CONTROLLERS, "replicationcontroller-controller");
+}
+
+fn start_for(ctx: Context, of: Resource, name: &'static str) {
     let queue = Queue::new();
-    let (sets, pods) = (ctx.caches.get(REPLICA_SETS), ctx.caches.get(PODS));
+    let (sets, pods) = (ctx.caches.get(of), ctx.caches.get(PODS));
     follow(&sets, &queue);
-    follow_owned(&pods, "ReplicaSet", &queue);
+    follow_owned(&pods, of.kind, &queue);
     follow_orphans(&sets, &pods, &queue);
-    let controller = Controller { ctx, sets, pods };
+    let controller = Controller { of, ctx, sets, pods };
     let shutdown = controller.ctx.shutdown.clone();
-    workers::run("replicaset-controller", queue, WORKERS, &shutdown, move |key| {
+    workers::run(name, queue, WORKERS, &shutdown, move |key| {
         let controller = controller.clone();
         async move { controller.sync(key).await }
     });
@@ -73,7 +83,9 @@ impl Controller {
         let pods = claim(&self.ctx.client, PODS, &self.pods, &set).await?;
         let active: Vec<Arc<Object>> = pods.iter().filter(|p| is_active(p)).cloned().collect();
         let managed = if set.is_deleting() { Ok(()) } else { self.manage(&set, &active).await };
-        let again = self.update_status(&set, &active, managed.as_ref().err()).await?;
+        let terminating = pods.iter().filter(|pod| is_terminating(pod)).count();
+        let failure = managed.as_ref().err();
+        let again = self.update_status(&set, &active, terminating, failure).await?;
         managed?;
         Ok(again)
     }
@@ -81,67 +93,17 @@ impl Controller {
     async fn manage(&self, set: &Object, active: &[Arc<Object>]) -> Result<(), Error> {
         let wanted = usize::try_from(replicas(set)).unwrap_or(0);
         if active.len() < wanted {
-            return self.create(set, (wanted - active.len()).min(BURST_MAX)).await;
+            let missing = (wanted - active.len()).min(BURST_MAX);
+            let template = set.get(&["spec", "template"]).cloned().unwrap_or_default();
+            let new = (0..missing).map(|_| pods::from_template(set, &template)).collect();
+            return pods::create_slowly(&self.ctx, &self.pods, set, new).await;
         }
         let surplus = (active.len() - wanted).min(BURST_MAX);
         let mut ranked = active.to_vec();
         ranked.sort_by_key(|pod| rank(pod));
-        let deletions = ranked[..surplus].iter().map(|pod| self.delete(set, pod));
+        let deletions =
+            ranked[..surplus].iter().map(|pod| pods::delete(&self.ctx, &self.pods, set, pod));
         join_all(deletions).await.into_iter().collect()
-    }
-
-    /// Creates pods in growing batches, so that a broken template fails a few times and not
-    /// hundreds of times.
-    async fn create(&self, set: &Object, mut missing: usize) -> Result<(), Error> {
-        let mut batch = BATCH_MIN;
-        while missing > 0 {
-            let count = batch.min(missing);
-            let outcomes = join_all((0..count).map(|_| self.create_one(set))).await;
-            for outcome in outcomes {
-                outcome?;
-            }
-            missing -= count;
-            batch *= 2;
-        }
-        Ok(())
-    }
-
-    async fn create_one(&self, set: &Object) -> Result<(), Error> {
-        let pod = pod_of(set);
-        match self.ctx.client.create(PODS, &pod).await {
-            Ok(pod) => {
-                self.pods.wait_for(&pod).await;
-                let message = format!("Created pod: {}", pod.name());
-                self.ctx.recorder.event(set, Severity::Normal, "SuccessfulCreate", &message);
-                Ok(())
-            }
-            // Nothing can be made in a namespace that goes away.
-            Err(error) if error.is_namespace_terminating() => Ok(()),
-            Err(error) => {
-                let message = format!("Error creating: {error}");
-                self.ctx.recorder.event(set, Severity::Warning, "FailedCreate", &message);
-                Err(error)
-            }
-        }
-    }
-
-    async fn delete(&self, set: &Object, pod: &Object) -> Result<(), Error> {
-        let options = json!({ "preconditions": { "uid": pod.uid() } });
-        let deleted = self.ctx.client.delete(PODS, pod.namespace(), pod.name(), options).await;
-        match gone_is_fine(deleted) {
-            Ok(Some(left)) => {
-                self.pods.wait_for(&left).await;
-                let message = format!("Deleted pod: {}", pod.name());
-                self.ctx.recorder.event(set, Severity::Normal, "SuccessfulDelete", &message);
-                Ok(())
-            }
-            Ok(None) => Ok(()),
-            Err(error) => {
-                let message = format!("Error deleting: {error}");
-                self.ctx.recorder.event(set, Severity::Warning, "FailedDelete", &message);
-                Err(error)
-            }
-        }
     }
 
     /// Tells what there is. Gives the time after which a pod becomes available.
@@ -149,6 +111,7 @@ impl Controller {
         &self,
         set: &Object,
         active: &[Arc<Object>],
+        terminating: usize,
         failure: Option<&Error>,
     ) -> Result<Option<Duration>, Error> {
         let now = self.ctx.clock.now();
@@ -177,18 +140,25 @@ impl Controller {
         }
         let fields = status.as_object_mut().expect("built as an object");
         fields.retain(|key, value| key == "replicas" || *value != 0);
+        if self.of == REPLICA_SETS {
+            status["terminatingReplicas"] = terminating.into();
+        }
         let again = wait.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs);
         if set.get(&["status"]) == Some(&status) {
             return Ok(again);
         }
         let mut changed = set.clone();
         changed.set(&["status"], status);
-        let written = self.ctx.client.update_status(REPLICA_SETS, &changed).await;
+        let written = self.ctx.client.update_status(self.of, &changed).await;
         if let Some(written) = gone_is_fine(written)? {
             self.sets.wait_for(&written).await;
         }
         Ok(again)
     }
+}
+
+fn is_terminating(pod: &Object) -> bool {
+    pod.is_deleting() && !matches!(pod.str(&["status", "phase"]), "Succeeded" | "Failed")
 }
 
 fn conditions(set: &Object, failure: Option<&Error>, now: &str) -> Vec<Value> {
@@ -203,21 +173,6 @@ fn conditions(set: &Object, failure: Option<&Error>, now: &str) -> Vec<Value> {
         })),
     }
     conditions
-}
-
-/// The pod that a set makes from its template.
-fn pod_of(set: &Object) -> Value {
-    let template = set.get(&["spec", "template"]).cloned().unwrap_or_else(|| json!({}));
-    let mut metadata = json!({
-        "generateName": format!("{}-", set.name()), "namespace": set.namespace(),
-        "ownerReferences": [controller_ref(set)],
-    });
-    for field in ["labels", "annotations", "finalizers"] {
-        if let Some(value) = template["metadata"].get(field) {
-            metadata[field] = value.clone();
-        }
-    }
-    json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"] })
 }
 
 /// What sorts first goes first: unscheduled before scheduled, pending before running, unready

@@ -85,6 +85,7 @@ struct Counts {
     ready: i64,
     available: i64,
     unavailable: i64,
+    terminating: i64,
 }
 
 fn counts(sets: &Sets) -> Counts {
@@ -97,6 +98,7 @@ fn counts(sets: &Sets) -> Counts {
         ready: sum("readyReplicas"),
         available,
         unavailable: (wanted - available).max(0),
+        terminating: sum("terminatingReplicas"),
     }
 }
 
@@ -158,6 +160,7 @@ impl Controller {
                 changed.set(&["status", field], value);
             }
         }
+        changed.set(&["status", "terminatingReplicas"], counts.terminating);
         let stored = self.deployments.get(deployment.namespace(), deployment.name());
         if stored.is_some_and(|stored| stored.get(&["status"]) != changed.get(&["status"])) {
             let written = self.ctx.client.update_status(DEPLOYMENTS, &changed).await;
