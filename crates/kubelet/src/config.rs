@@ -1,0 +1,36 @@
+//! The settings of a node agent.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The settings of a node agent.
+#[derive(Clone)]
+pub struct Config {
+    /// Name of the node.
+    pub node_name: String,
+    /// Address of the node.
+    pub node_ip: Ipv4Addr,
+    /// Where pods' volumes are kept.
+    pub root_dir: PathBuf,
+    /// Where the runtime writes pods' logs.
+    pub logs_dir: PathBuf,
+    /// The runtime's socket.
+    pub runtime_socket: PathBuf,
+    /// Where the runtime reads its network configuration from; nothing is written when `None`.
+    pub cni_conf_dir: Option<PathBuf>,
+    /// Service address of the cluster DNS.
+    pub cluster_dns: Ipv4Addr,
+    /// Domain of the cluster DNS.
+    pub cluster_domain: String,
+    /// Where the server for logs and streams listens.
+    pub listen: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// TLS of that server: it asks for client certificates of the cluster's authority.
+    pub tls: Arc<rustls::ServerConfig>,
+    /// Most pods on the node.
+    pub max_pods: u32,
+    /// The version that the node tells.
+    pub version: String,
+}

@@ -1,0 +1,301 @@
+//! The node itself: its registration, its status, and the lease that says that it lives.
+//!
+//! upstream: pkg/kubelet/kubelet_node_status.go, pkg/kubelet/nodestatus, nodelease
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use longshore_api::Object;
+use longshore_base::rng::Rng;
+use longshore_base::{Shutdown, TaskKind};
+use longshore_client::Error;
+use longshore_client::resource::{LEASES, NODES};
+use longshore_cri::v1::{StatusRequest, VersionResponse};
+use serde_json::{Value, json};
+
+use crate::{Shared, cni};
+
+/// How often the lease is renewed.
+const LEASE_PERIOD: Duration = Duration::from_secs(10);
+/// How long the lease is good for, in seconds.
+const LEASE_SECONDS: i64 = 40;
+/// How often the status is looked at.
+const STATUS_PERIOD: Duration = Duration::from_secs(10);
+/// How often until the node is ready: its network comes soon after its address.
+const STATUS_PERIOD_STARTING: Duration = Duration::from_millis(100);
+/// How often the status is written when nothing changed, in seconds.
+const REPORT_SECONDS: i64 = 300;
+const LEASE_NAMESPACE: &str = "kube-node-lease";
+/// Memory that is kept for the system, in bytes.
+const RESERVED_MEMORY: u64 = 100 << 20;
+
+struct Node {
+    shared: Arc<Shared>,
+    version: VersionResponse,
+    written: Timestamp,
+}
+
+/// Starts the tasks of the node.
+pub(crate) fn start(
+    shared: Arc<Shared>,
+    version: VersionResponse,
+    _rng: Arc<dyn Rng>,
+    shutdown: &Shutdown,
+) {
+    let lease = keep_lease(shared.clone(), shutdown.clone());
+    longshore_base::spawn(TaskKind::Critical, "node lease", lease);
+    let shutdown = shutdown.clone();
+    longshore_base::spawn(TaskKind::Critical, "node status", async move {
+        let mut node = Node { shared, version, written: Timestamp::UNIX_EPOCH };
+        node.run(&shutdown).await;
+    });
+}
+
+async fn keep_lease(shared: Arc<Shared>, shutdown: Shutdown) {
+    let mut tick = tokio::time::interval(LEASE_PERIOD);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        if let Err(error) = renew(&shared).await {
+            tracing::debug!(%error, "the node could not tell that it lives");
+        }
+    }
+}
+
+async fn renew(shared: &Shared) -> Result<(), Error> {
+    let name = &shared.config.node_name;
+    let now = shared.clock.now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
+    let spec = json!({
+        "holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now,
+    });
+    let Some(mut lease) = shared.client.find(LEASES, LEASE_NAMESPACE, name).await? else {
+        let Some(node) = shared.nodes.get("", name) else { return Ok(()) };
+        let lease = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": spec,
+            "metadata": {
+                "name": name, "namespace": LEASE_NAMESPACE,
+                "ownerReferences": [{
+                    "apiVersion": "v1", "kind": "Node", "name": name, "uid": node.uid(),
+                }],
+            },
+        });
+        return shared.client.create(LEASES, &lease).await.map(drop);
+    };
+    lease.set(&["spec"], spec);
+    shared.client.update(LEASES, &lease).await.map(drop)
+}
+
+impl Node {
+    async fn run(&mut self, shutdown: &Shutdown) {
+        loop {
+            let ready = match self.step().await {
+                Ok(ready) => ready,
+                Err(error) => {
+                    tracing::warn!(%error, "the node's status could not be written");
+                    false
+                }
+            };
+            let pause = if ready { STATUS_PERIOD } else { STATUS_PERIOD_STARTING };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Brings registration and status up to date; tells whether the node is ready.
+    async fn step(&mut self) -> Result<bool, Error> {
+        let name = self.shared.config.node_name.clone();
+        self.shared.nodes.synced().await;
+        let node = match self.shared.nodes.get("", &name) {
+            Some(node) => node,
+            None => {
+                let made = match self.shared.client.create(NODES, &self.registration()).await {
+                    Err(error) if error.is_already_exists() => {
+                        self.shared.client.get(NODES, "", &name).await?
+                    }
+                    outcome => outcome?,
+                };
+                Arc::new(made)
+            }
+        };
+        if let (Some(dir), cidr) =
+            (&self.shared.config.cni_conf_dir, node.str(&["spec", "podCIDR"]))
+            && !cidr.is_empty()
+            && let Err(error) = cni::write(dir, cidr)
+        {
+            tracing::warn!(path = %dir.display(), %error, "cannot write the network configuration");
+        }
+        let now = self.shared.clock.now();
+        let (ready, problem) = self.runtime_state().await;
+        let mut changed = (*node).clone();
+        self.fill_status(&mut changed, ready, &problem, now);
+        let due = now.as_second() - self.written.as_second() >= REPORT_SECONDS;
+        if without_beats(&changed) != without_beats(&node) || due {
+            let written = self.shared.client.update_status(NODES, &changed).await?;
+            self.shared.nodes.wait_for(&written).await;
+            self.written = now;
+        }
+        Ok(ready)
+    }
+
+    fn registration(&self) -> Value {
+        let name = &self.shared.config.node_name;
+        let labels = json!({
+            "kubernetes.io/hostname": name, "kubernetes.io/os": "linux",
+            "kubernetes.io/arch": arch(), "beta.kubernetes.io/os": "linux",
+            "beta.kubernetes.io/arch": arch(),
+        });
+        let mut node = Object::from_value(json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": { "name": name, "labels": labels },
+        }))
+        .expect("built as an object");
+        let now = self.shared.clock.now();
+        self.fill_status(&mut node, false, "the node is starting", now);
+        node.into_value()
+    }
+
+    /// Whether the runtime and its network can be used.
+    async fn runtime_state(&self) -> (bool, String) {
+        let answer = match self.shared.runtime.status(StatusRequest::default()).await {
+            Ok(answer) => answer.status.unwrap_or_default(),
+            Err(error) => return (false, format!("container runtime is down: {error}")),
+        };
+        for condition in answer.conditions {
+            if condition.status {
+                continue;
+            }
+            let what = if condition.r#type == "NetworkReady" {
+                "container runtime network not ready"
+            } else {
+                "container runtime not ready"
+            };
+            let text = format!(
+                "{what}: {}=false reason:{} message:{}",
+                condition.r#type, condition.reason, condition.message
+            );
+            return (false, text);
+        }
+        (true, String::new())
+    }
+
+    fn fill_status(&self, node: &mut Object, ready: bool, problem: &str, now: Timestamp) {
+        let config = &self.shared.config;
+        node.set(
+            &["status", "addresses"],
+            json!([
+                { "type": "InternalIP", "address": config.node_ip.to_string() },
+                { "type": "Hostname", "address": config.node_name },
+            ]),
+        );
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let memory = memory_bytes();
+        let disk = disk_bytes(&config.root_dir);
+        let pods = config.max_pods.to_string();
+        let resources = |memory: u64, disk: u64| {
+            json!({
+                "cpu": cpus.to_string(), "memory": format!("{}Ki", memory / 1024),
+                "ephemeral-storage": format!("{}Ki", disk / 1024), "pods": pods,
+                "hugepages-1Gi": "0", "hugepages-2Mi": "0",
+            })
+        };
+        node.set(&["status", "capacity"], resources(memory, disk));
+        let allocatable = resources(memory.saturating_sub(RESERVED_MEMORY), disk / 10 * 9);
+        node.set(&["status", "allocatable"], allocatable);
+        node.set(
+            &["status", "daemonEndpoints"],
+            json!({ "kubeletEndpoint": { "Port": config.port } }),
+        );
+        let runtime = format!("{}://{}", self.version.runtime_name, self.version.runtime_version);
+        node.set(
+            &["status", "nodeInfo"],
+            json!({
+                "machineID": read("/etc/machine-id"),
+                "systemUUID": read("/sys/class/dmi/id/product_uuid"),
+                "bootID": read("/proc/sys/kernel/random/boot_id"),
+                "kernelVersion": read("/proc/sys/kernel/osrelease"),
+                "osImage": os_image(), "containerRuntimeVersion": runtime,
+                "kubeletVersion": config.version, "kubeProxyVersion": "",
+                "operatingSystem": "linux", "architecture": arch(),
+            }),
+        );
+        for (kind, reason, message) in [
+            (
+                "MemoryPressure",
+                "KubeletHasSufficientMemory",
+                "kubelet has sufficient memory available",
+            ),
+            ("DiskPressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+            ("PIDPressure", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        ] {
+            set_condition(node, kind, ["False", reason, message], now);
+        }
+        let words = if ready {
+            ["True", "KubeletReady", "kubelet is posting ready status"]
+        } else {
+            ["False", "KubeletNotReady", problem]
+        };
+        set_condition(node, "Ready", words, now);
+    }
+}
+
+fn set_condition(node: &mut Object, kind: &str, words: [&str; 3], now: Timestamp) {
+    let [status, reason, message] = words;
+    let now = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let mut list = node.list(&["status", "conditions"]).to_vec();
+    let since = list
+        .iter()
+        .find(|c| c["type"] == kind && c["status"] == status)
+        .map_or_else(|| Value::from(now.clone()), |c| c["lastTransitionTime"].clone());
+    let condition = json!({
+        "type": kind, "status": status, "reason": reason, "message": message,
+        "lastHeartbeatTime": now, "lastTransitionTime": since,
+    });
+    match list.iter_mut().find(|c| c["type"] == kind) {
+        Some(slot) => *slot = condition,
+        None => list.push(condition),
+    }
+    node.set(&["status", "conditions"], list);
+}
+
+/// A status without the times of the last report, which change every time.
+fn without_beats(node: &Object) -> Value {
+    let mut status = node.get(&["status"]).cloned().unwrap_or(Value::Null);
+    for condition in status["conditions"].as_array_mut().into_iter().flatten() {
+        condition["lastHeartbeatTime"] = Value::Null;
+    }
+    status
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
+fn arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn os_image() -> String {
+    let text = read("/etc/os-release");
+    let line = text.lines().find_map(|l| l.strip_prefix("PRETTY_NAME="));
+    line.unwrap_or("Linux").trim_matches('"').to_owned()
+}
+
+fn memory_bytes() -> u64 {
+    let text = read("/proc/meminfo");
+    let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"));
+    let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+fn disk_bytes(path: &std::path::Path) -> u64 {
+    rustix::fs::statvfs(path).map_or(0, |stat| stat.f_blocks * stat.f_frsize)
+}

@@ -1,0 +1,218 @@
+//! What the runtime has of a pod.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use longshore_cri::v1::*;
+use longshore_cri::{Error, Runtime};
+
+/// The labels by which the runtime's objects are found again.
+pub(crate) mod labels {
+    pub(crate) const POD_NAME: &str = "io.kubernetes.pod.name";
+    pub(crate) const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
+    pub(crate) const POD_UID: &str = "io.kubernetes.pod.uid";
+    pub(crate) const CONTAINER: &str = "io.kubernetes.container.name";
+    pub(crate) const HASH: &str = "io.kubernetes.container.hash";
+    pub(crate) const MESSAGE_PATH: &str = "io.kubernetes.container.terminationMessagePath";
+    pub(crate) const MESSAGE_POLICY: &str = "io.kubernetes.container.terminationMessagePolicy";
+}
+
+/// Where a container is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Created,
+    Running,
+    Exited,
+    Unknown,
+}
+
+/// A container.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Container {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) attempt: u32,
+    pub(crate) state: State,
+    pub(crate) sandbox: String,
+    pub(crate) hash: String,
+    pub(crate) image: String,
+    pub(crate) image_id: String,
+    pub(crate) created: Timestamp,
+    pub(crate) started: Option<Timestamp>,
+    pub(crate) finished: Option<Timestamp>,
+    pub(crate) exit_code: i32,
+    pub(crate) reason: String,
+    pub(crate) message: String,
+    pub(crate) log_path: String,
+}
+
+/// A sandbox.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Sandbox {
+    pub(crate) id: String,
+    pub(crate) attempt: u32,
+    pub(crate) ready: bool,
+    pub(crate) created: i64,
+    pub(crate) ips: Vec<String>,
+}
+
+/// What the runtime has of one pod: newest first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Observed {
+    pub(crate) sandboxes: Vec<Sandbox>,
+    pub(crate) containers: Vec<Container>,
+}
+
+impl Observed {
+    /// The newest container of a name.
+    pub(crate) fn newest(&self, name: &str) -> Option<&Container> {
+        self.containers.iter().find(|c| c.name == name)
+    }
+
+    /// The one before the newest.
+    pub(crate) fn previous(&self, name: &str) -> Option<&Container> {
+        self.containers.iter().filter(|c| c.name == name).nth(1)
+    }
+
+    /// The sandbox that is in use.
+    pub(crate) fn sandbox(&self) -> Option<&Sandbox> {
+        self.sandboxes.first()
+    }
+}
+
+fn time(nanos: i64) -> Option<Timestamp> {
+    if nanos <= 0 { None } else { Timestamp::from_nanosecond(i128::from(nanos)).ok() }
+}
+
+/// Ended containers do not change any more: what is known of them.
+pub(crate) type Known = HashMap<String, Container>;
+
+/// Looks at everything that the runtime has of a pod.
+pub(crate) async fn observe(
+    runtime: &Runtime,
+    uid: &str,
+    known: &mut Known,
+) -> Result<Observed, Error> {
+    let selector = HashMap::from([(labels::POD_UID.to_owned(), uid.to_owned())]);
+    let filter = PodSandboxFilter { label_selector: selector.clone(), ..Default::default() };
+    let sandboxes = runtime.list_pod_sandbox(ListPodSandboxRequest { filter: Some(filter) });
+    let filter = ContainerFilter { label_selector: selector, ..Default::default() };
+    let containers = runtime.list_containers(ListContainersRequest { filter: Some(filter) });
+    let (sandboxes, containers) = tokio::try_join!(sandboxes, containers)?;
+    let mut observed = Observed::default();
+    for sandbox in sandboxes.items {
+        observed.sandboxes.push(look_at_sandbox(runtime, sandbox).await?);
+    }
+    observed.sandboxes.sort_by_key(|s| std::cmp::Reverse(s.created));
+    for container in containers.containers {
+        if let Some(container) = look_at_container(runtime, container, known).await? {
+            observed.containers.push(container);
+        }
+    }
+    observed.containers.sort_by_key(|c| std::cmp::Reverse((c.created, c.attempt)));
+    known.retain(|id, _| observed.containers.iter().any(|c| c.id == *id));
+    Ok(observed)
+}
+
+async fn look_at_sandbox(runtime: &Runtime, found: PodSandbox) -> Result<Sandbox, Error> {
+    let mut sandbox = Sandbox {
+        attempt: found.metadata.as_ref().map_or(0, |m| m.attempt),
+        ready: found.state == PodSandboxState::SandboxReady as i32,
+        created: found.created_at,
+        ips: Vec::new(),
+        id: found.id,
+    };
+    if sandbox.ready {
+        let request =
+            PodSandboxStatusRequest { pod_sandbox_id: sandbox.id.clone(), ..Default::default() };
+        match runtime.pod_sandbox_status(request).await {
+            Ok(answer) => {
+                let network = answer.status.and_then(|s| s.network).unwrap_or_default();
+                sandbox.ips.push(network.ip);
+                sandbox.ips.extend(network.additional_ips.into_iter().map(|ip| ip.ip));
+                sandbox.ips.retain(|ip| !ip.is_empty());
+            }
+            Err(error) if error.is_not_found() => sandbox.ready = false,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sandbox)
+}
+
+async fn look_at_container(
+    runtime: &Runtime,
+    found: longshore_cri::v1::Container,
+    known: &mut Known,
+) -> Result<Option<Container>, Error> {
+    if let Some(container) = known.get(&found.id) {
+        return Ok(Some(container.clone()));
+    }
+    let request = ContainerStatusRequest { container_id: found.id.clone(), ..Default::default() };
+    let status = match runtime.container_status(request).await {
+        Ok(answer) => answer.status.unwrap_or_default(),
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let state = match ContainerState::try_from(status.state) {
+        Ok(ContainerState::ContainerCreated) => State::Created,
+        Ok(ContainerState::ContainerRunning) => State::Running,
+        Ok(ContainerState::ContainerExited) => State::Exited,
+        _ => State::Unknown,
+    };
+    let metadata = status.metadata.unwrap_or_default();
+    let mut container = Container {
+        name: metadata.name,
+        attempt: metadata.attempt,
+        state,
+        sandbox: found.pod_sandbox_id,
+        hash: status.annotations.get(labels::HASH).cloned().unwrap_or_default(),
+        image: status.image.map(|i| i.image).unwrap_or_default(),
+        image_id: status.image_ref,
+        created: time(status.created_at).unwrap_or_default(),
+        started: time(status.started_at),
+        finished: time(status.finished_at),
+        exit_code: status.exit_code,
+        reason: status.reason,
+        message: status.message,
+        log_path: status.log_path,
+        id: found.id,
+    };
+    if state == State::Exited {
+        let mounts = status.mounts;
+        container.message = termination_message(&status.annotations, &mounts, &container);
+        known.insert(container.id.clone(), container.clone());
+    }
+    Ok(Some(container))
+}
+
+/// Most bytes of a termination message.
+///
+/// upstream: pkg/kubelet/container/runtime.go MaxContainerTerminationMessageLength
+const MESSAGE_MAX: usize = 4096;
+/// Most bytes of a log's end that stand for a message.
+const LOG_TAIL_MAX: usize = 2048;
+
+/// What an ended container left behind for people: its message file, or the end of its log.
+fn termination_message(
+    annotations: &HashMap<String, String>,
+    mounts: &[Mount],
+    container: &Container,
+) -> String {
+    let path = annotations.get(labels::MESSAGE_PATH).map_or("", String::as_str);
+    let file = mounts.iter().find(|m| m.container_path == path && !path.is_empty());
+    let text = file.and_then(|mount| std::fs::read(&mount.host_path).ok()).unwrap_or_default();
+    let from_logs =
+        annotations.get(labels::MESSAGE_POLICY).is_some_and(|p| p == "FallbackToLogsOnError");
+    if text.is_empty() && from_logs && container.exit_code != 0 {
+        let log = std::fs::read(&container.log_path).unwrap_or_default();
+        let mut lines = Vec::new();
+        for line in log.split(|b| *b == b'\n').filter_map(longshore_cri::logs::parse) {
+            lines.extend_from_slice(line.text);
+            lines.push(b'\n');
+        }
+        let start = lines.len().saturating_sub(LOG_TAIL_MAX);
+        return String::from_utf8_lossy(&lines[start..]).into_owned();
+    }
+    let text = String::from_utf8_lossy(&text[..text.len().min(MESSAGE_MAX)]).into_owned();
+    if text.is_empty() { container.message.clone() } else { text }
+}

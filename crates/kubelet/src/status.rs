@@ -1,0 +1,290 @@
+//! What a pod's status says. Pure.
+//!
+//! upstream: pkg/kubelet/kubelet_pods.go, pkg/kubelet/status/generate.go
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use longshore_api::Object;
+use serde_json::{Value, json};
+
+use crate::observe::{Container, Observed, State};
+use crate::plan::is_sidecar;
+use crate::probes::Verdict;
+
+/// Why a container waits: reason and message, by name.
+pub(crate) type Waiting = HashMap<String, (String, String)>;
+
+/// What the status is made from.
+pub(crate) struct Facts<'a> {
+    pub(crate) pod: &'a Object,
+    pub(crate) observed: &'a Observed,
+    pub(crate) waiting: &'a Waiting,
+    pub(crate) verdict: &'a dyn Fn(&str) -> Option<Verdict>,
+    pub(crate) host_ip: &'a str,
+    pub(crate) now: Timestamp,
+    /// Nothing runs any more, and nothing will.
+    pub(crate) finished: bool,
+}
+
+fn time(at: Option<Timestamp>) -> Value {
+    at.map_or(Value::Null, |at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into())
+}
+
+fn ended(container: &Container) -> Value {
+    let reason = match (container.reason.as_str(), container.exit_code) {
+        ("", 0) => "Completed",
+        ("", _) => "Error",
+        (reason, _) => reason,
+    };
+    let mut state = json!({
+        "exitCode": container.exit_code, "reason": reason,
+        "startedAt": time(container.started.or(Some(container.created))),
+        "finishedAt": time(container.finished),
+        "containerID": format!("containerd://{}", container.id),
+    });
+    if !container.message.is_empty() {
+        state["message"] = container.message.as_str().into();
+    }
+    json!({ "terminated": state })
+}
+
+/// The status of one container of the spec.
+fn container_status(facts: &Facts<'_>, spec: &Value, init: bool, begun: bool) -> Value {
+    let name = spec["name"].as_str().unwrap_or("");
+    let newest = facts.observed.newest(name);
+    let previous = facts.observed.previous(name);
+    let waiting = facts.waiting.get(name);
+    let mut status = json!({
+        "name": name, "image": spec["image"], "imageID": "", "ready": false, "restartCount": 0,
+        "started": false, "lastState": {},
+    });
+    let initial = if begun { "ContainerCreating" } else { "PodInitializing" };
+    let Some(container) = newest else {
+        let (reason, message) = waiting.cloned().unwrap_or((initial.to_owned(), String::new()));
+        status["state"] = wait(&reason, &message);
+        return status;
+    };
+    status["containerID"] = format!("containerd://{}", container.id).into();
+    status["imageID"] = container.image_id.as_str().into();
+    status["restartCount"] = container.attempt.into();
+    let verdict = (facts.verdict)(&container.id);
+    match container.state {
+        State::Running => {
+            let started = verdict.is_none_or(|v| v.started) && spec["startupProbe"].is_null()
+                || verdict.is_some_and(|v| v.started);
+            let ready = match verdict {
+                Some(v) => v.ready && v.started,
+                None => spec["readinessProbe"].is_null() && spec["startupProbe"].is_null(),
+            };
+            status["state"] = json!({ "running": { "startedAt": time(container.started) } });
+            status["started"] = started.into();
+            status["ready"] = (ready && (!init || is_sidecar(spec))).into();
+            if let Some(previous) = previous {
+                status["lastState"] = ended(previous);
+            }
+        }
+        State::Exited => match waiting {
+            Some((reason, message)) if !facts.finished => {
+                status["state"] = wait(reason, message);
+                status["lastState"] = ended(container);
+            }
+            _ => {
+                status["state"] = ended(container);
+                if let Some(previous) = previous {
+                    status["lastState"] = ended(previous);
+                }
+                // A finished init container counts as ready.
+                status["ready"] = (init && container.exit_code == 0).into();
+            }
+        },
+        State::Created | State::Unknown => {
+            let (reason, message) = waiting.cloned().unwrap_or((initial.to_owned(), String::new()));
+            status["state"] = wait(&reason, &message);
+            if let Some(previous) = previous {
+                status["lastState"] = ended(previous);
+            }
+        }
+    }
+    status
+}
+
+fn wait(reason: &str, message: &str) -> Value {
+    let mut waiting = json!({ "reason": reason });
+    if !message.is_empty() {
+        waiting["message"] = message.into();
+    }
+    json!({ "waiting": waiting })
+}
+
+/// upstream: pkg/kubelet/kubelet_pods.go getPhase
+fn phase(facts: &Facts<'_>, statuses: &[Value], init: &[Value], initialized: bool) -> &'static str {
+    let policy = facts.pod.str(&["spec", "restartPolicy"]);
+    let exit = |s: &Value| s["state"]["terminated"]["exitCode"].as_i64();
+    if policy == "Never" && init.iter().any(|s| exit(s).is_some_and(|code| code != 0)) {
+        return "Failed";
+    }
+    if !initialized {
+        return "Pending";
+    }
+    let all_ended = !statuses.is_empty() && statuses.iter().all(|s| exit(s).is_some());
+    if all_ended {
+        let failed = statuses.iter().any(|s| exit(s) != Some(0));
+        return match policy {
+            "Always" if !facts.finished => "Running",
+            "OnFailure" if failed && !facts.finished => "Running",
+            _ if failed => "Failed",
+            _ => "Succeeded",
+        };
+    }
+    let begun = statuses.iter().any(|s| {
+        s["state"]["running"].is_object()
+            || s["state"]["terminated"].is_object()
+            || s["lastState"]["terminated"].is_object()
+    });
+    let all_begun = statuses
+        .iter()
+        .all(|s| s["state"]["waiting"].is_null() || s["lastState"]["terminated"].is_object());
+    if begun && all_begun { "Running" } else { "Pending" }
+}
+
+/// The whole status of a pod.
+pub(crate) fn of(facts: &Facts<'_>) -> Value {
+    let pod = facts.pod;
+    let init_specs = pod.list(&["spec", "initContainers"]);
+    let init: Vec<Value> =
+        init_specs.iter().map(|spec| container_status(facts, spec, true, false)).collect();
+    let initialized = init_specs.iter().zip(&init).all(|(spec, s)| {
+        if is_sidecar(spec) {
+            s["started"] == true
+        } else {
+            s["state"]["terminated"]["exitCode"] == 0
+        }
+    }) || pod
+        .list(&["spec", "containers"])
+        .iter()
+        .any(|spec| facts.observed.newest(spec["name"].as_str().unwrap_or("")).is_some());
+    let main: Vec<Value> = pod
+        .list(&["spec", "containers"])
+        .iter()
+        .map(|spec| container_status(facts, spec, false, initialized))
+        .collect();
+    let was = pod.str(&["status", "phase"]);
+    let phase = match was {
+        // An end is final.
+        "Succeeded" | "Failed" => was,
+        _ => phase(facts, &main, &init, initialized),
+    };
+    let mut status = pod.get(&["status"]).cloned().unwrap_or_else(|| json!({}));
+    status["phase"] = phase.into();
+    status["hostIP"] = facts.host_ip.into();
+    status["hostIPs"] = json!([{ "ip": facts.host_ip }]);
+    status["observedGeneration"] = pod.generation().into();
+    if status["startTime"].is_null() {
+        status["startTime"] = time(Some(facts.now));
+    }
+    let ips: Vec<String> = if pod.bool(&["spec", "hostNetwork"]) {
+        vec![facts.host_ip.to_owned()]
+    } else {
+        facts.observed.sandbox().map_or_else(Vec::new, |s| s.ips.clone())
+    };
+    if let Some(ip) = ips.first() {
+        status["podIP"] = ip.as_str().into();
+        status["podIPs"] = ips.iter().map(|ip| json!({ "ip": ip })).collect();
+    }
+    conditions(facts, &mut status, phase, initialized, &main, &init);
+    status["containerStatuses"] = main.into();
+    if !init.is_empty() {
+        status["initContainerStatuses"] = init.into();
+    }
+    status
+}
+
+fn conditions(
+    facts: &Facts<'_>,
+    status: &mut Value,
+    phase: &str,
+    initialized: bool,
+    main: &[Value],
+    init: &[Value],
+) {
+    let over = matches!(phase, "Succeeded" | "Failed");
+    let names = |pick: &dyn Fn(&Value) -> bool, list: &[Value]| -> String {
+        let names = list.iter().filter(|s| pick(s)).filter_map(|s| s["name"].as_str());
+        names.collect::<Vec<_>>().join(" ")
+    };
+    let unready = names(&|s| s["ready"] != true, main);
+    let incomplete = names(&|s| s["ready"] != true, init);
+    let gates = facts.pod.list(&["spec", "readinessGates"]).iter().all(|gate| {
+        let present = facts.pod.list(&["status", "conditions"]).iter();
+        present.clone().any(|c| c["type"] == gate["conditionType"] && c["status"] == "True")
+    });
+    let completed = if phase == "Succeeded" { "PodCompleted" } else { "PodFailed" };
+    let containers = if over {
+        ("False", completed, String::new())
+    } else if unready.is_empty() {
+        ("True", "", String::new())
+    } else {
+        ("False", "ContainersNotReady", format!("containers with unready status: [{unready}]"))
+    };
+    let ready = if containers.0 == "True" && !gates {
+        (
+            "False",
+            "ReadinessGatesNotReady",
+            "corresponding condition of pod readiness gate is not met".to_owned(),
+        )
+    } else {
+        containers.clone()
+    };
+    let begun = if initialized && phase == "Succeeded" {
+        ("True", "PodCompleted", String::new())
+    } else if initialized {
+        ("True", "", String::new())
+    } else {
+        let text = format!("containers with incomplete status: [{incomplete}]");
+        ("False", "ContainersNotInitialized", text)
+    };
+    let sandbox = facts.observed.sandbox().is_some_and(|s| s.ready);
+    let sandbox = (if sandbox { "True" } else { "False" }, "", String::new());
+    for (kind, (value, reason, message)) in [
+        ("PodReadyToStartContainers", sandbox),
+        ("Initialized", begun),
+        ("Ready", ready),
+        ("ContainersReady", containers),
+        ("PodScheduled", ("True", "", String::new())),
+    ] {
+        set_condition(status, facts, kind, value, reason, &message);
+    }
+}
+
+fn set_condition(
+    status: &mut Value,
+    facts: &Facts<'_>,
+    kind: &str,
+    value: &str,
+    reason: &str,
+    message: &str,
+) {
+    if !status["conditions"].is_array() {
+        status["conditions"] = json!([]);
+    }
+    let list = status["conditions"].as_array_mut().expect("made a list just above");
+    let present = list.iter().find(|c| c["type"] == kind);
+    let since = present
+        .filter(|c| c["status"] == value)
+        .map_or_else(|| time(Some(facts.now)), |c| c["lastTransitionTime"].clone());
+    let mut condition = json!({
+        "type": kind, "status": value, "lastProbeTime": null, "lastTransitionTime": since,
+        "observedGeneration": facts.pod.generation(),
+    });
+    if !reason.is_empty() {
+        condition["reason"] = reason.into();
+    }
+    if !message.is_empty() {
+        condition["message"] = message.into();
+    }
+    match list.iter_mut().find(|c| c["type"] == kind) {
+        Some(slot) => *slot = condition,
+        None => list.push(condition),
+    }
+}

@@ -1,0 +1,482 @@
+//! The worker of one pod: looks, decides, acts, tells; again when something changes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use longshore_api::Object;
+use longshore_base::Shutdown;
+use longshore_client::recorder::Severity;
+use longshore_client::resource::PODS;
+use longshore_client::{Error, Patch};
+use longshore_cri::v1::*;
+use serde_json::{Value, json};
+use tokio::sync::{Notify, watch};
+
+use crate::backoff::Backoff;
+use crate::observe::{Known, Observed, State, observe};
+use crate::plan::{self, Plan, Why};
+use crate::status::{self, Waiting};
+use crate::{Shared, container, images, probes, sandbox, volumes};
+
+/// How long until the next attempt after a failure.
+const RETRY: Duration = Duration::from_secs(2);
+/// How often the files of a pod's volumes are brought up to date.
+///
+/// upstream: pkg/kubelet syncFrequency
+const REFRESH: Duration = Duration::from_secs(60);
+/// The grace period of a container that is stopped for another reason than the pod's end.
+const GRACE_DEFAULT: i64 = 30;
+
+/// Why a look failed, whatever it comes from.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The worker of one pod.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    pod: watch::Receiver<Option<Arc<Object>>>,
+    poke: Arc<Notify>,
+    known: Known,
+    backoff: Backoff,
+    waiting: Waiting,
+    told: Option<Value>,
+    last: Arc<Object>,
+    /// When to look again, if nothing happens before.
+    again: Option<Duration>,
+}
+
+impl Worker {
+    /// A worker for a pod; `pod` turns to `None` when the API no longer has it.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        pod: watch::Receiver<Option<Arc<Object>>>,
+        first: Arc<Object>,
+        poke: Arc<Notify>,
+    ) -> Self {
+        Self {
+            shared,
+            pod,
+            poke,
+            known: Known::new(),
+            backoff: Backoff::default(),
+            waiting: HashMap::new(),
+            told: None,
+            last: first,
+            again: None,
+        }
+    }
+
+    /// Works until the pod is gone from the API and from the runtime.
+    pub(crate) async fn run(mut self, shutdown: Shutdown) {
+        loop {
+            self.again = None;
+            let pod = self.pod.borrow_and_update().clone();
+            if let Some(pod) = &pod {
+                self.last = pod.clone();
+            }
+            match self.step(pod.is_none()).await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => {
+                    let (namespace, name) = (self.last.namespace(), self.last.name());
+                    tracing::debug!(namespace, name, %error, "look at the pod again");
+                    self.again = Some(RETRY);
+                }
+            }
+            let refresh = if volumes::may_change(&self.last) { REFRESH } else { Duration::MAX };
+            let pause = self.again.unwrap_or(refresh).min(refresh);
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                changed = self.pod.changed() => if changed.is_err() { return },
+                () = self.poke.notified() => {}
+                () = tokio::time::sleep(pause.min(Duration::from_secs(86_400))) => {}
+            }
+        }
+    }
+
+    /// One look and what follows from it. True when the pod is gone for good.
+    async fn step(&mut self, gone: bool) -> Result<bool, Failure> {
+        let pod = self.last.clone();
+        let observed = observe(&self.shared.runtime, pod.uid(), &mut self.known).await?;
+        let ends = gone || pod.is_deleting();
+        let specs = specs(&pod);
+        let plan = plan::decide(&pod, &observed, ends, &|name| match (
+            observed.newest(name),
+            specs.get(name),
+        ) {
+            (Some(container), Some(spec)) => self.shared.probes.health(&container.id, spec),
+            _ => plan::Health::default(),
+        });
+        self.watch_health(&pod, &observed, &specs, ends);
+        let finished = plan.finished;
+        self.tell(&pod, &observed, finished, gone).await?;
+        if finished {
+            return self.finish(&pod, gone).await;
+        }
+        if self.act(&pod, &observed, &specs, plan, ends).await {
+            self.poke.notify_one();
+        }
+        Ok(false)
+    }
+
+    /// Begins to probe what runs, and forgets what does not.
+    fn watch_health(
+        &self,
+        pod: &Arc<Object>,
+        observed: &Observed,
+        specs: &HashMap<String, Value>,
+        ends: bool,
+    ) {
+        let host = self.shared.config.node_ip.to_string();
+        let own = observed.sandbox().and_then(|s| s.ips.first().cloned());
+        let ip = if pod.bool(&["spec", "hostNetwork"]) { Some(host) } else { own };
+        for container in &observed.containers {
+            let running = container.state == State::Running && !ends;
+            match (specs.get(&container.name), &ip) {
+                (Some(spec), Some(ip)) if running => {
+                    probes::begin(&self.shared, pod, spec, &container.id, ip, &self.poke);
+                }
+                _ => self.shared.probes.forget(&container.id),
+            }
+        }
+    }
+
+    fn status(&self, pod: &Object, observed: &Observed, finished: bool) -> Value {
+        status::of(&status::Facts {
+            pod,
+            observed,
+            waiting: &self.waiting,
+            verdict: &|id| self.shared.probes.get(id),
+            host_ip: &self.shared.config.node_ip.to_string(),
+            now: self.shared.clock.now(),
+            finished,
+        })
+    }
+
+    /// Writes the status if it changed.
+    async fn tell(
+        &mut self,
+        pod: &Object,
+        observed: &Observed,
+        finished: bool,
+        gone: bool,
+    ) -> Result<(), Error> {
+        if gone {
+            return Ok(());
+        }
+        let status = self.status(pod, observed, finished);
+        if pod.get(&["status"]) == Some(&status) || self.told.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        let patch = Patch::Strategic(json!({
+            "metadata": { "uid": pod.uid() }, "status": status,
+        }));
+        let (namespace, name) = (pod.namespace(), pod.name());
+        match self.shared.client.patch(PODS, namespace, name, "status", &patch).await {
+            Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+            outcome => {
+                outcome?;
+                self.told = Some(status);
+                Ok(())
+            }
+        }
+    }
+
+    /// Nothing runs any more: a deleted pod leaves the API, and then the disk.
+    async fn finish(&mut self, pod: &Object, gone: bool) -> Result<bool, Failure> {
+        if !pod.is_deleting() && !gone {
+            return Ok(false); // ended by itself: it stays until somebody deletes it
+        }
+        if !gone {
+            let options = json!({ "gracePeriodSeconds": 0, "preconditions": { "uid": pod.uid() } });
+            match self.shared.client.delete(PODS, pod.namespace(), pod.name(), options).await {
+                Err(error) if error.is_not_found() || error.is_conflict() => {}
+                outcome => drop(outcome?),
+            }
+        }
+        let observed = observe(&self.shared.runtime, pod.uid(), &mut self.known).await?;
+        for sandbox in observed.sandboxes {
+            let request = RemovePodSandboxRequest { pod_sandbox_id: sandbox.id };
+            self.shared.runtime.remove_pod_sandbox(request).await?;
+        }
+        volumes::remove(&self.shared, pod.uid());
+        let logs = sandbox::logs_dir(&self.shared, pod);
+        if let Err(error) = std::fs::remove_dir_all(&logs)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %logs.display(), %error, "cannot remove a pod's logs");
+        }
+        Ok(true)
+    }
+
+    /// Carries out a plan. True when something was done, so that a new look is worth it.
+    async fn act(
+        &mut self,
+        pod: &Arc<Object>,
+        observed: &Observed,
+        specs: &HashMap<String, Value>,
+        plan: Plan,
+        ends: bool,
+    ) -> bool {
+        let mut done = false;
+        let stops = plan.stop.iter().map(|(id, why)| self.stop(pod, observed, specs, id, why));
+        for stopped in futures_util::future::join_all(stops).await {
+            done |= stopped;
+        }
+        for id in &plan.stop_sandboxes {
+            let request = StopPodSandboxRequest { pod_sandbox_id: id.clone() };
+            match self.shared.runtime.stop_pod_sandbox(request).await {
+                Ok(_) => done = true,
+                Err(error) => {
+                    self.failed(pod, "FailedKillPod", &format!("error killing pod: {error}"))
+                }
+            }
+            if !ends {
+                let request = RemovePodSandboxRequest { pod_sandbox_id: id.clone() };
+                if let Err(error) = self.shared.runtime.remove_pod_sandbox(request).await {
+                    tracing::debug!(%error, "a sandbox could not be removed yet");
+                }
+            }
+        }
+        if let Some(attempt) = plan.make_sandbox {
+            return self.make_sandbox(pod, attempt).await || done;
+        }
+        for name in &plan.start {
+            if let Some(spec) = specs.get(name) {
+                done |= self.start(pod, observed, spec).await;
+            }
+        }
+        done
+    }
+
+    fn failed(&mut self, pod: &Object, reason: &str, message: &str) {
+        self.shared.recorder.event(pod, Severity::Warning, reason, message);
+        self.again = Some(RETRY);
+    }
+
+    async fn make_sandbox(&mut self, pod: &Arc<Object>, attempt: u32) -> bool {
+        if let Err(error) = volumes::prepare(&self.shared, pod, &[]).await {
+            let text = format!("MountVolume.SetUp failed: {error}");
+            self.failed(pod, "FailedMount", &text);
+            return false;
+        }
+        let config = sandbox::config(&self.shared, pod, attempt);
+        if let Err(error) = std::fs::create_dir_all(&config.log_directory) {
+            self.failed(
+                pod,
+                "FailedCreatePodSandBox",
+                &format!("cannot make the log folder: {error}"),
+            );
+            return false;
+        }
+        let request = RunPodSandboxRequest { config: Some(config), ..Default::default() };
+        match self.shared.runtime.run_pod_sandbox(request).await {
+            Ok(_) => true,
+            Err(error) => {
+                let text = format!("Failed to create pod sandbox: {error}");
+                self.failed(pod, "FailedCreatePodSandBox", &text);
+                false
+            }
+        }
+    }
+
+    /// Stops a container: its hook first, then the signal, and after the grace period the end.
+    async fn stop(
+        &self,
+        pod: &Object,
+        observed: &Observed,
+        specs: &HashMap<String, Value>,
+        id: &str,
+        why: &Why,
+    ) -> bool {
+        let Some(container) = observed.containers.iter().find(|c| c.id == id) else { return false };
+        let name = &container.name;
+        let path = format!("spec.containers{{{name}}}");
+        let message = match why {
+            Why::Unhealthy => format!("Container {name} failed liveness probe, will be restarted"),
+            Why::Changed => format!("Container {name} definition changed, will be restarted"),
+            _ => format!("Stopping container {name}"),
+        };
+        self.shared.recorder.event_at(pod, &path, Severity::Normal, "Killing", &message);
+        let grace = pod
+            .int(&["metadata", "deletionGracePeriodSeconds"])
+            .or(pod.int(&["spec", "terminationGracePeriodSeconds"]))
+            .unwrap_or(GRACE_DEFAULT);
+        let hook = specs.get(name).map(|spec| &spec["lifecycle"]["preStop"]);
+        if let Some(hook) = hook.filter(|hook| hook.is_object() && *why != Why::SandboxGone) {
+            self.run_hook(pod, id, hook, grace).await;
+        }
+        let request = StopContainerRequest { container_id: id.to_owned(), timeout: grace };
+        match self.shared.runtime.stop_container(request).await {
+            Ok(_) => true,
+            Err(error) if error.is_not_found() => true,
+            Err(error) => {
+                let text = format!("error killing container {name}: {error}");
+                self.shared.recorder.event(pod, Severity::Warning, "FailedKillPod", &text);
+                false
+            }
+        }
+    }
+
+    async fn run_hook(&self, pod: &Object, id: &str, hook: &Value, grace: i64) {
+        let limit = Duration::from_secs(u64::try_from(grace.max(1)).unwrap_or(1));
+        let outcome = if let Some(seconds) = hook["sleep"]["seconds"].as_u64() {
+            tokio::time::sleep(Duration::from_secs(seconds).min(limit)).await;
+            Ok(())
+        } else {
+            let words = hook["exec"]["command"].as_array().into_iter().flatten();
+            let request = ExecSyncRequest {
+                container_id: id.to_owned(),
+                cmd: words.filter_map(|w| w.as_str().map(str::to_owned)).collect(),
+                timeout: grace.max(1),
+            };
+            match self.shared.runtime.exec_sync(request).await {
+                Ok(answer) if answer.exit_code == 0 => Ok(()),
+                Ok(answer) => Err(format!("the command ended with {}", answer.exit_code)),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        if let Err(why) = outcome {
+            let text = format!("PreStopHook failed: {why}");
+            self.shared.recorder.event(pod, Severity::Warning, "FailedPreStopHook", &text);
+        }
+    }
+
+    fn wait(&mut self, name: &str, reason: &str, message: &str, again: i64) {
+        self.waiting.insert(name.to_owned(), (reason.to_owned(), message.to_owned()));
+        let again = Duration::from_secs(u64::try_from(again.max(1)).unwrap_or(1));
+        self.again = Some(self.again.map_or(again, |a| a.min(again)));
+    }
+
+    /// Starts a container, unless it failed too recently. True when it was started.
+    async fn start(&mut self, pod: &Arc<Object>, observed: &Observed, spec: &Value) -> bool {
+        let name = spec["name"].as_str().unwrap_or("").to_owned();
+        let before = self.waiting.get(&name).cloned();
+        let started = self.try_start(pod, observed, spec, &name).await;
+        match started {
+            true => {
+                self.waiting.remove(&name);
+                true
+            }
+            // A new reason to wait has to be told.
+            false => self.waiting.get(&name) != before.as_ref(),
+        }
+    }
+
+    async fn try_start(
+        &mut self,
+        pod: &Arc<Object>,
+        observed: &Observed,
+        spec: &Value,
+        name: &str,
+    ) -> bool {
+        let Some(sandbox) = observed.sandbox() else { return false };
+        let path = format!("spec.containers{{{name}}}");
+        let newest = observed.newest(name);
+        let now = self.shared.clock.now();
+        if let Some(ended) = newest.filter(|c| c.state == State::Exited) {
+            let finished = ended.finished.unwrap_or(ended.created);
+            if let Err((pause, left)) = self.backoff.attempt(name, finished, now) {
+                let message = format!(
+                    "back-off {} restarting failed container={name} pod={}_{}({})",
+                    go_duration(pause),
+                    pod.name(),
+                    pod.namespace(),
+                    pod.uid()
+                );
+                let text = format!(
+                    "Back-off restarting failed container {name} in pod {}_{}({})",
+                    pod.name(),
+                    pod.namespace(),
+                    pod.uid()
+                );
+                self.shared.recorder.event_at(pod, &path, Severity::Warning, "BackOff", &text);
+                self.wait(name, "CrashLoopBackOff", &message, left);
+                return false;
+            }
+        }
+        let image = match images::ensure(&self.shared, pod, spec, &path).await {
+            Ok(image) => image,
+            Err(none) => {
+                self.wait(name, none.reason, &none.message, none.again);
+                return false;
+            }
+        };
+        if let Err(error) = volumes::prepare(&self.shared, pod, &sandbox.ips).await {
+            self.wait(name, "ContainerCreating", &error.to_string(), 2);
+            return false;
+        }
+        let attempt = newest.map_or(0, |c| c.attempt + 1);
+        let ips = &sandbox.ips;
+        let config = container::config(&self.shared, pod, spec, attempt, &image, ips).await;
+        let config = match config {
+            Ok(config) => config,
+            Err(error) => {
+                let text = format!("Error: {error}");
+                self.shared.recorder.event_at(pod, &path, Severity::Warning, "Failed", &text);
+                self.wait(name, "CreateContainerConfigError", &error.to_string(), 5);
+                return false;
+            }
+        };
+        self.create_and_start(pod, sandbox, config, spec, name, &path).await
+    }
+
+    async fn create_and_start(
+        &mut self,
+        pod: &Arc<Object>,
+        sandbox: &crate::observe::Sandbox,
+        config: ContainerConfig,
+        spec: &Value,
+        name: &str,
+        path: &str,
+    ) -> bool {
+        let attempt = config.metadata.as_ref().map_or(0, |m| m.attempt);
+        let logs = sandbox::logs_dir(&self.shared, pod).join(name);
+        if let Err(error) = std::fs::create_dir_all(&logs) {
+            self.wait(name, "CreateContainerError", &error.to_string(), 5);
+            return false;
+        }
+        let request = CreateContainerRequest {
+            pod_sandbox_id: sandbox.id.clone(),
+            config: Some(config),
+            sandbox_config: Some(sandbox::config(&self.shared, pod, sandbox.attempt)),
+        };
+        let recorder = self.shared.recorder.clone();
+        let created = match self.shared.runtime.create_container(request).await {
+            Ok(created) => created.container_id,
+            Err(error) => {
+                let text = format!("Error: {error}");
+                recorder.event_at(pod, path, Severity::Warning, "Failed", &text);
+                self.wait(name, "CreateContainerError", &error.to_string(), 5);
+                return false;
+            }
+        };
+        let text = "Container created";
+        recorder.event_at(pod, path, Severity::Normal, "Created", text);
+        let request = StartContainerRequest { container_id: created.clone() };
+        if let Err(error) = self.shared.runtime.start_container(request).await {
+            let text = format!("Error: {error}");
+            recorder.event_at(pod, path, Severity::Warning, "Failed", &text);
+            self.wait(name, "RunContainerError", &error.to_string(), 5);
+            tracing::debug!(name, attempt, %error, "a container did not start");
+            return false;
+        }
+        recorder.event_at(pod, path, Severity::Normal, "Started", "Container started");
+        let hook = &spec["lifecycle"]["postStart"];
+        if hook.is_object() {
+            self.run_hook(pod, &created, hook, GRACE_DEFAULT).await;
+        }
+        true
+    }
+}
+
+/// Seconds in Go's form, such as `1m20s`.
+fn go_duration(seconds: i64) -> String {
+    if seconds < 60 { format!("{seconds}s") } else { format!("{}m{}s", seconds / 60, seconds % 60) }
+}
+
+/// The containers of a pod by name.
+fn specs(pod: &Object) -> HashMap<String, Value> {
+    let all = ["initContainers", "containers"].iter().flat_map(|f| pod.list(&["spec", f]));
+    all.filter_map(|c| Some((c["name"].as_str()?.to_owned(), c.clone()))).collect()
+}
