@@ -37,6 +37,11 @@ pub fn separate(ctx: &Context<'_>, new: &mut Object, old: &Object) {
         return;
     }
     keep(new, old, "status");
+    count(new, old);
+}
+
+/// Counts a change of the spec.
+pub fn count(new: &mut Object, old: &Object) {
     if new.get(&["spec"]) != old.get(&["spec"]) {
         new.set(&["metadata", "generation"], old.generation() + 1);
     }

@@ -5,7 +5,7 @@ mod daemonsets;
 mod deployments;
 pub(crate) mod replicasets;
 mod statefulsets;
-mod validation;
+pub(crate) mod validation;
 pub(crate) mod workload;
 
 use crate::table::{Resource, namespaced};

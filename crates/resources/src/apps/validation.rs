@@ -112,7 +112,7 @@ fn counts(holder: &Value, keys: &[&str], path: &Path, errors: &mut ErrorList) {
 }
 
 /// A number or percentage that may not be negative.
-fn int_or_percent(value: Option<&Value>, path: &Path, errors: &mut ErrorList) {
+pub(crate) fn int_or_percent(value: Option<&Value>, path: &Path, errors: &mut ErrorList) {
     match value {
         Some(Value::String(text)) => {
             if percent(text).is_none() {
@@ -138,7 +138,8 @@ fn amount(value: Option<&Value>) -> i64 {
     }
 }
 
-fn at_most_all(value: Option<&Value>, path: &Path, errors: &mut ErrorList) {
+/// A percentage of at most 100.
+pub(crate) fn at_most_all(value: Option<&Value>, path: &Path, errors: &mut ErrorList) {
     if let Some(text) = value.and_then(Value::as_str)
         && percent(text).is_some_and(|percent| percent > 100)
     {

@@ -20,7 +20,7 @@ use super::jobs::{NAME_LABELS, UID_LABELS};
 use super::schedule;
 use crate::core::pods::tree::{flag, int, opt_text, part, text};
 use crate::core::pods::validation::common::{
-    has_bad_values, immutable, label_selector, not_negative, one_of, required_one_of,
+    domain_path, has_bad_values, immutable, label_selector, not_negative, one_of, required_one_of,
 };
 use crate::core::pods::validation::template as pod_template;
 use crate::table::default_name_rule;
@@ -195,24 +195,8 @@ fn job_spec(spec: &Value, old: Option<&Value>, path: &Path, errors: &mut ErrorLi
     }
 }
 
-/// upstream: staging/src/k8s.io/apimachinery/pkg/util/validation IsDomainPrefixedPath
 fn managed_by(manager: &str, path: &Path, errors: &mut ErrorList) {
-    match manager.split_once('/') {
-        _ if manager.is_empty() => errors.push(Error::required(path, "")),
-        Some((host, rest)) if !host.is_empty() && !rest.is_empty() => {
-            let broken = names::is_dns1123_subdomain(host);
-            errors.extend(broken.iter().map(|m| Error::invalid(path, host, m)));
-            let good = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b);
-            if !rest.bytes().all(good) {
-                let detail = "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
-                errors.push(Error::invalid(path, rest, detail));
-            }
-        }
-        _ => {
-            let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-            errors.push(Error::invalid(path, manager, detail));
-        }
-    }
+    domain_path(manager, path, errors);
     if manager.len() > MANAGED_BY_MAX {
         errors.push(Error::too_long(path, MANAGED_BY_MAX));
     }

@@ -1,6 +1,7 @@
 //! The resources of the group `policy`.
 
-use crate::plain::Specced;
+mod poddisruptionbudgets;
+
 use crate::table::{Resource, namespaced};
 
 /// The group's table: one entry for each resource.
@@ -9,6 +10,6 @@ pub fn table() -> Vec<Resource> {
         namespaced("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
             .short(&["pdb"])
             .status()
-            .by(Specced),
+            .by(poddisruptionbudgets::PodDisruptionBudgets),
     ]
 }

@@ -1,6 +1,7 @@
 //! The resources of the group `scheduling.k8s.io`.
 
-use crate::plain::Plain;
+mod priorityclasses;
+
 use crate::table::{Resource, cluster};
 
 /// The group's table: one entry for each resource.
@@ -8,6 +9,6 @@ pub fn table() -> Vec<Resource> {
     vec![
         cluster("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass")
             .short(&["pc"])
-            .by(Plain),
+            .by(priorityclasses::PriorityClasses),
     ]
 }

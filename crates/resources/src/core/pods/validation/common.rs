@@ -97,6 +97,27 @@ pub(crate) fn immutable(
     }
 }
 
+/// A path below a domain, such as `example.com/name`.
+///
+/// upstream: staging/src/k8s.io/apimachinery/pkg/util/validation IsDomainPrefixedPath
+pub(crate) fn domain_path(text: &str, path: &Path, errors: &mut ErrorList) {
+    match text.split_once('/') {
+        _ if text.is_empty() => errors.push(Error::required(path, "")),
+        Some((host, rest)) if !host.is_empty() && !rest.is_empty() => {
+            each(host, path, &names::is_dns1123_subdomain(host), errors);
+            let good = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b);
+            if !rest.bytes().all(good) {
+                let detail = "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
+                errors.push(Error::invalid(path, rest, detail));
+            }
+        }
+        _ => {
+            let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+            errors.push(Error::invalid(path, text, detail));
+        }
+    }
+}
+
 /// The broken rules of a port's name.
 ///
 /// upstream: staging/src/k8s.io/apimachinery/pkg/util/validation/validation.go IsValidPortName
