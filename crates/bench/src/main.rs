@@ -4,6 +4,7 @@
 //! in turns with it, and the median of the rounds counts.
 
 mod api;
+mod cri;
 mod etcd;
 mod load;
 mod node;

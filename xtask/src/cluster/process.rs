@@ -12,6 +12,10 @@ use super::LOOK_EVERY;
 /// How long a process may take to end after SIGTERM before it is killed.
 const STOP_MAX: Duration = Duration::from_secs(20);
 
+/// How often, and how many times, a process without a command line is looked at again.
+const SETTLE_EVERY: Duration = Duration::from_millis(2);
+const SETTLE_LOOKS: usize = 100;
+
 /// A process that outlives `up`.
 pub struct Daemon {
     pid_file: PathBuf,
@@ -40,7 +44,7 @@ impl Daemon {
             }
         };
         let Ok(pid) = text.trim().parse() else { return Ok(None) };
-        Ok(command_line(pid).contains(&self.mark).then_some(pid))
+        Ok(settled_command_line(pid).contains(&self.mark).then_some(pid))
     }
 
     /// Whether it runs.
@@ -110,6 +114,21 @@ pub fn signal(name: &str, pid: u32) {
 pub fn command_line(pid: u32) -> String {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&bytes).replace('\0', " ")
+}
+
+/// The command line of a process; while it becomes another program, the kernel shows none for a moment.
+fn settled_command_line(pid: u32) -> String {
+    for _ in 0..SETTLE_LOOKS {
+        let line = command_line(pid);
+        // A zombie has none for good. upstream: proc(5), the state comes after the name in brackets
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let state = stat.rsplit(')').next().unwrap_or_default().trim_start().chars().next();
+        if !line.is_empty() || matches!(state, None | Some('Z' | 'X')) {
+            return line;
+        }
+        std::thread::sleep(SETTLE_EVERY);
+    }
+    String::new()
 }
 
 /// The numbers of all processes.
