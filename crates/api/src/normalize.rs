@@ -312,14 +312,14 @@ fn int_or_string(value: &Value) -> Result<(), Error> {
     Err(wrong_value(found_number(value), "int32"))
 }
 
-/// Quantities may be numbers; they are kept in canonical form.
+/// Quantities may be numbers; they are kept as upstream does.
 fn quantity(value: &mut Value) -> Result<(), Error> {
     let text = match &*value {
         Value::String(text) => text.trim().to_owned(),
         // Upstream parses whatever JSON stands there.
         other => other.to_string(),
     };
-    *value = Quantity::parse(&text)?.to_string().into();
+    *value = Quantity::kept_text(&text)?.into();
     Ok(())
 }
 

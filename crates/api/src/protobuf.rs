@@ -27,6 +27,9 @@ pub enum Error {
         "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]"
     )]
     NoMagic,
+    /// There is nothing in the envelope.
+    #[error("empty body")]
+    Empty,
     /// The bytes end inside a field.
     #[error("unexpected EOF")]
     Truncated,

@@ -95,6 +95,15 @@ impl Quantity {
         Ok(Self { nanos, format })
     }
 
+    /// A text as upstream keeps it: as it was given when it is plain enough, else canonical.
+    ///
+    /// # Errors
+    /// When the text is not a quantity.
+    pub fn kept_text(text: &str) -> Result<String, ParseError> {
+        let quantity = Self::parse(text)?;
+        Ok(if is_kept(text) { text.to_owned() } else { quantity.to_string() })
+    }
+
     /// The value in whole units, rounded up (away from zero), as far as an `i64` goes.
     pub fn value(self) -> i64 {
         self.scaled(NANO)
@@ -141,6 +150,43 @@ impl Quantity {
     pub fn minus(self, other: Self) -> Self {
         let format = if self.is_zero() { other.format } else { self.format };
         Self { nanos: self.nanos.saturating_sub(other.nanos), format }
+    }
+}
+
+/// Most digits that upstream holds without arbitrary precision.
+const DIGITS_MAX: usize = 18;
+
+/// Whether upstream keeps a well-formed text rather than make it canonical.
+///
+/// upstream: ParseQuantity of staging/src/k8s.io/apimachinery/pkg/api/resource/quantity.go
+fn is_kept(text: &str) -> bool {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let integer = leading_digits(unsigned);
+    let after = &unsigned[integer.len()..];
+    let (fraction, suffix) = match after.strip_prefix('.') {
+        Some(rest) => rest.split_at(leading_digits(rest).len()),
+        None => ("", after),
+    };
+    let integer = integer.trim_start_matches('0');
+    let integer = if integer.is_empty() { "0" } else { integer };
+    let digits = format!("{integer}{fraction}");
+    match interpret(suffix) {
+        Some((Format::BinarySi, _, power)) => {
+            // A kibi has about three digits.
+            let room = 14 - power * 3 - i32::try_from(integer.len()).unwrap_or(i32::MAX);
+            let value: i64 = integer.parse().unwrap_or(0);
+            fraction.is_empty() && room >= 0 && value & 7 != 0
+        }
+        Some((_, _, exponent)) => {
+            let decimals = i32::try_from(fraction.len()).unwrap_or(i32::MAX);
+            let scale = exponent.saturating_sub(decimals);
+            digits.len() <= DIGITS_MAX
+                && scale >= -9
+                && scale % 3 == 0
+                && !digits.ends_with("000")
+                && !digits.starts_with('0')
+        }
+        None => false,
     }
 }
 

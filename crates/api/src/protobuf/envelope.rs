@@ -40,6 +40,9 @@ pub fn wrap(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
 /// When the prefix is missing, or the envelope is malformed.
 pub fn unwrap(bytes: &[u8]) -> Result<Envelope<'_>, Error> {
     let message = bytes.strip_prefix(MAGIC).ok_or(Error::NoMagic)?;
+    if message.is_empty() {
+        return Err(Error::Empty);
+    }
     let mut envelope = Envelope::default();
     let mut fields = Reader::new(message);
     while let Some((number, field)) = fields.next()? {

@@ -107,3 +107,25 @@ fn random_texts_parse_to_a_fixed_point_or_fail() {
         }
     }
 }
+
+#[test]
+fn plain_texts_are_kept_as_given() {
+    for (given, kept) in [
+        ("+5", "+5"),
+        ("5.", "5."),
+        ("1E3", "1E3"),
+        ("1e3", "1e3"),
+        ("007", "007"),
+        ("500.123", "500.123"),
+        ("1000", "1k"),
+        ("0.1", "100m"),
+        (".5", "500m"),
+        ("64.5", "64500m"),
+        ("1.5Gi", "1536Mi"),
+        ("1024Mi", "1Gi"),
+        ("+9Mi", "+9Mi"),
+        ("0", "0"),
+    ] {
+        assert_eq!(Quantity::kept_text(given).as_deref(), Ok(kept), "{given}");
+    }
+}

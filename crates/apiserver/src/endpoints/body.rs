@@ -9,7 +9,7 @@ use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
 use longshore_api::field::{Error, ErrorList, Path};
 use longshore_api::{Gvk, Object, Reason, StatusError, gvk, json, normalize, schema, yaml};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::body::Body;
 
@@ -106,20 +106,23 @@ pub fn parse(
 ) -> Result<(Value, Vec<String>), StatusError> {
     let unrecognized = |error: String| {
         StatusError::bad_request(format!(
-            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {error} ({})",
+            "the object provided is unrecognized (must be of type {}): {error} ({})",
             want.kind,
             preview(bytes)
         ))
     };
+    let no_kind = |error: String| format!("couldn't get version/kind; json parse error: {error}");
     match media_type(headers) {
         "application/json" => {
-            let decoded = json::decode(bytes).map_err(|e| unrecognized(e.to_string()))?;
+            let decoded = json::decode(bytes).map_err(|e| unrecognized(no_kind(e.to_string())))?;
             let duplicates = decoded.duplicates.iter();
             let duplicates = duplicates.map(|path| format!("duplicate field {path:?}")).collect();
             Ok((decoded.value, duplicates))
         }
         "application/yaml" | "application/x-yaml" => {
             let value = yaml::decode(bytes).map_err(|e| unrecognized(e.to_string()))?;
+            // A document without content is an object without fields.
+            let value = if value.is_null() { Value::Object(Map::new()) } else { value };
             Ok((value, Vec::new()))
         }
         "application/vnd.kubernetes.protobuf" => {
@@ -137,10 +140,19 @@ pub fn unsupported(media_type: &str) -> StatusError {
     StatusError::new(Reason::UnsupportedMediaType, message)
 }
 
-/// The start of a bad body in hexadecimal, as upstream shows it.
-fn preview(bytes: &[u8]) -> String {
-    let hex: String = bytes.iter().take(32).map(|b| format!("{b:02x}")).collect();
-    if bytes.len() > 32 { format!("{hex} ...") } else { hex }
+/// The start of a bad body as upstream shows it: as text when it looks like JSON, else in
+/// hexadecimal.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/rest.go summarizeData
+pub fn preview(bytes: &[u8]) -> String {
+    let Some(first) = bytes.first() else { return "<empty>".into() };
+    let (start, rest) = bytes.split_at(bytes.len().min(30));
+    let shown = if *first == b'{' {
+        String::from_utf8_lossy(start).into_owned()
+    } else {
+        start.iter().map(|b| format!("{b:02x}")).collect()
+    };
+    if rest.is_empty() { shown } else { format!("{shown} ...") }
 }
 
 /// Checks kind and field types of a decoded tree and reduces it to what the kind knows.

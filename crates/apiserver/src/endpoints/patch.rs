@@ -88,10 +88,13 @@ impl Patch {
             Err(error) => return Err(bad(&error)),
         };
         let prefix = if kind == Kind::Json { "json patch " } else { "" };
-        let duplicates = duplicates
+        let mut duplicates: Vec<String> = duplicates
             .into_iter()
             .map(|path| format!("{prefix}duplicate field {path:?}"))
             .collect();
+        if kind == Kind::Json {
+            duplicates.extend(patch::json::unknown_fields(&value));
+        }
         Ok(Self { kind, value, duplicates })
     }
 

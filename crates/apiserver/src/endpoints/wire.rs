@@ -14,8 +14,9 @@ pub fn decode(bytes: &[u8], want: &Gvk) -> Result<Value, StatusError> {
     let api_version = want.api_version();
     protobuf::decode_object(bytes, (&api_version, &want.kind)).map_err(|error| {
         StatusError::bad_request(format!(
-            "the object provided is unrecognized (must be of type {}): {error}",
-            want.kind
+            "the object provided is unrecognized (must be of type {}): {error} ({})",
+            want.kind,
+            super::body::preview(bytes)
         ))
     })
 }
