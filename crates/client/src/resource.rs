@@ -57,6 +57,7 @@ resources! {
     NAMESPACES = "" "v1" "namespaces" "Namespace";
     NODES = "" "v1" "nodes" "Node";
     PERSISTENT_VOLUME_CLAIMS = "" "v1" "persistentvolumeclaims" "PersistentVolumeClaim";
+    PERSISTENT_VOLUMES = "" "v1" "persistentvolumes" "PersistentVolume";
     PODS = "" "v1" "pods" "Pod";
     SECRETS = "" "v1" "secrets" "Secret";
     REPLICATION_CONTROLLERS = "" "v1" "replicationcontrollers" "ReplicationController";

@@ -47,6 +47,9 @@ pub(crate) fn start(ctx: Context) {
     });
 }
 
+/// Ports, and the ready and other addresses behind them.
+type Group = (Vec<Value>, Vec<Value>, Vec<Value>);
+
 impl Controller {
     async fn sync(&self, (namespace, name): Key) -> Outcome {
         for cache in [&self.services, &self.pods, &self.endpoints] {
@@ -100,7 +103,7 @@ impl Controller {
     }
 
     fn subsets(&self, service: &Object) -> Vec<Value> {
-        let mut groups: BTreeMap<String, (Vec<Value>, Vec<Value>, Vec<Value>)> = BTreeMap::new();
+        let mut groups: BTreeMap<String, Group> = BTreeMap::new();
         let all = service.bool(&["spec", "publishNotReadyAddresses"]);
         let pods = self.pods.list_namespace(service.namespace());
         let pods = pods.iter().filter(|p| selects(service, p) && has_address(p));

@@ -21,10 +21,12 @@ mod nodes;
 mod pod_gc;
 mod pods;
 mod replicaset;
+mod resource_quota;
 mod role_aggregation;
 mod root_ca;
 mod serviceaccount;
 mod statefulset;
+mod storage_protection;
 mod ttl_after_finished;
 
 use std::collections::BTreeSet;
@@ -71,7 +73,7 @@ type Entry = (&'static str, fn(Context));
 /// All controllers. The names are upstream's.
 ///
 /// upstream: cmd/kube-controller-manager/names/controller_names.go
-const TABLE: [Entry; 20] = [
+const TABLE: [Entry; 23] = [
     ("deployment-controller", deployment::start),
     ("replicaset-controller", replicaset::start),
     ("replicationcontroller-controller", replicaset::start_replication),
@@ -81,6 +83,9 @@ const TABLE: [Entry; 20] = [
     ("cronjob-controller", cronjob::start),
     ("ttl-after-finished-controller", ttl_after_finished::start),
     ("disruption-controller", disruption::start),
+    ("resourcequota-controller", resource_quota::start),
+    ("persistentvolumeclaim-protection-controller", storage_protection::start_claims),
+    ("persistentvolume-protection-controller", storage_protection::start_volumes),
     ("clusterrole-aggregation-controller", role_aggregation::start),
     ("endpoints-controller", endpoints::start),
     ("endpointslice-controller", endpointslice::start),
@@ -105,6 +110,8 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 fn account(name: &str) -> &str {
     match name {
         "garbage-collector-controller" => "generic-garbage-collector",
+        "persistentvolumeclaim-protection-controller" => "pvc-protection-controller",
+        "persistentvolume-protection-controller" => "pv-protection-controller",
         "pod-garbage-collector-controller" => "pod-garbage-collector",
         "node-lifecycle-controller" | "node-ipam-controller" => "node-controller",
         "daemonset-controller" => "daemon-set-controller",

@@ -1,0 +1,107 @@
+//! Volumes and claims that are in use stay until nobody uses them.
+//!
+//! upstream: pkg/controller/volume/pvcprotection, pkg/controller/volume/pvprotection
+
+use longshore_api::Object;
+use longshore_client::resource::{PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, Resource};
+use longshore_client::workers::{self, Outcome};
+use longshore_client::{Queue, informer::Change};
+use serde_json::Value;
+
+use crate::Context;
+use crate::common::{Key, follow, gone_is_fine};
+
+const CLAIM_FINALIZER: &str = "kubernetes.io/pvc-protection";
+const VOLUME_FINALIZER: &str = "kubernetes.io/pv-protection";
+
+/// Starts the controller of claims.
+pub(crate) fn start_claims(ctx: Context) {
+    let queue = Queue::new();
+    let (claims, pods) = (ctx.caches.get(PERSISTENT_VOLUME_CLAIMS), ctx.caches.get(PODS));
+    follow(&claims, &queue);
+    let again = queue.clone();
+    pods.on_change(move |change| {
+        if let Change::Deleted(pod) = change {
+            for name in claims_of(pod) {
+                again.add((pod.namespace().to_owned(), name));
+            }
+        }
+    });
+    let shutdown = ctx.shutdown.clone();
+    let name = "persistentvolumeclaim-protection-controller";
+    workers::run(name, queue, 1, &shutdown, move |key: Key| {
+        let (ctx, claims, pods) = (ctx.clone(), claims.clone(), pods.clone());
+        async move {
+            pods.synced().await;
+            let Some(claim) = claims.get(&key.0, &key.1) else { return Ok(None) };
+            // Kubelets learn of pods when they are scheduled; before that nothing is in use.
+            let in_use = pods.list_namespace(&key.0).iter().any(|pod| {
+                !pod.str(&["spec", "nodeName"]).is_empty() && claims_of(pod).contains(&key.1)
+            });
+            release(&ctx, PERSISTENT_VOLUME_CLAIMS, &claim, CLAIM_FINALIZER, in_use).await
+        }
+    });
+}
+
+/// Starts the controller of volumes.
+pub(crate) fn start_volumes(ctx: Context) {
+    let (queue, volumes) = (Queue::new(), ctx.caches.get(PERSISTENT_VOLUMES));
+    follow(&volumes, &queue);
+    let shutdown = ctx.shutdown.clone();
+    let name = "persistentvolume-protection-controller";
+    workers::run(name, queue, 1, &shutdown, move |key: Key| {
+        let (ctx, volumes) = (ctx.clone(), volumes.clone());
+        async move {
+            let Some(volume) = volumes.get(&key.0, &key.1) else { return Ok(None) };
+            let in_use = volume.str(&["status", "phase"]) == "Bound";
+            release(&ctx, PERSISTENT_VOLUMES, &volume, VOLUME_FINALIZER, in_use).await
+        }
+    });
+}
+
+/// The claims that a pod uses, its own ephemeral ones too.
+fn claims_of(pod: &Object) -> Vec<String> {
+    let volumes = pod.list(&["spec", "volumes"]).iter();
+    let names = volumes.filter_map(|volume| {
+        if let Some(name) = volume["persistentVolumeClaim"]["claimName"].as_str() {
+            return Some(name.to_owned());
+        }
+        volume.get("ephemeral")?;
+        Some(format!("{}-{}", pod.name(), volume["name"].as_str()?))
+    });
+    names.collect()
+}
+
+async fn release(
+    ctx: &Context,
+    of: Resource,
+    object: &Object,
+    finalizer: &str,
+    in_use: bool,
+) -> Outcome {
+    if !object.is_deleting() || in_use || !object.finalizers().contains(&finalizer) {
+        return Ok(None);
+    }
+    let kept = object.finalizers().into_iter().filter(|f| *f != finalizer);
+    let kept: Vec<Value> = kept.map(Value::from).collect();
+    let mut changed = object.clone();
+    changed.set(&["metadata", "finalizers"], kept);
+    gone_is_fine(ctx.client.update(of, &changed).await)?;
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn claims_of_a_pod() {
+        let pod = json!({"metadata": {"name": "p"}, "spec": {"volumes": [
+            {"name": "a", "persistentVolumeClaim": {"claimName": "c"}},
+            {"name": "b", "ephemeral": {}}, {"name": "d", "emptyDir": {}},
+        ]}});
+        assert_eq!(claims_of(&Object::from_value(pod).unwrap()), ["c", "p-b"]);
+    }
+}
