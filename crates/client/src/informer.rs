@@ -26,6 +26,8 @@ const PAGE: usize = 500;
 const RETRY_MIN: Duration = Duration::from_millis(50);
 /// The longest pause.
 const RETRY_MAX: Duration = Duration::from_secs(30);
+/// A watch that ends sooner counts as a failure.
+const WATCH_MIN: Duration = Duration::from_secs(1);
 /// The longest event of a watch, in bytes.
 const EVENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -188,7 +190,10 @@ impl Informer {
         let mut version = self.fill().await?;
         *pause = RETRY_MIN;
         loop {
+            let started = tokio::time::Instant::now();
             match self.watch(&mut version, pause).await {
+                // A server that ends watches at once is not asked again at once.
+                Ok(()) if started.elapsed() < WATCH_MIN => tokio::time::sleep(RETRY_MIN).await,
                 Ok(()) => {}
                 Err(error) if error.is_expired() => return Ok(()),
                 Err(error) => return Err(error),

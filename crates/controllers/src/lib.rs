@@ -10,6 +10,7 @@ mod deployment;
 mod disruption;
 mod endpoints;
 mod endpointslice;
+mod endpointslice_mirroring;
 mod garbage;
 mod history;
 mod job;
@@ -73,7 +74,7 @@ type Entry = (&'static str, fn(Context));
 /// All controllers. The names are upstream's.
 ///
 /// upstream: cmd/kube-controller-manager/names/controller_names.go
-const TABLE: [Entry; 23] = [
+const TABLE: [Entry; 24] = [
     ("deployment-controller", deployment::start),
     ("replicaset-controller", replicaset::start),
     ("replicationcontroller-controller", replicaset::start_replication),
@@ -89,6 +90,7 @@ const TABLE: [Entry; 23] = [
     ("clusterrole-aggregation-controller", role_aggregation::start),
     ("endpoints-controller", endpoints::start),
     ("endpointslice-controller", endpointslice::start),
+    ("endpointslice-mirroring-controller", endpointslice_mirroring::start),
     ("namespace-controller", namespace::start),
     ("serviceaccount-controller", serviceaccount::start),
     ("root-ca-certificate-publisher-controller", root_ca::start),
@@ -115,6 +117,7 @@ fn account(name: &str) -> &str {
         "pod-garbage-collector-controller" => "pod-garbage-collector",
         "node-lifecycle-controller" | "node-ipam-controller" => "node-controller",
         "daemonset-controller" => "daemon-set-controller",
+        "endpointslice-mirroring-controller" => "endpointslicemirroring-controller",
         "endpoints-controller" => "endpoint-controller",
         "replicationcontroller-controller" => "replication-controller",
         "serviceaccount-controller" => "service-account-controller",

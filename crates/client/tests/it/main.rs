@@ -1,0 +1,4 @@
+//! The client against a server that answers as it was told to.
+
+mod informer;
+mod server;
