@@ -49,7 +49,7 @@ async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let mut report = Report::default();
     std::fs::create_dir_all(&arguments.dir).context("create the directory for data")?;
-    let outcome = run(&arguments, &mut report).await;
+    let outcome = Box::pin(run(&arguments, &mut report)).await;
     print!("{report}");
     outcome
 }
@@ -66,7 +66,7 @@ async fn run(arguments: &Arguments, report: &mut Report) -> Result<()> {
     server.stop().await?;
     measured?;
     if !arguments.no_node {
-        node::run(&arguments.binary, &arguments.dir, arguments.idle, report).await?;
+        Box::pin(node::run(&arguments.binary, &arguments.dir, arguments.idle, report)).await?;
     }
     Ok(())
 }

@@ -27,7 +27,7 @@ pub async fn run(binary: &Path, dir: &Path, idle: u64, report: &mut Report) -> R
     // The development task starts containerd with our images; the server that it starts makes way for the measured one.
     let port = crate::process::free_port()?.to_string();
     let up = ["up", "--dir", directory, "--binary", program, "--secure-port", &port, "--no-sample"];
-    let measured = async {
+    let measured = Box::pin(async {
         xtask(&up).await?;
         let pid: String = tokio::fs::read_to_string(cluster.join("server.pid"))
             .await
@@ -39,8 +39,8 @@ pub async fn run(binary: &Path, dir: &Path, idle: u64, report: &mut Report) -> R
             !Path::new(&format!("/proc/{}", pid.trim())).exists()
         })
         .await?;
-        measure(&binary, &cluster, idle, report).await
-    }
+        Box::pin(measure(&binary, &cluster, idle, report)).await
+    })
     .await;
     xtask(&["down", "--dir", directory, "--binary", program]).await?;
     measured
@@ -84,10 +84,8 @@ async fn measure(binary: &Path, cluster: &Path, idle: u64, report: &mut Report) 
     let (mut starts, mut raw) = (Vec::new(), Vec::new());
     for number in 0..PODS {
         starts.push(start_pod(&connection, number).await?);
-        raw.push(
-            crate::cri::start_pod(&cluster.join("containerd/containerd.sock"), IMAGE, number)
-                .await?,
-        );
+        let socket = cluster.join("containerd/containerd.sock");
+        raw.push(Box::pin(crate::cri::start_pod(&socket, IMAGE, number)).await?);
     }
     let (start, raw) = (median(&mut starts), median(&mut raw));
     report.add("pod start, create to Running", start, "ms", Goal::None);
