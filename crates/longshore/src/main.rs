@@ -6,6 +6,7 @@ mod config;
 mod control_plane;
 mod image;
 mod kubeconfig;
+mod node;
 mod reset;
 mod runtime;
 mod server;

@@ -30,11 +30,15 @@ fn start_logging(filter: &str) -> Result<()> {
 }
 
 async fn serve(config: Arc<ServerConfig>) -> Result<()> {
+    crate::node::check(&config)?;
     let shutdown = Shutdown::new();
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let plane = ControlPlane::start(config.clone(), SystemClock.now(), shutdown.clone()).await?;
     crate::components::start(&config, &plane, &shutdown);
+    if config.runs("kubelet") {
+        crate::node::start(&config, &plane, &shutdown)?;
+    }
     tracing::info!(address = %plane.address(), "the API server is ready");
     tokio::select! {
         _ = interrupt.recv() => {}

@@ -108,3 +108,17 @@ fn a_damaged_data_directory_is_refused() {
     ];
     check_one_line(&arguments, 1, "longshore.db");
 }
+
+#[test]
+fn a_missing_runtime_is_named_before_anything_starts() {
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join("data");
+    let path = path.to_str().unwrap();
+    let endpoint = "unix:///no/such/socket";
+    check_one_line(
+        &["server", "--data-dir", path, "--container-runtime-endpoint", endpoint],
+        1,
+        "no container runtime answers at /no/such/socket",
+    );
+    assert!(!std::path::Path::new(path).exists());
+}
