@@ -1,6 +1,7 @@
 //! The resources of the group `apiregistration.k8s.io`.
 
-use crate::plain::Specced;
+mod apiservices;
+
 use crate::table::{Resource, cluster};
 
 /// The group's table: one entry for each resource.
@@ -9,6 +10,6 @@ pub fn table() -> Vec<Resource> {
         cluster("apiregistration.k8s.io", "v1", "apiservices", "APIService")
             .categories(&["api-extensions"])
             .status()
-            .stored("apiregistration.k8s.io/apiservices", Specced),
+            .stored("apiregistration.k8s.io/apiservices", apiservices::ApiServices),
     ]
 }

@@ -1,6 +1,7 @@
 //! The resources of the group `certificates.k8s.io`.
 
-use crate::plain::Specced;
+mod requests;
+
 use crate::table::{Resource, cluster};
 
 /// The group's table: one entry for each resource.
@@ -19,6 +20,6 @@ pub fn table() -> Vec<Resource> {
             &["get", "patch", "update"],
         )
         .status()
-        .by(Specced),
+        .by(requests::SigningRequests),
     ]
 }
