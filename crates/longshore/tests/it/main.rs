@@ -3,6 +3,7 @@
 //! Every test starts what it needs on ports and in directories of its own. Those of `cluster` run real containers:
 //! they need root, containerd, the CNI plugins and kubectl, which `./x test` installs.
 
+mod cluster;
 mod command_line;
 mod image;
 mod kubectl;
