@@ -29,6 +29,7 @@ mod serviceaccount;
 mod statefulset;
 mod storage_protection;
 mod ttl_after_finished;
+mod volume_binder;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -74,7 +75,7 @@ type Entry = (&'static str, fn(Context));
 /// All controllers. The names are upstream's.
 ///
 /// upstream: cmd/kube-controller-manager/names/controller_names.go
-const TABLE: [Entry; 24] = [
+const TABLE: [Entry; 25] = [
     ("deployment-controller", deployment::start),
     ("replicaset-controller", replicaset::start),
     ("replicationcontroller-controller", replicaset::start_replication),
@@ -85,6 +86,7 @@ const TABLE: [Entry; 24] = [
     ("ttl-after-finished-controller", ttl_after_finished::start),
     ("disruption-controller", disruption::start),
     ("resourcequota-controller", resource_quota::start),
+    ("persistentvolume-binder-controller", volume_binder::start),
     ("persistentvolumeclaim-protection-controller", storage_protection::start_claims),
     ("persistentvolume-protection-controller", storage_protection::start_volumes),
     ("clusterrole-aggregation-controller", role_aggregation::start),
@@ -112,6 +114,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 fn account(name: &str) -> &str {
     match name {
         "garbage-collector-controller" => "generic-garbage-collector",
+        "persistentvolume-binder-controller" => "persistent-volume-binder",
         "persistentvolumeclaim-protection-controller" => "pvc-protection-controller",
         "persistentvolume-protection-controller" => "pv-protection-controller",
         "pod-garbage-collector-controller" => "pod-garbage-collector",
