@@ -168,9 +168,7 @@ fn heads(tree: &Tree) -> Result<Vec<String>> {
     let headless = |text: &str| !text.trim_start().starts_with("//!");
     Ok(tree
         .rust()
-        .filter(|(path, text)| {
-            headless(text) && !is_generated(text) && !path.ends_with("/tests.rs")
-        })
+        .filter(|(path, text)| headless(text) && !is_generated(text) && !path.ends_with("tests.rs"))
         .map(|(path, _)| format!("{path} does not begin with //! and what it is for"))
         .collect())
 }

@@ -8,7 +8,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::api::{Api, Connection};
-use crate::process::{Server, cpu_seconds, poll, resident_mb, root};
+use crate::process::{Server, cpu_seconds, free_port, poll, resident_mb, root};
 use crate::report::{Goal, Report, median};
 
 /// Pods whose start is measured, one after the other.
@@ -25,8 +25,20 @@ pub async fn run(binary: &Path, dir: &Path, idle: u64, report: &mut Report) -> R
     let directory = cluster.to_str().context("the path is not text")?;
     let program = binary.to_str().context("the path is not text")?;
     // The development task starts containerd with our images; the server that it starts makes way for the measured one.
-    let port = crate::process::free_port()?.to_string();
-    let up = ["up", "--dir", directory, "--binary", program, "--secure-port", &port, "--no-sample"];
+    let (port, kubelet) = (free_port()?.to_string(), free_port()?.to_string());
+    let up = [
+        "up",
+        "--dir",
+        directory,
+        "--binary",
+        program,
+        "--secure-port",
+        &port,
+        "--no-sample",
+        "--",
+        "--kubelet-port",
+        &kubelet,
+    ];
     let measured = Box::pin(async {
         xtask(&up).await?;
         let pid: String = tokio::fs::read_to_string(cluster.join("server.pid"))
@@ -60,7 +72,15 @@ async fn xtask(arguments: &[&str]) -> Result<()> {
 async fn measure(binary: &Path, cluster: &Path, idle: u64, report: &mut Report) -> Result<()> {
     let socket = format!("unix://{}", cluster.join("containerd/containerd.sock").display());
     let cni = cluster.join("cni").display().to_string();
-    let arguments = ["--container-runtime-endpoint", &socket, "--cni-conf-dir", &cni];
+    let kubelet = free_port()?.to_string();
+    let arguments = [
+        "--container-runtime-endpoint",
+        &socket,
+        "--cni-conf-dir",
+        &cni,
+        "--kubelet-port",
+        &kubelet,
+    ];
     let server = Server::start(binary, cluster, &arguments).await?;
     let connection = Api::new(server.kubeconfig().await?).connection()?;
     poll("the node is ready", async || node_ready(&connection).await.unwrap_or(false)).await?;

@@ -91,7 +91,9 @@ impl Containerd {
                 )
                 .await?;
             }
-            other => drop(other?),
+            other => {
+                other?;
+            }
         }
         Ok(())
     }

@@ -3,6 +3,8 @@
 //! Every test starts what it needs on ports and in directories of its own. Those of `cluster` run real containers:
 //! they need root, containerd, the CNI plugins and kubectl, which `./x test` installs.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod cluster;
 mod command_line;
 mod image;
