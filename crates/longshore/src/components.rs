@@ -7,7 +7,7 @@ use std::sync::Arc;
 use longshore_apiserver::auth::UserInfo;
 use longshore_base::rng::{Rng, SystemRng};
 use longshore_base::{Clock, Shutdown, SystemClock};
-use longshore_client::{Client, Factory, Resource};
+use longshore_client::{Client, EventRecorder, Factory, Resource};
 use longshore_resources::table::Text;
 
 use crate::config::ServerConfig;
@@ -18,10 +18,23 @@ pub fn start(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown) {
     if config.runs("controllers") {
         controllers(config, plane, shutdown);
     }
+    if config.runs("scheduler") {
+        scheduler(plane, shutdown);
+    }
 }
 
-fn user(name: &str) -> UserInfo {
-    UserInfo::new(name, &["system:authenticated"])
+fn recorder(client: &Client, component: &str, host: &str, shutdown: &Shutdown) -> EventRecorder {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let rng: Arc<dyn Rng> = Arc::new(SystemRng);
+    EventRecorder::new(client.clone(), component, host, clock, rng, shutdown.clone())
+}
+
+fn scheduler(plane: &ControlPlane, shutdown: &Shutdown) {
+    let client = plane.server().client(user("system:kube-scheduler"));
+    let caches = Factory::new(client.clone(), shutdown.clone());
+    let recorder = recorder(&client, "default-scheduler", "", shutdown);
+    let config = longshore_scheduler::Config::default();
+    longshore_scheduler::start(config, client, &caches, recorder, Arc::new(SystemRng), shutdown);
 }
 
 fn controllers(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown) {

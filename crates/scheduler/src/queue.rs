@@ -58,7 +58,8 @@ impl Queue {
         let pod = Arc::new(Pod::new(object));
         if let Some(present) = state.pods.get_mut(object.uid()) {
             let status_only = present.pod.object.get(&["spec"]) == object.get(&["spec"])
-                && present.pod.object.get(&["metadata", "labels"]) == object.get(&["metadata", "labels"]);
+                && present.pod.object.get(&["metadata", "labels"])
+                    == object.get(&["metadata", "labels"]);
             present.pod = pod;
             present.awake |= !status_only;
         } else {

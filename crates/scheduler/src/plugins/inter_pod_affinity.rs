@@ -55,7 +55,8 @@ impl Plugin for InterPodAffinity {
         for term in terms(pod, "podAffinity", REQUIRED) {
             let found = near(cycle, term, pod, node).next().is_some();
             // The first pod of a group that wants to be together may start anywhere.
-            let anywhere = || cycle.nodes.iter().flat_map(|n| &n.pods).any(|p| selected(term, pod, &p.object));
+            let anywhere =
+                || cycle.nodes.iter().flat_map(|n| &n.pods).any(|p| selected(term, pod, &p.object));
             let key = term["topologyKey"].as_str().unwrap_or("");
             let first = node.label(key).is_some() && selected(term, pod, pod) && !anywhere();
             if !found && !first {
@@ -97,6 +98,9 @@ impl Plugin for InterPodAffinity {
         let least = scores.iter().copied().min().unwrap_or(0);
         let most = scores.iter().copied().max().unwrap_or(0);
         let span = most - least;
-        scores.into_iter().map(|s| if span == 0 { 0 } else { (s - least) * SCORE_MAX / span }).collect()
+        scores
+            .into_iter()
+            .map(|s| if span == 0 { 0 } else { (s - least) * SCORE_MAX / span })
+            .collect()
     }
 }

@@ -33,7 +33,9 @@ pub(super) fn term_matches(term: &Value, node: &Node) -> bool {
     let key = |r: &Value| r["key"].as_str().unwrap_or("").to_owned();
     !(labels.is_empty() && fields.is_empty())
         && labels.iter().all(|r| satisfied(r, node.label(&key(r))))
-        && fields.iter().all(|r| key(r) == "metadata.name" && satisfied(r, Some(node.object.name())))
+        && fields
+            .iter()
+            .all(|r| key(r) == "metadata.name" && satisfied(r, Some(node.object.name())))
 }
 
 /// Whether a pod may run on a node as far as its selector and required affinity go.

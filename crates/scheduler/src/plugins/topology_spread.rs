@@ -29,7 +29,8 @@ fn counts(cycle: &Cycle<'_>, constraint: &Value) -> BTreeMap<String, i64> {
                 && !p.object.is_deleting()
                 && selector.matches_map(p.object.labels())
         });
-        *counts.entry(value.to_owned()).or_insert(0) += i64::try_from(matching.count()).unwrap_or(0);
+        *counts.entry(value.to_owned()).or_insert(0) +=
+            i64::try_from(matching.count()).unwrap_or(0);
     }
     counts
 }
@@ -39,7 +40,8 @@ impl Plugin for PodTopologySpread {
         for constraint in constraints(&cycle.pod.object, "DoNotSchedule") {
             let key = constraint["topologyKey"].as_str().unwrap_or("");
             let Some(value) = node.label(key) else {
-                let text = "node(s) didn't match pod topology spread constraints (missing required label)";
+                let text =
+                    "node(s) didn't match pod topology spread constraints (missing required label)";
                 return Err(vec![text.into()]);
             };
             let counts = counts(cycle, constraint);
@@ -47,7 +49,8 @@ impl Plugin for PodTopologySpread {
             let domains = constraint["minDomains"].as_i64().unwrap_or(1);
             let few = i64::try_from(counts.len()).unwrap_or(0) < domains;
             let least = if few { 0 } else { least };
-            let selector = LabelSelector::from_value(&constraint["labelSelector"]).unwrap_or_default();
+            let selector =
+                LabelSelector::from_value(&constraint["labelSelector"]).unwrap_or_default();
             let own = i64::from(selector.matches_map(cycle.pod.object.labels()));
             let here = counts.get(value).copied().unwrap_or(0);
             if here + own - least > constraint["maxSkew"].as_i64().unwrap_or(1) {
@@ -61,7 +64,9 @@ impl Plugin for PodTopologySpread {
         let mut total = None;
         for constraint in constraints(&cycle.pod.object, "ScheduleAnyway") {
             let key = constraint["topologyKey"].as_str().unwrap_or("");
-            let here = node.label(key).map_or(0, |v| counts(cycle, constraint).get(v).copied().unwrap_or(0));
+            let here = node
+                .label(key)
+                .map_or(0, |v| counts(cycle, constraint).get(v).copied().unwrap_or(0));
             *total.get_or_insert(0) += here;
         }
         total
