@@ -37,6 +37,10 @@ fn scheduler(plane: &ControlPlane, shutdown: &Shutdown) {
     longshore_scheduler::start(config, client, &caches, recorder, Arc::new(SystemRng), shutdown);
 }
 
+fn user(name: &str) -> UserInfo {
+    UserInfo::new(name, &["system:authenticated"])
+}
+
 fn controllers(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let rng: Arc<dyn Rng> = Arc::new(SystemRng);
