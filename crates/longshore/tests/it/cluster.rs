@@ -165,6 +165,7 @@ fn pods_run_in_real_containers() {
     probes(&cluster);
     volumes(&cluster);
     restarts(&cluster);
+    workloads(&cluster);
     the_server_dies(&cluster);
 }
 
@@ -248,6 +249,30 @@ fn restarts(cluster: &Cluster) {
         phase == "Succeeded"
     });
     cluster.kubectl(&["delete", "pod", "done"]);
+}
+
+/// A deployment is scheduled, replaces what is deleted, and is updated and rolled back.
+fn workloads(cluster: &Cluster) {
+    cluster.kubectl(&[
+        "apply",
+        "-f",
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/hello.yaml"),
+    ]);
+    cluster.kubectl(&["rollout", "status", "deployment/hello", "--timeout=90s"]);
+    let names = ["get", "pods", "-l", "app=hello", "-o", "jsonpath={.items[*].metadata.name}"];
+    let ready = "jsonpath={.status.readyReplicas}";
+    let before = cluster.kubectl(&names);
+    let first = before.split(' ').next().unwrap();
+    cluster.kubectl(&["delete", "pod", first]);
+    cluster.eventually(&["get", "deployment", "hello", "-o", ready], |ready| ready == "3");
+    assert!(!cluster.kubectl(&names).contains(first));
+
+    cluster.kubectl(&["set", "env", "deployment/hello", "GREETING=hi"]);
+    cluster.kubectl(&["rollout", "status", "deployment/hello", "--timeout=90s"]);
+    cluster.kubectl(&["rollout", "undo", "deployment/hello"]);
+    cluster.kubectl(&["rollout", "status", "deployment/hello", "--timeout=90s"]);
+    cluster.kubectl(&["delete", "deployment,service", "hello"]);
+    cluster.eventually(&names, str::is_empty);
 }
 
 /// The server's end touches no container, and the next server knows them again.
