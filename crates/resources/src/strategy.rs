@@ -41,6 +41,7 @@ pub trait Strategy: Send + Sync + 'static {
     fn to_storage(&self, _object: &mut Object) {}
 
     /// The reverse of [`Strategy::to_storage`].
+    #[expect(clippy::wrong_self_convention, reason = "the reverse of to_storage")]
     fn from_storage(&self, _object: &mut Object) {}
 
     /// Fills defaults that depend on other fields; fixed defaults are in the schema table.

@@ -216,9 +216,7 @@ fn validations(name: &str, spec: &Value, path: &Path, errors: &mut ErrorList) {
     }
     for (i, check) in checks.iter().enumerate() {
         let at = path.child("validations").index(i);
-        if text(check, "expression").trim().is_empty() {
-            errors.push(Error::required(&at.child("expression"), "expression is not specified"));
-        }
+        expression(text(check, "expression"), &at.child("expression"), errors);
         for key in ["messageExpression", "message"] {
             let value = text(check, key);
             if !value.is_empty() && value.trim().is_empty() {
@@ -259,6 +257,13 @@ fn validations(name: &str, spec: &Value, path: &Path, errors: &mut ErrorList) {
     }
 }
 
+/// An expression that must be there.
+fn expression(expression: &str, path: &Path, errors: &mut ErrorList) {
+    if expression.trim().is_empty() {
+        errors.push(Error::required(path, "expression is not specified"));
+    }
+}
+
 fn mutations(spec: &Value, path: &Path, errors: &mut ErrorList) {
     let mutations = list(spec, "mutations");
     if mutations.is_empty() {
@@ -285,10 +290,8 @@ fn mutations(spec: &Value, path: &Path, errors: &mut ErrorList) {
                     errors.push(Error::required(&at.child(key), &why));
                 }
                 Some(patch) if kind == wanted => {
-                    if text(patch, "expression").trim().is_empty() {
-                        let at = at.child(key).child("expression");
-                        errors.push(Error::required(&at, "expression is not specified"));
-                    }
+                    let at = at.child(key).child("expression");
+                    expression(text(patch, "expression"), &at, errors);
                 }
                 Some(_) => {
                     let why = format!("must not be specified when patchType is {wanted}");

@@ -1,6 +1,7 @@
 //! The resources of the group `apiextensions.k8s.io`.
 
-use crate::plain::Specced;
+mod definitions;
+
 use crate::table::{Resource, cluster};
 
 /// The group's table: one entry for each resource.
@@ -15,6 +16,6 @@ pub fn table() -> Vec<Resource> {
         .short(&["crd", "crds"])
         .categories(&["api-extensions"])
         .status()
-        .stored("apiextensions.k8s.io/customresourcedefinitions", Specced),
+        .stored("apiextensions.k8s.io/customresourcedefinitions", definitions::Definitions),
     ]
 }

@@ -215,11 +215,14 @@ fn signer_name(name: &str, path: &Path, errors: &mut ErrorList) {
     if domain.len() > names::SUBDOMAIN_MAX {
         errors.push(Error::too_long(path, names::SUBDOMAIN_MAX));
     }
-    let parts: [(&str, fn(&str) -> Vec<String>); 2] =
-        [(domain, names::is_dns1123_label), (rest, names::is_dns1123_subdomain)];
-    for (part, rule) in parts {
+    for part in [domain, rest] {
         for label in part.split('.') {
-            for why in rule(label) {
+            let broken = if part == domain {
+                names::is_dns1123_label(label)
+            } else {
+                names::is_dns1123_subdomain(label)
+            };
+            for why in broken {
                 let why = format!("validating label {label:?}: {why}");
                 errors.push(Error::invalid(path, part, &why));
             }

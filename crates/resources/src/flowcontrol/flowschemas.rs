@@ -67,16 +67,15 @@ impl Strategy for FlowSchemas {
 
     fn row(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         let method = object.get(&["spec", "distinguisherMethod"]).filter(|m| !m.is_null());
-        let conditions = object.list(&["status", "conditions"]).iter();
-        let missing =
-            conditions.filter(|c| text(c, "type") == "Dangling").map(|c| text(c, "status"));
+        let conditions = object.list(&["status", "conditions"]);
+        let missing = conditions.iter().find(|c| text(c, "type") == "Dangling");
         vec![
             object.name().into(),
             object.str(&["spec", "priorityLevelConfiguration", "name"]).into(),
             object.int(&["spec", "matchingPrecedence"]).unwrap_or(0).into(),
             method.map_or("<none>", |m| text(m, "type")).into(),
             age(object, now),
-            missing.last().unwrap_or("?").into(),
+            missing.map_or("?", |c| text(c, "status")).into(),
         ]
     }
 }

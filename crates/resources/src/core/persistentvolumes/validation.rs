@@ -372,14 +372,14 @@ fn csi(source: &Value, path: &Path, errors: &mut ErrorList) {
     ];
     for key in secrets {
         let Some(secret) = part(source, key) else { continue };
-        let rules: [(&str, fn(&str, &Path, &mut ErrorList)); 2] =
-            [("name", dns_subdomain), ("namespace", dns_label)];
-        for (field, rule) in rules {
-            let at = path.child(key).child(field);
-            match text(secret, field) {
-                "" => errors.push(Error::required(&at, "")),
-                value => rule(value, &at, errors),
-            }
+        let at = path.child(key);
+        match text(secret, "name") {
+            "" => errors.push(Error::required(&at.child("name"), "")),
+            name => dns_subdomain(name, &at.child("name"), errors),
+        }
+        match text(secret, "namespace") {
+            "" => errors.push(Error::required(&at.child("namespace"), "")),
+            namespace => dns_label(namespace, &at.child("namespace"), errors),
         }
     }
 }
