@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use longshore_apiserver::auth::UserInfo;
 use longshore_base::rng::{Rng, SystemRng};
-use longshore_base::{Clock, Shutdown, SystemClock};
+use longshore_base::{Clock, Shutdown, SystemClock, TaskKind};
 use longshore_client::{Client, EventRecorder, Factory, Resource};
 use longshore_resources::table::Text;
 
@@ -20,6 +20,9 @@ pub fn start(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown) {
     }
     if config.runs("scheduler") {
         scheduler(plane, shutdown);
+    }
+    if config.runs("dns") {
+        dns(config, plane, shutdown);
     }
 }
 
@@ -39,6 +42,28 @@ fn scheduler(plane: &ControlPlane, shutdown: &Shutdown) {
 
 fn user(name: &str) -> UserInfo {
     UserInfo::new(name, &["system:authenticated"])
+}
+
+fn dns(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown) {
+    // It writes its own service besides reading services.
+    let client = plane.server().client(UserInfo::new("system:apiserver", &["system:masters"]));
+    let caches = Factory::new(client.clone(), shutdown.clone());
+    let settings = longshore_dns::Config {
+        listen: (config.advertise, 0).into(),
+        cluster_domain: config.cluster_domain.clone(),
+        cluster_dns: config.cluster_dns,
+        node_ip: config.advertise,
+    };
+    let shutdown = shutdown.clone();
+    longshore_base::spawn(TaskKind::Critical, "dns", async move {
+        match longshore_dns::start(settings, client, &caches, &shutdown).await {
+            Ok(address) => tracing::info!(%address, "the cluster DNS listens"),
+            Err(error) => {
+                tracing::error!(%error, "there is no cluster DNS; use --disable dns to run without");
+                shutdown.cancel();
+            }
+        }
+    });
 }
 
 fn controllers(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown) {
