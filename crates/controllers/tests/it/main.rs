@@ -1,0 +1,4 @@
+//! All controllers against a real API server in the same process.
+
+mod cluster;
+mod workloads;
