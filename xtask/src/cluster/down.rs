@@ -56,12 +56,15 @@ pub fn run(cluster: &Cluster) -> Result<()> {
     kill_rest(cluster)?;
     unmount(&cluster.dir)?;
     let networks = networks(&cluster.path("cni"));
+    let mut alone = true;
     for network in &networks {
-        remove_network(network)?;
+        alone &= remove_network(network)?;
     }
     let before = fs::read_to_string(cluster.path("before")).unwrap_or_default();
     let before: BTreeSet<&str> = before.lines().collect();
-    remove_tables(&before);
+    if alone {
+        remove_tables(&before);
+    }
     for path in cgroups()? {
         remove_cgroup(&path);
     }
@@ -151,7 +154,16 @@ fn networks(dir: &Path) -> Vec<Network> {
     networks
 }
 
-fn remove_network(network: &Network) -> Result<()> {
+/// Removes a network that no pod uses any more; whether nobody did.
+fn remove_network(network: &Network) -> Result<bool> {
+    let used = |bridge: &String| {
+        let ports = fs::read_dir(Path::new("/sys/class/net").join(bridge).join("brif"));
+        ports.is_ok_and(|mut ports| ports.next().is_some())
+    };
+    if network.bridges.iter().any(used) {
+        eprintln!("the network {} stays: pods of another cluster use it", network.name);
+        return Ok(false);
+    }
     for bridge in &network.bridges {
         if Path::new("/sys/class/net").join(bridge).exists()
             && ask("ip", &["link", "delete", bridge]).is_none()
@@ -160,7 +172,7 @@ fn remove_network(network: &Network) -> Result<()> {
         }
     }
     if network.name.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     for leases in network.leases.iter().filter(|path| path.exists()) {
         fs::remove_dir_all(leases).with_context(|| format!("remove {}", leases.display()))?;
@@ -174,7 +186,7 @@ fn remove_network(network: &Network) -> Result<()> {
             }
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The tables of nftables as `family name`.
@@ -200,7 +212,7 @@ fn remove_tables(before: &BTreeSet<&str>) {
     }
 }
 
-/// Whether a table has no rules but those that jump to chains of CNI plugins.
+/// Whether a table has no rules but those that the CNI plugins leave when the last pod is gone.
 fn only_cni(family: &str, name: &str) -> bool {
     let text = ask("nft", &["list", "table", family, name]).unwrap_or_default();
     text.lines().map(str::trim).all(|line| {
@@ -208,7 +220,7 @@ fn only_cni(family: &str, name: &str) -> bool {
             ["table ", "chain ", "type ", "}", "#"].iter().any(|start| line.starts_with(start));
         frame
             || line.is_empty()
-            || line.contains("CNI-")
+            || line.contains("CNI-HOSTPORT")
             || line.contains("0x2000")
             || line.contains("0x00002000")
     })
@@ -235,7 +247,9 @@ fn remove_cgroup(path: &Path) {
             remove_cgroup(&entry.path());
         }
     }
-    if let Err(error) = fs::remove_dir(path) {
+    if let Err(error) = fs::remove_dir(path)
+        && error.kind() != ErrorKind::ResourceBusy
+    {
         eprintln!("cannot remove the cgroup {}: {error}", path.display());
     }
 }
