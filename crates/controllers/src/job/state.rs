@@ -2,17 +2,18 @@
 //!
 //! upstream: pkg/controller/job/job_controller.go syncJob, manageJob
 
+mod report;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use longshore_api::Object;
-use longshore_client::EventRecorder;
 use serde_json::{Value, json};
 
 use super::policy::{self, Verdict};
-use super::{FINALIZER, backoff, has, indexes, is_tracked, ready_count, seconds, severity_of};
+use super::{FINALIZER, backoff, has, indexes, is_tracked, seconds};
 use crate::common::{is_active, rfc3339};
 use crate::pods;
 
@@ -513,16 +514,6 @@ impl State {
         !self.noted_succeeded.is_empty() || !self.noted_failed.is_empty()
     }
 
-    /// Adds the condition that says how the job will end; whether it is new.
-    pub(super) fn interim_condition(&mut self) -> bool {
-        let Some(end) = &self.end else { return false };
-        if self.conditions.iter().any(|c| c["type"] == end["type"]) {
-            return false;
-        }
-        self.conditions.push(end.clone());
-        true
-    }
-
     /// Counts what was noted, except the pods that still are `open`.
     pub(super) fn count_noted(&mut self, open: &BTreeSet<String>) {
         let count = |list: &mut Vec<String>| {
@@ -532,76 +523,6 @@ impl State {
         };
         self.succeeded += count(&mut self.noted_succeeded);
         self.failed += count(&mut self.noted_failed);
-    }
-
-    /// Adds the last condition when everything has been counted and every pod is gone.
-    pub(super) fn finish(&mut self) -> bool {
-        let Some(end) = &self.end else { return false };
-        if self.has_uncounted() || self.terminating > 0 || !self.active.is_empty() {
-            return false;
-        }
-        let good = end["type"] == "SuccessCriteriaMet";
-        let text = |key: &str| end[key].as_str().unwrap_or("").to_owned();
-        let kind = if good { "Complete" } else { "Failed" };
-        let last = self.condition(kind, &text("reason"), &text("message"));
-        self.conditions.push(last);
-        true
-    }
-
-    /// The status as it is now.
-    pub(super) fn status(&self) -> Value {
-        let active = i64::try_from(self.active.len()).unwrap_or(0) + self.created;
-        let succeeded = if self.indexed() { self.total_succeeded() } else { self.succeeded };
-        let mut status = json!({
-            "ready": ready_count(&self.active), "terminating": self.terminating,
-        });
-        for (field, count) in
-            [("active", active), ("succeeded", succeeded), ("failed", self.failed)]
-        {
-            if count != 0 {
-                status[field] = count.into();
-            }
-        }
-        let mut noted = json!({});
-        for (field, uids) in [("succeeded", &self.noted_succeeded), ("failed", &self.noted_failed)]
-        {
-            if !uids.is_empty() {
-                noted[field] = uids.clone().into();
-            }
-        }
-        status["uncountedTerminatedPods"] = noted;
-        if let Some(start) = &self.start {
-            status["startTime"] = start.as_str().into();
-        }
-        if !self.conditions.is_empty() {
-            status["conditions"] = self.conditions.clone().into();
-        }
-        if let Some(done) = self.conditions.iter().find(|c| c["type"] == "Complete") {
-            status["completionTime"] = done["lastTransitionTime"].clone();
-        }
-        if self.indexed() {
-            if !self.done.is_empty() {
-                status["completedIndexes"] = indexes::print(&self.done).into();
-            }
-            if self.spec("backoffLimitPerIndex").is_some() {
-                status["failedIndexes"] = indexes::print(&self.failed_indexes).into();
-            }
-        }
-        status
-    }
-
-    /// Tells what happened.
-    pub(super) fn tell(&self, recorder: &EventRecorder, finished: bool) {
-        for (reason, message) in &self.events {
-            recorder.event(&self.job, severity_of(""), reason, message);
-        }
-        let Some(last) = self.conditions.last().filter(|_| finished) else { return };
-        if last["type"] == "Complete" {
-            recorder.event(&self.job, severity_of("Complete"), "Completed", "Job completed");
-        } else {
-            let text = |key: &str| last[key].as_str().unwrap_or("").to_owned();
-            recorder.event(&self.job, severity_of("Failed"), &text("reason"), &text("message"));
-        }
     }
 }
 

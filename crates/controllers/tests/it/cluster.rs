@@ -15,7 +15,7 @@ use longshore_client::resource::PODS;
 use longshore_client::{Client, Factory, Patch, Resource};
 use longshore_store::MemoryStore;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// Longer than anything here takes, so that a broken test ends.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -63,11 +63,12 @@ impl Cluster {
     /// Waits until the objects of a resource are as wanted.
     pub async fn until(&self, of: Resource, wanted: impl Fn(&[Arc<Object>]) -> bool) {
         let cache = self.caches.get(of);
-        let (sender, mut changes) = mpsc::unbounded_channel();
-        cache.on_change(move |_| drop(sender.send(())));
+        let changed = Arc::new(Notify::new());
+        let notify = changed.clone();
+        cache.on_change(move |_| notify.notify_one());
         let waiting = async {
             while !wanted(&cache.list()) {
-                changes.recv().await.expect("the cache lives");
+                changed.notified().await;
             }
         };
         let outcome = tokio::time::timeout(PATIENCE, waiting).await;
