@@ -58,3 +58,56 @@ pub fn all() -> Vec<Resource> {
     ];
     groups.into_iter().flat_map(|table| table()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+
+    /// Kind, scope and verbs of every resource and subresource of the published API.
+    fn published() -> Option<BTreeMap<[String; 4], [String; 3]>> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..");
+        let text = std::fs::read_to_string(root.join("shared/facts/resources-v1.36.tsv")).ok()?;
+        let rows = text.lines().skip(1).map(|line| {
+            let mut fields = line.split('\t').map(str::to_owned);
+            let mut next = || fields.next().unwrap_or_default();
+            let key = [next(), next(), next(), next()];
+            (key, [next(), next().to_lowercase(), next()])
+        });
+        Some(rows.collect())
+    }
+
+    #[test]
+    fn the_tables_agree_with_the_published_api() {
+        let Some(published) = published() else {
+            println!("skipped: ../shared/facts is not here");
+            return;
+        };
+        for resource in all() {
+            let own = [(String::new(), resource.kind.to_string(), &resource.verbs)];
+            let subs = resource.subresources.iter();
+            let subs = subs.map(|s| (s.name.to_string(), s.kind.kind.clone(), &s.verbs));
+            for (sub, kind, verbs) in own.into_iter().chain(subs) {
+                let group = if resource.group.is_empty() { "core" } else { &*resource.group };
+                let key = [
+                    group.to_owned(),
+                    resource.version.to_string(),
+                    resource.plural.to_string(),
+                    sub,
+                ];
+                let mut verbs: Vec<&str> = verbs.iter().map(|v| &**v).collect();
+                verbs.retain(|verb| *verb != "watch");
+                verbs.sort_unstable();
+                let own = [kind, resource.namespaced().to_string(), verbs.join(",")];
+                let mut found = published.get(&key).cloned();
+                // streams and proxies are published as one verb, which stands for their methods
+                if let Some(found) = found.as_mut().filter(|found| found[2] == "connect") {
+                    found[2].clone_from(&own[2]);
+                }
+                assert_eq!(found, Some(own), "{key:?}");
+            }
+        }
+    }
+}

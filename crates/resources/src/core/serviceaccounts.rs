@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use longshore_api::Object;
 use serde_json::Value;
 
-use super::pods::cells::{AGE, NAME, age, text_column};
+use super::pods::cells::{AGE, NAME, age};
 use crate::strategy::{Context, Strategy};
 use crate::table::Column;
 
@@ -22,12 +22,11 @@ impl Strategy for ServiceAccounts {
     }
 
     fn columns(&self) -> Vec<Column> {
-        vec![NAME, text_column("Secrets", "How many secrets it may mount."), AGE]
+        vec![NAME, AGE]
     }
 
     fn row(&self, object: &Object, now: Timestamp) -> Vec<Value> {
-        let secrets = object.list(&["secrets"]).len();
-        vec![object.name().into(), secrets.into(), age(object, now)]
+        vec![object.name().into(), age(object, now)]
     }
 
     fn returns_deleted(&self) -> bool {

@@ -62,6 +62,16 @@ const MOUNTED: [&str; 13] = [
     "azureDisk",
     "csi",
 ];
+/// Kinds of volumes that no longer work: the field, its name in warnings, and the releases in
+/// which they were deprecated and removed.
+const GONE: [(&str, &str, &str, &str); 6] = [
+    ("cephfs", "cephfs", "v1.28", "v1.31"),
+    ("photonPersistentDisk", "photonPersistentDisk", "v1.11", "v1.16"),
+    ("scaleIO", "scaleIO", "v1.16", "v1.22"),
+    ("storageos", "storageOS", "v1.22", "v1.25"),
+    ("glusterfs", "glusterfs", "v1.25", "v1.26"),
+    ("rbd", "rbd", "v1.28", "v1.31"),
+];
 const DRIVER_NAME_MAX: usize = 63;
 const ISCSI_NAME_MAX: usize = 64;
 
@@ -396,6 +406,15 @@ pub(super) fn warnings(object: &Object) -> Vec<String> {
     for (key, advice) in old {
         if object.annotation(key).is_some() {
             warnings.push(format!("metadata.annotations[{key}]: {advice}"));
+        }
+    }
+    let spec = spec_of(object);
+    if text(spec, "persistentVolumeReclaimPolicy") == "Recycle" {
+        warnings.push("spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.".to_owned());
+    }
+    for (key, shown, from, to) in GONE {
+        if has(spec, key) {
+            warnings.push(format!("spec.{shown}: deprecated in {from}, non-functional in {to}+"));
         }
     }
     warnings
