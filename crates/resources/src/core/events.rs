@@ -151,7 +151,9 @@ impl Strategy for Events {
             None if key == "reportingController" => text(&event, "reportingComponent"),
             None => text(&event, key),
         };
-        self.selectable_field_names().iter().map(|name| (*name, value(name).to_owned())).collect()
+        // Both groups share one cache, so every event has its fields under both sets of names.
+        let newer = NEWER_FIELDS.iter().filter(|name| !FIELDS.contains(name));
+        FIELDS.iter().chain(newer).map(|name| (*name, value(name).to_owned())).collect()
     }
 
     fn selectable_field_names(&self) -> &'static [&'static str] {
