@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The parts of Linux that components use, each behind a seam with a fake.
+
+pub mod nft;
