@@ -21,6 +21,9 @@ pub fn start(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown) {
     if config.runs("scheduler") {
         scheduler(plane, shutdown);
     }
+    if config.runs("proxy") {
+        proxy(config, plane, shutdown);
+    }
     if config.runs("dns") {
         dns(config, plane, shutdown);
     }
@@ -42,6 +45,18 @@ fn scheduler(plane: &ControlPlane, shutdown: &Shutdown) {
 
 fn user(name: &str) -> UserInfo {
     UserInfo::new(name, &["system:authenticated"])
+}
+
+fn proxy(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown) {
+    let client = plane.server().client(user("system:kube-proxy"));
+    let caches = Factory::new(client, shutdown.clone());
+    let settings = longshore_proxy::Config {
+        node_name: config.node_name.clone(),
+        node_ip: config.advertise,
+        cluster_network: (config.cluster_network.address, config.cluster_network.prefix),
+        node_ports: config.node_ports.clone(),
+    };
+    longshore_proxy::start(settings, &caches, shutdown);
 }
 
 fn dns(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown) {
