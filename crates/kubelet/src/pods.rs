@@ -92,7 +92,7 @@ impl Pods {
         handles.insert(pod.uid().to_owned(), Handle { pod: sender, poke });
         let (pods, uid, shutdown) = (self.clone(), pod.uid().to_owned(), self.shutdown.clone());
         longshore_base::spawn(TaskKind::PerItem, "pod worker", async move {
-            worker.run(shutdown).await;
+            Box::pin(worker.run(shutdown)).await;
             pods.handles.lock().remove(&uid);
         });
     }

@@ -74,7 +74,7 @@ impl Worker {
             if let Some(pod) = &pod {
                 self.last = pod.clone();
             }
-            match self.step(pod.is_none()).await {
+            match Box::pin(self.step(pod.is_none())).await {
                 Ok(true) => return,
                 Ok(false) => {}
                 Err(error) => {
@@ -418,7 +418,7 @@ impl Worker {
                 return false;
             }
         };
-        self.create_and_start(pod, sandbox, config, spec, name, &path).await
+        Box::pin(self.create_and_start(pod, sandbox, config, spec, name, &path)).await
     }
 
     async fn create_and_start(

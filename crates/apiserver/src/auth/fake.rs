@@ -8,8 +8,11 @@ use serde_json::Value;
 
 use crate::reader::Reader;
 
+/// Group, resource and object.
+type Held = (String, String, Arc<Object>);
+
 #[derive(Default)]
-pub(crate) struct FakeReader(Mutex<(u64, Vec<(String, String, Arc<Object>)>)>);
+pub(crate) struct FakeReader(Mutex<(u64, Vec<Held>)>);
 
 impl FakeReader {
     pub(crate) fn put(&self, group: &str, resource: &str, object: Value) {

@@ -42,7 +42,7 @@ struct Binding {
     description: String,
     /// `User "jane"`.
     subjects: Vec<String>,
-    rules: Result<Arc<[PolicyRule]>, String>,
+    rules: Rules,
 }
 
 struct Compiled {
@@ -117,6 +117,9 @@ fn rules_of(role: &Object) -> Vec<PolicyRule> {
     PolicyRule::list_from(role.list(&["rules"]))
 }
 
+/// What a role grants, or why that is not known.
+type Rules = Result<Arc<[PolicyRule]>, String>;
+
 fn referenced(
     reader: &dyn Reader,
     role_ref: &Value,
@@ -135,8 +138,7 @@ fn referenced(
 
 impl Compiled {
     fn new(reader: &dyn Reader, generations: [u64; 4]) -> Self {
-        let mut cache: HashMap<(String, String), Result<Arc<[PolicyRule]>, String>> =
-            HashMap::new();
+        let mut cache: HashMap<(String, String), Rules> = HashMap::new();
         let mut rules = |role_ref: &Value, namespace: &str| {
             let name = role_ref["name"].as_str().unwrap_or("").to_owned();
             // Cluster roles are shared by the bindings of all namespaces.
@@ -175,7 +177,7 @@ impl Bindings {
         kind: &str,
         name: &str,
         namespace: &str,
-        rules: &mut dyn FnMut(&Value, &str) -> Result<Arc<[PolicyRule]>, String>,
+        rules: &mut dyn FnMut(&Value, &str) -> Rules,
     ) {
         let Some(role_ref) = object.get(&["roleRef"]) else { return };
         let at = self.all.len();

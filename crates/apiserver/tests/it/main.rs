@@ -1,4 +1,6 @@
 //! Integration tests of the API server's parts.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod cache;
 mod serve;

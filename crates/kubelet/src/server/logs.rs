@@ -169,7 +169,7 @@ impl Reader {
         if !self.wanted.follow {
             return false;
         }
-        if self.idle % ALIVE_EVERY == 0 && !self.first && !self.is_running().await {
+        if self.idle.is_multiple_of(ALIVE_EVERY) && !self.first && !self.is_running().await {
             // What was written between the last look and the end is still to be read.
             self.wanted.follow = false;
             return true;
