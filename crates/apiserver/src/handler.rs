@@ -171,11 +171,15 @@ impl Handler {
         headers: &mut HeaderMap,
         caller: &Caller,
         info: &RequestInfo,
-    ) -> Result<UserInfo, StatusError> {
+    ) -> Result<Arc<UserInfo>, StatusError> {
         let user = match caller {
-            Caller::InProcess(user) => return Ok((**user).clone()),
+            Caller::InProcess(user) => return Ok(user.clone()),
             Caller::Peer(peer) => {
-                let credentials = auth::Credentials { headers, peer_certificates: &peer.certs };
+                let credentials = auth::Credentials {
+                    headers,
+                    peer_certificates: &peer.certs,
+                    memo: Some(&peer.memo),
+                };
                 self.authentication.authenticate(&credentials, self.api.registry.now())?
             }
         };
@@ -185,14 +189,14 @@ impl Handler {
         }
         let attributes = attributes(&user, info);
         let other = auth::impersonate(&self.authorization, headers, &attributes)?;
-        Ok(other.unwrap_or(user))
+        Ok(other.map_or(user, Arc::new))
     }
 
     async fn resource(
         self: &Arc<Self>,
         request: Request<Body>,
         info: Arc<RequestInfo>,
-        user: UserInfo,
+        user: Arc<UserInfo>,
     ) -> Response<Body> {
         let served = self.api.registry.table().get(&info.group, &info.version, &info.resource);
         let Some(served) = served else {

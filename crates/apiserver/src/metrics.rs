@@ -2,8 +2,9 @@
 //!
 //! upstream: staging/src/k8s.io/apiserver/pkg/endpoints/metrics/metrics.go
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -35,7 +36,52 @@ struct Series {
 /// The metrics of one server.
 #[derive(Default)]
 pub struct Metrics {
-    requests: Mutex<BTreeMap<Labels, Series>>,
+    requests: Mutex<Requests>,
+}
+
+/// All series by the hash of their labels, so that counting makes no copies of them.
+#[derive(Default)]
+struct Requests {
+    by_hash: HashMap<u64, Vec<(Labels, Series)>>,
+    count: usize,
+}
+
+/// The labels of a request, borrowed.
+#[derive(Clone, Copy, Hash, PartialEq, Eq)]
+struct Key<'a> {
+    verb: &'a str,
+    group: &'a str,
+    version: &'a str,
+    resource: &'a str,
+    subresource: &'a str,
+    scope: &'static str,
+    code: u16,
+}
+
+impl Requests {
+    fn series(&mut self, key: Key<'_>) -> &mut Series {
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        let hash = hasher.finish();
+        let known = self.by_hash.get(&hash).is_some_and(|own| own.iter().any(|s| s.0.key() == key));
+        // One series for each code stands for all that are too many.
+        if !known && self.count >= SERIES_MAX && key.verb != OTHER {
+            return self.series(Key::other(key.code));
+        }
+        let own = self.by_hash.entry(hash).or_default();
+        let at = own.iter().position(|(labels, _)| labels.key() == key).unwrap_or_else(|| {
+            own.push((key.to_labels(), Series::default()));
+            own.len() - 1
+        });
+        self.count += usize::from(!known);
+        &mut own[at].1
+    }
+
+    fn sorted(&self) -> Vec<&(Labels, Series)> {
+        let mut all: Vec<_> = self.by_hash.values().flatten().collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
 }
 
 impl Metrics {
@@ -47,19 +93,17 @@ impl Metrics {
             (true, true, false) => "namespace",
             (true, true, true) => "cluster",
         };
-        let labels = Labels {
-            verb: info.verb.to_uppercase(),
-            group: info.group.clone(),
-            version: info.version.clone(),
-            resource: info.resource.clone(),
-            subresource: info.subresource.clone(),
+        let key = Key {
+            verb: info.verb,
+            group: &info.group,
+            version: &info.version,
+            resource: &info.resource,
+            subresource: &info.subresource,
             scope,
             code,
         };
         let mut requests = self.requests.lock();
-        let full = requests.len() >= SERIES_MAX && !requests.contains_key(&labels);
-        let labels = if full { other(code) } else { labels };
-        let series = requests.entry(labels).or_default();
+        let series = requests.series(key);
         let seconds = took.as_secs_f64();
         series.count += 1;
         series.seconds += seconds;
@@ -71,6 +115,7 @@ impl Metrics {
     /// The text that `/metrics` answers with.
     pub fn render(&self) -> String {
         let requests = self.requests.lock();
+        let requests = requests.sorted();
         let mut out = String::new();
         let mut line = |text: std::fmt::Arguments<'_>| {
             out.write_fmt(text).expect("writing into a string cannot fail");
@@ -78,13 +123,13 @@ impl Metrics {
         line(format_args!(
             "# HELP apiserver_request_total [STABLE] Requests by verb, resource and code.\n# TYPE apiserver_request_total counter\n"
         ));
-        for (labels, series) in requests.iter() {
+        for (labels, series) in &requests {
             line(format_args!("apiserver_request_total{{{labels}}} {}\n", series.count));
         }
         line(format_args!(
             "# HELP apiserver_request_duration_seconds [STABLE] Response latency.\n# TYPE apiserver_request_duration_seconds histogram\n"
         ));
-        for (labels, series) in requests.iter() {
+        for (labels, series) in &requests {
             for (count, bound) in series.buckets.iter().zip(BUCKETS) {
                 line(format_args!(
                     "apiserver_request_duration_seconds_bucket{{{labels},le=\"{bound}\"}} {count}\n"
@@ -99,16 +144,46 @@ impl Metrics {
     }
 }
 
-fn other(code: u16) -> Labels {
-    let text = || "other".to_owned();
-    Labels {
-        verb: text(),
-        group: text(),
-        version: text(),
-        resource: text(),
-        subresource: text(),
-        scope: "",
-        code,
+/// What stands in the labels of requests that are counted together.
+const OTHER: &str = "other";
+
+impl Key<'_> {
+    fn other(code: u16) -> Self {
+        Self {
+            verb: OTHER,
+            group: OTHER,
+            version: OTHER,
+            resource: OTHER,
+            subresource: OTHER,
+            scope: "",
+            code,
+        }
+    }
+
+    fn to_labels(self) -> Labels {
+        Labels {
+            verb: self.verb.to_owned(),
+            group: self.group.to_owned(),
+            version: self.version.to_owned(),
+            resource: self.resource.to_owned(),
+            subresource: self.subresource.to_owned(),
+            scope: self.scope,
+            code: self.code,
+        }
+    }
+}
+
+impl Labels {
+    fn key(&self) -> Key<'_> {
+        Key {
+            verb: &self.verb,
+            group: &self.group,
+            version: &self.version,
+            resource: &self.resource,
+            subresource: &self.subresource,
+            scope: self.scope,
+            code: self.code,
+        }
     }
 }
 
@@ -122,8 +197,31 @@ impl std::fmt::Display for Labels {
             self.resource,
             self.scope,
             self.subresource,
-            self.verb,
+            self.verb.to_uppercase(),
             self.version
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request_info::RequestInfo;
+
+    #[test]
+    fn requests_are_counted_by_their_labels_up_to_a_limit() {
+        let metrics = Metrics::default();
+        let mut info = RequestInfo { verb: "get", is_resource: true, ..RequestInfo::default() };
+        for number in 0..SERIES_MAX + 10 {
+            info.resource = format!("r{number}");
+            metrics.request(&info, 404, Duration::from_millis(1));
+            metrics.request(&info, 404, Duration::from_millis(1));
+        }
+        let text = metrics.render();
+        assert!(text.contains(
+            "resource=\"r1\",scope=\"cluster\",subresource=\"\",verb=\"GET\",version=\"\"} 2\n"
+        ));
+        assert!(text.contains("resource=\"other\",scope=\"\",subresource=\"other\",verb=\"OTHER\",version=\"other\"} 20\n"));
+        assert_eq!(metrics.requests.lock().by_hash.len(), SERIES_MAX + 1);
     }
 }

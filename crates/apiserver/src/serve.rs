@@ -64,6 +64,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct PeerInfo {
     /// The certificates the client presented, leaf first; not verified.
     pub certs: Arc<[CertificateDer<'static>]>,
+    /// What the authenticator found out about them.
+    pub memo: Arc<crate::auth::Memo>,
     /// Its address.
     pub remote_addr: SocketAddr,
 }
@@ -224,7 +226,7 @@ async fn connection(
     };
     let certs: Arc<[CertificateDer<'static>]> =
         tls.get_ref().1.peer_certificates().unwrap_or_default().into();
-    let peer = PeerInfo { certs, remote_addr };
+    let peer = PeerInfo { certs, memo: Arc::default(), remote_addr };
     let handler = service_fn(move |request: http::Request<Incoming>| {
         let request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
         let answer = service.call(request, peer.clone());

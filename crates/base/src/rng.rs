@@ -1,5 +1,6 @@
 //! The randomness seam: object UIDs, name suffixes and jitter come from here.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -22,8 +23,16 @@ pub trait Rng: Send + Sync + 'static {
         self.fill(&mut b);
         b[6] = (b[6] & 0x0f) | 0x40;
         b[8] = (b[8] & 0x3f) | 0x80;
-        let hex: String = b.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = String::with_capacity(36);
+        for (i, byte) in b.iter().enumerate() {
+            if matches!(i, 4 | 6 | 8 | 10) {
+                text.push('-');
+            }
+            text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+            text.push(char::from(DIGITS[usize::from(byte & 15)]));
+        }
+        text
     }
 
     /// A random suffix of `length` characters, without vowels and look-alikes.
@@ -37,13 +46,38 @@ pub trait Rng: Send + Sync + 'static {
     }
 }
 
-/// The operating system's generator.
+/// The operating system's generator, asked for many small numbers at once: every request needs one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemRng;
 
+/// Random bytes that a thread keeps in stock.
+const STOCK_BYTES: usize = 1024;
+
+thread_local! {
+    /// Bytes nobody has got yet, and how many of them there are at the end.
+    static STOCK: RefCell<([u8; STOCK_BYTES], usize)> = const { RefCell::new(([0; STOCK_BYTES], 0)) };
+}
+
+fn ask_system(buffer: &mut [u8]) {
+    getrandom::fill(buffer).expect("the operating system has a random generator");
+}
+
 impl Rng for SystemRng {
     fn fill(&self, buffer: &mut [u8]) {
-        getrandom::fill(buffer).expect("the operating system has a random generator");
+        if buffer.len() > STOCK_BYTES / 8 {
+            return ask_system(buffer);
+        }
+        STOCK.with_borrow_mut(|(stock, left)| {
+            if *left < buffer.len() {
+                ask_system(stock);
+                *left = STOCK_BYTES;
+            }
+            let taken = &mut stock[*left - buffer.len()..*left];
+            buffer.copy_from_slice(taken);
+            // Nobody can read later what somebody was given.
+            taken.fill(0);
+            *left -= buffer.len();
+        });
     }
 }
 
@@ -82,6 +116,15 @@ mod tests {
         assert_eq!(uuid.len(), 36);
         assert_eq!(&uuid[14..15], "4");
         assert!("89ab".contains(&uuid[19..20]));
+    }
+
+    #[test]
+    fn random_bytes_are_given_once() {
+        let ids: std::collections::BTreeSet<String> = (0..1000).map(|_| SystemRng.uuid()).collect();
+        assert_eq!(ids.len(), 1000);
+        let mut large = vec![0; 4 * STOCK_BYTES];
+        SystemRng.fill(&mut large);
+        assert!(large.chunks(64).all(|chunk| chunk.iter().any(|byte| *byte != 0)));
     }
 
     #[test]

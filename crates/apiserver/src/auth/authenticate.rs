@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use super::token::{Refused, TokenIssuer};
 use super::user::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, UserInfo};
-use super::x509::ClientCertificates;
+use super::x509::{ClientCertificates, Memo};
 use crate::reader::Reader;
 
 /// The WebSocket subprotocol that carries a token for clients that cannot set headers.
@@ -28,6 +28,8 @@ pub struct Credentials<'a> {
     pub headers: &'a HeaderMap,
     /// The client's certificates, leaf first; empty when it presented none.
     pub peer_certificates: &'a [CertificateDer<'static>],
+    /// What is known about these certificates already.
+    pub memo: Option<&'a Memo>,
 }
 
 /// The authenticators, asked in order: client certificate, bearer token, WebSocket token,
@@ -58,10 +60,11 @@ impl Authentication {
         &self,
         credentials: &Credentials<'_>,
         now: Timestamp,
-    ) -> Result<UserInfo, StatusError> {
+    ) -> Result<Arc<UserInfo>, StatusError> {
         let mut failed = Vec::new();
-        match self.certificates.authenticate(credentials.peer_certificates, now) {
-            Ok(Some(user)) => return Ok(with_authenticated(user)),
+        let chain = credentials.peer_certificates;
+        match self.certificates.authenticate(chain, credentials.memo, now) {
+            Ok(Some(user)) => return Ok(user),
             Ok(None) => {}
             Err(text) => failed.push(text),
         }
@@ -71,12 +74,12 @@ impl Authentication {
         })?;
         for token in [bearer_token(credentials.headers), websocket].into_iter().flatten() {
             match self.tokens.check(&token, &[], self.reader.as_ref(), now) {
-                Ok((user, _)) => return Ok(with_authenticated(user)),
+                Ok((user, _)) => return Ok(Arc::new(with_authenticated(user))),
                 Err(refused) => failed.push(refusal_text(refused)),
             }
         }
         if failed.is_empty() {
-            return Ok(UserInfo::anonymous());
+            return Ok(Arc::new(UserInfo::anonymous()));
         }
         tracing::info!(error = failed.join(", "), "request not authenticated");
         Err(StatusError::unauthorized())

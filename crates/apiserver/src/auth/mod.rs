@@ -27,7 +27,7 @@ pub use rule::PolicyRule;
 pub use token::{DEFAULT_ISSUER, KeyError, TokenIssuer, TokenSpec};
 pub use token_request::create_token;
 pub use user::UserInfo;
-pub use x509::{AuthorityError, ClientCertificates};
+pub use x509::{AuthorityError, ClientCertificates, Memo};
 
 #[cfg(test)]
 pub(crate) mod fake;

@@ -70,8 +70,9 @@ impl Setup {
     fn with_header(&self, name: &'static str, value: &str) -> Result<UserInfo, u16> {
         let mut headers = HeaderMap::new();
         headers.insert(name, value.parse().expect("a header"));
-        let credentials = Credentials { headers: &headers, peer_certificates: &[] };
-        self.authentication.authenticate(&credentials, now()).map_err(|e| e.code)
+        let credentials = Credentials { headers: &headers, peer_certificates: &[], memo: None };
+        let user = self.authentication.authenticate(&credentials, now());
+        user.map(Arc::unwrap_or_clone).map_err(|e| e.code)
     }
 }
 
@@ -81,7 +82,7 @@ fn certificates_name_user_and_groups_until_they_end() {
     let (cert, key) = setup.pki.client_certificate("jane", &["devs"], now()).expect("issued");
     let chain = pki::Pair { cert_pem: cert, key_pem: key }.certificates();
     let headers = HeaderMap::new();
-    let credentials = Credentials { headers: &headers, peer_certificates: &chain };
+    let credentials = Credentials { headers: &headers, peer_certificates: &chain, memo: None };
     let user = setup.authentication.authenticate(&credentials, now()).expect("good");
     assert_eq!(user.name, "jane");
     assert_eq!(user.groups, ["devs", "system:authenticated"]);
@@ -89,13 +90,21 @@ fn certificates_name_user_and_groups_until_they_end() {
     let later = now() + SignedDuration::from_hours(24 * 400);
     let error = setup.authentication.authenticate(&credentials, later).expect_err("expired");
     assert_eq!((error.code, error.message.as_str()), (401, "Unauthorized"));
+    // What is remembered about a connection ends with the certificate, too.
+    let memo = Memo::default();
+    let remembering = Credentials { memo: Some(&memo), ..credentials };
+    for _ in 0..2 {
+        let user = setup.authentication.authenticate(&remembering, now()).expect("good");
+        assert_eq!((user.name.as_str(), user.groups.len()), ("jane", 2));
+    }
+    setup.authentication.authenticate(&remembering, later).expect_err("expired");
     // A certificate of another authority is no better.
     let stranger = self::setup();
     let error = stranger.authentication.authenticate(&credentials, now()).expect_err("unknown");
     assert_eq!(error.code, 401);
-    let nothing = Credentials { headers: &headers, peer_certificates: &[] };
+    let nothing = Credentials { headers: &headers, peer_certificates: &[], memo: None };
     let user = setup.authentication.authenticate(&nothing, now()).expect("anonymous");
-    assert_eq!(user, UserInfo::anonymous());
+    assert_eq!(*user, UserInfo::anonymous());
 }
 
 #[test]
@@ -184,7 +193,7 @@ fn websocket_tokens_are_used_and_stripped() {
     let mut headers = HeaderMap::new();
     headers.insert("upgrade", "websocket".parse().expect("a header"));
     headers.insert("sec-websocket-protocol", protocol.parse().expect("a header"));
-    let credentials = Credentials { headers: &headers, peer_certificates: &[] };
+    let credentials = Credentials { headers: &headers, peer_certificates: &[], memo: None };
     let user = setup.authentication.authenticate(&credentials, now()).expect("good");
     assert_eq!(user.as_service_account(), Some(("a", "robot")));
     strip_credentials(&mut headers);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -14,12 +15,37 @@ use rustls::server::danger::ClientCertVerifier;
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::authenticate::with_authenticated;
 use super::user::{CREDENTIAL_ID, UserInfo};
 
 /// The object identifier of the subject attribute that holds a user's uid.
 ///
 /// upstream: staging/src/k8s.io/apiserver/pkg/authentication/request/x509 (asn1util.X509UID)
 const UID_ATTRIBUTE: &str = "1.3.6.1.4.1.57683.2";
+
+/// How long a judgement about a connection's certificates holds, in seconds.
+const JUDGED_SECONDS: i64 = 60;
+
+/// What was found out about the certificates of one connection: checking a signature costs more
+/// than all the rest of a small request.
+#[derive(Debug, Default)]
+pub struct Memo(Mutex<Option<Judged>>);
+
+#[derive(Debug)]
+struct Judged {
+    from: i64,
+    until: i64,
+    user: Arc<UserInfo>,
+}
+
+impl Memo {
+    fn get(&self, now: Timestamp) -> Option<Arc<UserInfo>> {
+        let judged = self.0.lock();
+        let judged = judged.as_ref()?;
+        let holds = judged.from <= now.as_second() && now.as_second() < judged.until;
+        holds.then(|| judged.user.clone())
+    }
+}
 
 /// Judges client certificates against the cluster's authority.
 #[derive(Debug)]
@@ -47,24 +73,34 @@ impl ClientCertificates {
     }
 
     /// The user of a certificate chain; `None` when it names none; the error says why it is not
-    /// trusted.
+    /// trusted. `memo` belongs to this chain.
     pub(super) fn authenticate(
         &self,
         chain: &[CertificateDer<'static>],
+        memo: Option<&Memo>,
         now: Timestamp,
-    ) -> Result<Option<UserInfo>, String> {
+    ) -> Result<Option<Arc<UserInfo>>, String> {
         let Some((leaf, intermediates)) = chain.split_first() else { return Ok(None) };
+        if let Some(user) = memo.and_then(|memo| memo.get(now)) {
+            return Ok(Some(user));
+        }
         let seconds = u64::try_from(now.as_second()).unwrap_or(0);
         let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
         self.verifier
             .verify_client_cert(leaf, intermediates, time)
             .map_err(|error| format!("verifying a client certificate failed: {error}"))?;
-        user(leaf)
+        let (_, cert) = X509Certificate::from_der(leaf).map_err(|e| e.to_string())?;
+        let user = user(leaf, &cert)?.map(|user| Arc::new(with_authenticated(user)));
+        if let (Some(memo), Some(user)) = (memo, &user) {
+            let end = cert.validity().not_after.timestamp();
+            let until = end.min(now.as_second() + JUDGED_SECONDS);
+            *memo.0.lock() = Some(Judged { from: now.as_second(), until, user: user.clone() });
+        }
+        Ok(user)
     }
 }
 
-fn user(leaf: &CertificateDer<'_>) -> Result<Option<UserInfo>, String> {
-    let (_, cert) = X509Certificate::from_der(leaf).map_err(|e| e.to_string())?;
+fn user(leaf: &CertificateDer<'_>, cert: &X509Certificate<'_>) -> Result<Option<UserInfo>, String> {
     let subject = cert.subject();
     // The last common name counts, as Go's pkix.Name takes it.
     let name = subject.iter_common_name().filter_map(|a| a.as_str().ok()).last();

@@ -1,58 +1,17 @@
 //! One stored object: its canonical bytes, encoded once, and what selectors need of it.
 //!
-//! Invariant: the bytes of an entry are shared by every GET, LIST and WATCH and never copied.
+//! Invariant: the bytes of an object are in memory once, shared with the store; the resource
+//! version is put in when they are sent.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use longshore_api::Object;
 use serde_json::Value;
 
-/// An object as encoded for the store: JSON without a resource version, which is the store's own
-/// revision, behind four bytes that say where the resource version belongs.
+use super::layout::{HEADER_BYTES, Layout, encode, quoted};
+
+/// An object as encoded for the store; see [`encode`].
 pub fn encode_stored(object: &Object) -> Bytes {
-    let mut out = Vec::with_capacity(1024);
-    out.extend_from_slice(&[0; 4]);
-    let mut offset = 0;
-    out.push(b'{');
-    for (i, (key, value)) in object.root().iter().enumerate() {
-        open_field(&mut out, i, key);
-        match (key.as_str(), value) {
-            ("metadata", Value::Object(metadata)) => {
-                out.push(b'{');
-                let fields = metadata.iter().filter(|(k, _)| *k != "resourceVersion");
-                for (j, (key, value)) in fields.enumerate() {
-                    if j > 0 {
-                        out.push(b',');
-                    }
-                    // Keys are sorted: the version goes in front of the first key after its own.
-                    if offset == 0 && key.as_str() > "resourceVersion" {
-                        offset = out.len() - 4;
-                    }
-                    write_json(&mut out, &Value::String(key.clone()));
-                    out.push(b':');
-                    write_json(&mut out, value);
-                }
-                out.push(b'}');
-            }
-            _ => write_json(&mut out, value),
-        }
-    }
-    out.push(b'}');
-    assert!(offset > 0, "a stored object has a uid");
-    let offset = u32::try_from(offset).expect("objects are limited to a few megabytes");
-    out[..4].copy_from_slice(&offset.to_le_bytes());
-    out.into()
-}
-
-fn open_field(out: &mut Vec<u8>, index: usize, key: &str) {
-    if index > 0 {
-        out.push(b',');
-    }
-    write_json(out, &Value::String(key.to_owned()));
-    out.push(b':');
-}
-
-fn write_json(out: &mut Vec<u8>, value: &Value) {
-    serde_json::to_writer(out, value).expect("a JSON tree always encodes into memory");
+    encode(object).0
 }
 
 /// What is wrong with a stored value that cannot be used.
@@ -65,6 +24,16 @@ pub struct Damaged {
     pub why: String,
 }
 
+/// Field-selector values by field.
+pub type Fields = Box<[(&'static str, Box<str>)]>;
+
+/// What is known of a stored value beside its bytes.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    layout: Layout,
+    fields: Fields,
+}
+
 /// One object at one revision.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -72,23 +41,34 @@ pub struct Entry {
     pub key: Bytes,
     /// The revision of the last write: the resource version.
     pub revision: u64,
-    /// Namespace; empty for cluster scope.
-    pub namespace: String,
-    /// Name.
-    pub name: String,
-    /// Labels in key order.
-    pub labels: Vec<(String, String)>,
-    /// Field-selector values.
-    pub fields: Vec<(&'static str, String)>,
-    json: Bytes,
-    splice_at: usize,
-    splice_len: usize,
+    stored: Bytes,
+    parts: Parts,
 }
 
 /// How a resource gets its field-selector values.
 pub type FieldsOf = dyn Fn(&Object) -> Vec<(&'static str, String)> + Send + Sync;
 
+/// The longest text of a revision with its name: `"resourceVersion":"18446744073709551615",`.
+const VERSION_BYTES_MAX: usize = 41;
+
+impl Parts {
+    /// Encodes an object for the store and keeps what is known of it.
+    pub fn of(object: &Object, fields_of: &FieldsOf) -> (Bytes, Self) {
+        let (stored, layout) = encode(object);
+        (stored, Self { layout, fields: fields(object, fields_of) })
+    }
+}
+
+fn fields(object: &Object, fields_of: &FieldsOf) -> Fields {
+    fields_of(object).into_iter().map(|(name, value)| (name, value.into_boxed_str())).collect()
+}
+
 impl Entry {
+    /// A stored value as of a revision, of which everything is known.
+    pub fn new(key: &Bytes, stored: &Bytes, revision: u64, parts: Parts) -> Self {
+        Self { key: key.clone(), revision, stored: stored.clone(), parts }
+    }
+
     /// Reads a stored value as of a revision.
     pub fn decode(
         key: &Bytes,
@@ -100,74 +80,132 @@ impl Entry {
             key: String::from_utf8_lossy(key).into_owned(),
             why: why.to_owned(),
         };
-        let (head, body) = stored.split_at_checked(4).ok_or_else(|| damaged("too short"))?;
-        let splice_at = u32::from_le_bytes(head.try_into().expect("split at four")) as usize;
-        if splice_at >= body.len() {
-            return Err(damaged("the version offset is outside of the object"));
-        }
+        let body = stored.get(HEADER_BYTES..).ok_or_else(|| damaged("too short"))?;
         let object: Value = serde_json::from_slice(body).map_err(|e| damaged(&e.to_string()))?;
         let object = Object::from_value(object).ok_or_else(|| damaged("not an object"))?;
-        let version = format!("\"resourceVersion\":\"{revision}\",");
-        let mut json = BytesMut::with_capacity(body.len() + version.len());
-        json.put_slice(&body[..splice_at]);
-        json.put_slice(version.as_bytes());
-        json.put_slice(&body[splice_at..]);
-        let labels = object.labels().map_or_else(Vec::new, |labels| {
-            labels
-                .iter()
-                .map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned()))
-                .collect()
-        });
-        Ok(Self {
-            key: key.clone(),
-            revision,
-            namespace: object.namespace().to_owned(),
-            name: object.name().to_owned(),
-            labels,
-            fields: fields_of(&object),
-            json: json.freeze(),
-            splice_at,
-            splice_len: version.len(),
-        })
+        let layout = Layout::find(stored).ok_or_else(|| damaged("not as this server writes it"))?;
+        let parts = Parts { layout, fields: fields(&object, fields_of) };
+        Ok(Self::new(key, stored, revision, parts))
+    }
+
+    fn body(&self) -> &[u8] {
+        &self.stored[HEADER_BYTES..]
+    }
+
+    fn part(&self, (start, end): (u32, u32)) -> &[u8] {
+        self.body().get(start as usize..end as usize).unwrap_or_default()
+    }
+
+    /// The object's name.
+    pub fn name(&self) -> &str {
+        let at = self.key.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+        std::str::from_utf8(&self.key[at..]).unwrap_or_default()
+    }
+
+    /// The object's namespace; empty for cluster scope.
+    pub fn namespace(&self) -> &str {
+        if !self.parts.layout.namespaced {
+            return "";
+        }
+        let segments = self.key.rsplit(|byte| *byte == b'/');
+        segments.skip(1).map(std::str::from_utf8).next().and_then(Result::ok).unwrap_or_default()
     }
 
     /// The object's JSON with its resource version.
-    pub fn json(&self) -> &Bytes {
-        &self.json
+    pub fn json(&self) -> Bytes {
+        let mut out = Vec::with_capacity(self.json_bytes_max());
+        self.write_json(&mut out);
+        out.into()
+    }
+
+    /// How long the JSON is at most.
+    pub fn json_bytes_max(&self) -> usize {
+        self.stored.len() + VERSION_BYTES_MAX
+    }
+
+    /// Appends the object's JSON with its resource version.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        let (before, after) = self.body().split_at(self.parts.layout.version as usize);
+        out.extend_from_slice(before);
+        self.write_version(out);
+        out.extend_from_slice(after);
+    }
+
+    /// Appends the object as it stands in a list: without `apiVersion` and `kind`.
+    pub fn write_item(&self, out: &mut Vec<u8>) {
+        let Layout { head, kind, version, .. } = self.parts.layout;
+        out.push(b'{');
+        out.extend_from_slice(self.part((head.max(1), kind.0.max(head).max(1))));
+        out.extend_from_slice(self.part((kind.1.max(head).max(1), version)));
+        self.write_version(out);
+        out.extend_from_slice(&self.body()[version as usize..]);
+    }
+
+    fn write_version(&self, out: &mut Vec<u8>) {
+        let mut digits = [b'0'; 20];
+        let (mut at, mut rest) = (digits.len(), self.revision);
+        loop {
+            at -= 1;
+            digits[at] = b'0' + u8::try_from(rest % 10).expect("a digit");
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        out.extend_from_slice(b"\"resourceVersion\":\"");
+        out.extend_from_slice(&digits[at..]);
+        out.extend_from_slice(b"\",");
+    }
+
+    /// The version the object was stored in.
+    pub fn api_version(&self) -> &str {
+        let field = self.part((1, self.parts.layout.head)).strip_prefix(b"\"apiVersion\":");
+        let text = field.and_then(quoted).map(|(text, _)| text);
+        text.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
     }
 
     /// The same object with another resource version: a deletion is told with the last state and
     /// the revision of the deletion.
     pub fn at_revision(&self, revision: u64) -> Self {
-        let version = format!("\"resourceVersion\":\"{revision}\",");
-        let mut json = BytesMut::with_capacity(self.json.len() + version.len());
-        json.put_slice(&self.json[..self.splice_at]);
-        json.put_slice(version.as_bytes());
-        json.put_slice(&self.json[self.splice_at + self.splice_len..]);
-        let mut entry = self.clone();
-        entry.revision = revision;
-        entry.json = json.freeze();
-        entry.splice_len = version.len();
-        entry
+        Self { revision, ..self.clone() }
+    }
+
+    /// Whether these are the bytes that are stored.
+    pub fn is_stored_as(&self, stored: &[u8]) -> bool {
+        self.stored == stored
     }
 
     /// The parsed object.
     pub fn object(&self) -> Object {
-        let value = serde_json::from_slice(&self.json).expect("the entry was made from valid JSON");
-        Object::from_value(value).expect("the entry was made from a JSON object")
+        let value = serde_json::from_slice(self.body()).expect("the entry was made of valid JSON");
+        let mut object = Object::from_value(value).expect("the entry was made of a JSON object");
+        object.set(&["metadata", "resourceVersion"], self.revision.to_string());
+        object
+    }
+
+    /// Keys and values of the labels, in order of the keys. Texts with characters that JSON escapes
+    /// are none that a label may have; they are given escaped.
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut rest = self.part(self.parts.layout.labels);
+        std::iter::from_fn(move || {
+            let (key, after) = quoted(rest)?;
+            let (value, after) = quoted(after.strip_prefix(b":")?)?;
+            rest = after.strip_prefix(b",").unwrap_or_default();
+            Some((std::str::from_utf8(key).ok()?, std::str::from_utf8(value).ok()?))
+        })
     }
 
     /// One label's value.
     pub fn label(&self, key: &str) -> Option<&str> {
-        self.labels.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+        self.labels().find(|(k, _)| *k == key).map(|(_, value)| value)
     }
 
     /// A field selector's value; `None` for a field that the resource does not select by.
     pub fn field(&self, name: &str) -> Option<&str> {
         match name {
-            "metadata.name" => Some(&self.name),
-            "metadata.namespace" => Some(&self.namespace),
-            _ => self.fields.iter().find(|(k, _)| *k == name).map(|(_, v)| v.as_str()),
+            "metadata.name" => Some(self.name()),
+            "metadata.namespace" => Some(self.namespace()),
+            _ => self.parts.fields.iter().find(|(k, _)| *k == name).map(|(_, v)| &**v),
         }
     }
 }
@@ -180,27 +218,57 @@ mod tests {
 
     fn object() -> Object {
         Object::from_value(json!({
-            "apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"},
-            "metadata": {"name": "n", "namespace": "s", "uid": "u", "labels": {"x": "y"},
+            "apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b", "k": "\"kind\":"},
+            "metadata": {"name": "n", "namespace": "s", "uid": "u", "labels": {"w": "", "x": "y"},
                 "annotations": {"t": "\"resourceVersion\":\"1\",\"uid\":"}},
         }))
         .expect("an object")
     }
 
     #[test]
-    fn the_version_is_spliced_into_metadata() {
+    fn the_version_is_put_into_metadata() {
         let key = Bytes::from_static(b"/registry/configmaps/s/n");
         let entry = Entry::decode(&key, &encode_stored(&object()), 17, &|_| Vec::new())
             .expect("what was encoded decodes");
         let mut want = object();
-        want.set(&["metadata", "resourceVersion"], "17");
-        assert_eq!(entry.object(), want);
-        assert_eq!(entry.label("x"), Some("y"));
-        let later = entry.at_revision(123_456);
-        want.set(&["metadata", "resourceVersion"], "123456");
-        assert_eq!(later.object(), want);
-        want.set(&["metadata", "resourceVersion"], "2");
-        assert_eq!(later.at_revision(2).object(), want);
+        for revision in [17, 123_456, 2, u64::MAX] {
+            want.set(&["metadata", "resourceVersion"], revision.to_string());
+            let entry = entry.at_revision(revision);
+            assert_eq!(entry.object(), want);
+            assert_eq!(entry.json(), want.clone().into_value().to_string());
+            assert!(entry.json().len() <= entry.json_bytes_max());
+        }
+        assert_eq!(
+            (entry.label("x"), entry.label("w"), entry.label("v")),
+            (Some("y"), Some(""), None)
+        );
+        assert_eq!((entry.namespace(), entry.name(), entry.api_version()), ("s", "n", "v1"));
+    }
+
+    #[test]
+    fn what_is_handed_over_is_what_would_be_read() {
+        let key = Bytes::from_static(b"/registry/configmaps/s/n");
+        let of = |object: &Object| vec![("kind", object.kind().to_owned())];
+        let (stored, parts) = Parts::of(&object(), &of);
+        let new = Entry::new(&key, &stored, 3, parts);
+        let read = Entry::decode(&key, &stored, 3, &of).expect("what was encoded decodes");
+        assert_eq!(format!("{new:?}"), format!("{read:?}"));
+        assert_eq!(new.field("kind"), Some("ConfigMap"));
+        assert!(new.is_stored_as(&encode_stored(&new.object())));
+    }
+
+    #[test]
+    fn items_lose_their_kind() {
+        let key = Bytes::from_static(b"/registry/configmaps/s/n");
+        let entry = Entry::decode(&key, &encode_stored(&object()), 5, &|_| Vec::new())
+            .expect("what was encoded decodes");
+        let mut want = object();
+        want.set(&["metadata", "resourceVersion"], "5");
+        want.remove(&["apiVersion"]);
+        want.remove(&["kind"]);
+        let mut item = Vec::new();
+        entry.write_item(&mut item);
+        assert_eq!(String::from_utf8(item).expect("text"), want.into_value().to_string());
     }
 
     #[test]

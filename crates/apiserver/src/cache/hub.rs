@@ -1,15 +1,15 @@
 //! The hub: loads all caches at start, follows the store, and knows how fresh the caches are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use longshore_base::Shutdown;
 use longshore_store::{RangeRequest, Revision, Store, WatchItem, prefix_end};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
-use super::ResourceCache;
+use super::{Entry, Parts, ResourceCache};
 
 /// The root of all keys.
 pub const ROOT: &str = "/registry/";
@@ -19,6 +19,36 @@ pub struct Hub {
     store: Arc<dyn Store>,
     caches: RwLock<BTreeMap<Bytes, Arc<ResourceCache>>>,
     applied: watch::Sender<u64>,
+    announced: Announced,
+}
+
+/// Values on their way through the store whose writer has said what there is to know of them, by
+/// the address of their bytes. What is not here is parsed when it arrives.
+#[derive(Default)]
+struct Announced(Mutex<HashMap<usize, (Bytes, Parts)>>);
+
+/// Values that may be announced at the same time.
+const ANNOUNCED_MAX: usize = 8192;
+
+/// An announcement; withdrawn on drop unless the value was committed.
+pub struct Announcement<'a> {
+    hub: &'a Hub,
+    value: Option<Bytes>,
+}
+
+impl Announcement<'_> {
+    /// The value was committed: it will arrive.
+    pub fn committed(mut self) {
+        self.value = None;
+    }
+}
+
+impl Drop for Announcement<'_> {
+    fn drop(&mut self) {
+        if let Some(value) = &self.value {
+            self.hub.announced.0.lock().remove(&value.as_ptr().addr());
+        }
+    }
 }
 
 /// Why the caches cannot answer.
@@ -62,7 +92,8 @@ impl Hub {
             by_prefix.insert(prefix, cache);
         }
         let (applied, _) = watch::channel(revision);
-        Ok(Arc::new(Self { store, caches: RwLock::new(by_prefix), applied }))
+        let announced = Announced::default();
+        Ok(Arc::new(Self { store, caches: RwLock::new(by_prefix), applied, announced }))
     }
 
     /// Follows the store until shutdown or until the store fails.
@@ -89,13 +120,27 @@ impl Hub {
         let revision = event.revision.0;
         if let Some(cache) = self.cache_of(&event.key) {
             let current = match &event.current {
-                Some(kv) => Some(cache.decode(&kv.key, &kv.value, revision)?),
+                Some(kv) => Some(match self.announced.0.lock().remove(&kv.value.as_ptr().addr()) {
+                    // The announcement holds the bytes: nothing else can be at their address.
+                    Some((value, parts)) => Entry::new(&kv.key, &value, revision, parts),
+                    None => cache.decode(&kv.key, &kv.value, revision)?,
+                }),
                 None => None,
             };
             cache.apply(&event.key, revision, current);
         }
         self.advance(revision);
         Ok(())
+    }
+
+    /// Says what there is to know of a value that is about to be written.
+    pub fn announce(&self, value: &Bytes, parts: Parts) -> Announcement<'_> {
+        let mut announced = self.announced.0.lock();
+        if announced.len() >= ANNOUNCED_MAX {
+            return Announcement { hub: self, value: None };
+        }
+        announced.insert(value.as_ptr().addr(), (value.clone(), parts));
+        Announcement { hub: self, value: Some(value.clone()) }
     }
 
     fn cache_of(&self, key: &Bytes) -> Option<Arc<ResourceCache>> {

@@ -7,23 +7,27 @@
 //! upstream counterpart: staging/src/k8s.io/apiserver/pkg/storage/cacher
 
 pub mod entry;
+mod fanout;
 pub mod hub;
+mod layout;
 pub mod pins;
 pub mod watcher;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use longshore_api::Object;
 use parking_lot::{Mutex, RwLock};
 use rpds::RedBlackTreeMapSync;
 
-pub use entry::{Entry, FieldsOf};
+pub use entry::{Entry, FieldsOf, Parts};
+use fanout::Fanout;
 pub use hub::Hub;
 pub use pins::Pins;
+use watcher::channel;
 pub use watcher::{Change, ChangeKind, Interest, Receiver};
-use watcher::{Sender, channel};
 
 /// Changes kept per resource for watches that start in the past.
 const HISTORY_MAX: usize = 4096;
@@ -55,6 +59,10 @@ pub struct ResourceCache {
     watchers: Mutex<Watchers>,
 }
 
+/// The field by which many watchers divide the objects of a resource among them: every node watches
+/// its own pods.
+const FANOUT_FIELD: &str = "spec.nodeName";
+
 struct State {
     objects: Snapshot,
     /// The revision of the newest change to this resource.
@@ -66,9 +74,7 @@ struct Watchers {
     history: VecDeque<Arc<Change>>,
     /// Watches can start after this revision or a later one.
     floor: u64,
-    open: usize,
-    /// By namespace; the empty one holds the watchers of all namespaces.
-    by_namespace: HashMap<String, Vec<Sender>>,
+    fanout: Fanout,
 }
 
 impl ResourceCache {
@@ -103,6 +109,11 @@ impl ResourceCache {
         revision: u64,
     ) -> Result<Entry, entry::Damaged> {
         Entry::decode(key, stored, revision, &*self.fields_of)
+    }
+
+    /// Encodes an object for the store, with what an entry of it needs to know.
+    pub fn encode(&self, object: &Object) -> (Bytes, Parts) {
+        Parts::of(object, &*self.fields_of)
     }
 
     /// One object.
@@ -161,7 +172,7 @@ impl ResourceCache {
         interest: Interest,
     ) -> Result<(Receiver, Snapshot, u64), WatchRefused> {
         let mut watchers = self.watchers.lock();
-        if watchers.open >= WATCHERS_MAX {
+        if watchers.fanout.len() >= WATCHERS_MAX {
             return Err(WatchRefused::TooMany);
         }
         let (snapshot, revision) = self.snapshot();
@@ -173,29 +184,16 @@ impl ResourceCache {
             let missed = watchers.history.partition_point(|c| c.revision <= after);
             backlog.extend(watchers.history.range(missed..).cloned());
         }
-        let namespace = interest.namespace.clone();
-        let (sender, receiver) = channel(interest, backlog, WATCHER_BUFFER_MAX);
-        watchers.open += 1;
-        watchers.by_namespace.entry(namespace).or_default().push(sender);
+        let interest = Arc::new(interest);
+        let (sender, receiver) = channel(interest.clone(), backlog, WATCHER_BUFFER_MAX);
+        watchers.fanout.add(&interest, sender);
         Ok((receiver, snapshot, revision))
     }
 }
 
 impl Watchers {
     fn publish(&mut self, change: Arc<Change>) {
-        for namespace in ["", change.entry.namespace.as_str()] {
-            if let Some(senders) = self.by_namespace.get_mut(namespace) {
-                let before = senders.len();
-                senders.retain(|sender| sender.offer(&change));
-                self.open -= before - senders.len();
-                if senders.is_empty() {
-                    self.by_namespace.remove(namespace);
-                }
-            }
-            if change.entry.namespace.is_empty() {
-                break;
-            }
-        }
+        self.fanout.offer(&change);
         if self.history.len() == HISTORY_MAX {
             let oldest = self.history.pop_front().expect("the history is full");
             self.floor = oldest.revision;

@@ -85,19 +85,32 @@ impl Change {
     }
 
     /// The JSON watch frame, made once and shared.
-    pub fn frame(&self, kind: ChangeKind) -> Bytes {
-        self.frames[kind as usize].get_or_init(|| json_frame(kind, self.shown(kind).json())).clone()
+    pub fn frame(&self, kind: ChangeKind) -> &Bytes {
+        self.frames[kind as usize].get_or_init(|| {
+            let entry = self.shown(kind);
+            let mut frame = Vec::with_capacity(entry.json_bytes_max() + FRAME_BYTES);
+            write_frame(&mut frame, kind, |out| entry.write_json(out));
+            frame.into()
+        })
     }
+}
+
+/// What a JSON watch frame has besides its object, in bytes.
+const FRAME_BYTES: usize = 40;
+
+/// Appends a JSON watch frame with its newline.
+pub fn write_frame(out: &mut Vec<u8>, kind: ChangeKind, object: impl FnOnce(&mut Vec<u8>)) {
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(kind.name().as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+    object(out);
+    out.extend_from_slice(b"}\n");
 }
 
 /// A JSON watch frame with its newline.
 pub fn json_frame(kind: ChangeKind, object: &[u8]) -> Bytes {
-    let mut frame = Vec::with_capacity(object.len() + 40);
-    frame.extend_from_slice(b"{\"type\":\"");
-    frame.extend_from_slice(kind.name().as_bytes());
-    frame.extend_from_slice(b"\",\"object\":");
-    frame.extend_from_slice(object);
-    frame.extend_from_slice(b"}\n");
+    let mut frame = Vec::with_capacity(object.len() + FRAME_BYTES);
+    write_frame(&mut frame, kind, |out| out.extend_from_slice(object));
     frame.into()
 }
 
@@ -117,8 +130,8 @@ pub struct Interest {
 impl Interest {
     /// Whether an object is selected.
     pub fn matches(&self, entry: &Entry) -> bool {
-        (self.namespace.is_empty() || self.namespace == entry.namespace)
-            && (self.name.is_empty() || self.name == entry.name)
+        (self.namespace.is_empty() || self.namespace == entry.namespace())
+            && (self.name.is_empty() || self.name == entry.name())
             && self.labels.as_ref().is_none_or(|s| s.matches(|key| entry.label(key)))
             && self
                 .fields
@@ -127,22 +140,25 @@ impl Interest {
     }
 }
 
+/// What waits for a watcher: a change, and what it is for this watcher.
+type Told = (ChangeKind, Arc<Change>);
+
 /// The cache's end of a watch.
 pub(super) struct Sender {
-    interest: Interest,
-    queue: mpsc::Sender<Arc<Change>>,
+    interest: Arc<Interest>,
+    queue: mpsc::Sender<Told>,
 }
 
 /// The reader's end of a watch.
 pub struct Receiver {
     /// What the watch is about.
-    pub interest: Interest,
+    pub interest: Arc<Interest>,
     backlog: std::vec::IntoIter<Arc<Change>>,
-    queue: mpsc::Receiver<Arc<Change>>,
+    queue: mpsc::Receiver<Told>,
 }
 
 pub(super) fn channel(
-    interest: Interest,
+    interest: Arc<Interest>,
     backlog: Vec<Arc<Change>>,
     buffer_max: usize,
 ) -> (Sender, Receiver) {
@@ -155,10 +171,15 @@ impl Sender {
     /// Queues a change if it concerns the watcher. False when the watcher is gone or too slow: it
     /// is dropped, and its stream ends.
     pub(super) fn offer(&self, change: &Arc<Change>) -> bool {
-        if change.seen_by(&self.interest).is_none() {
-            return !self.queue.is_closed();
+        match change.seen_by(&self.interest) {
+            Some(kind) => self.queue.try_send((kind, change.clone())).is_ok(),
+            None => self.is_open(),
         }
-        self.queue.try_send(change.clone()).is_ok()
+    }
+
+    /// Whether somebody still listens.
+    pub(super) fn is_open(&self) -> bool {
+        !self.queue.is_closed()
     }
 }
 
@@ -166,27 +187,19 @@ impl Receiver {
     /// The next change that concerns the watcher; `None` when it was cut off for being too slow.
     /// Cancel safe.
     pub async fn next(&mut self) -> Option<(ChangeKind, Arc<Change>)> {
-        loop {
-            let change = match self.backlog.next() {
-                Some(change) => change,
-                None => self.queue.recv().await?,
-            };
-            if let Some(kind) = change.seen_by(&self.interest) {
-                return Some((kind, change));
-            }
+        match self.missed() {
+            Some(told) => Some(told),
+            None => self.queue.recv().await,
         }
     }
 
     /// The next change if one is there now.
     pub fn try_next(&mut self) -> Option<(ChangeKind, Arc<Change>)> {
-        loop {
-            let change = match self.backlog.next() {
-                Some(change) => change,
-                None => self.queue.try_recv().ok()?,
-            };
-            if let Some(kind) = change.seen_by(&self.interest) {
-                return Some((kind, change));
-            }
-        }
+        self.missed().or_else(|| self.queue.try_recv().ok())
+    }
+
+    fn missed(&mut self) -> Option<Told> {
+        let interest = &self.interest;
+        self.backlog.find_map(|change| change.seen_by(interest).map(|kind| (kind, change)))
     }
 }

@@ -54,7 +54,7 @@ pub struct Call {
     /// How to answer.
     pub negotiated: Negotiated,
     /// The requester.
-    pub user: UserInfo,
+    pub user: Arc<UserInfo>,
     /// When the request came.
     pub now: Timestamp,
     /// Texts for `Warning` headers.

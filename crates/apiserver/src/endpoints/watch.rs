@@ -227,9 +227,8 @@ impl Session {
     fn change_frame(&mut self, kind: ChangeKind, change: &Arc<Change>) -> Bytes {
         let plain =
             self.negotiated.format == Format::Json && self.negotiated.shape == Shape::Object;
-        let want = format!("{{\"apiVersion\":\"{}\"", self.served.resource.gvk().api_version());
-        if plain && change.entry.json().starts_with(want.as_bytes()) {
-            return change.frame(kind);
+        if plain && read::is_native(&self.served, &change.entry) {
+            return change.frame(kind).clone();
         }
         self.entry_frame(kind, &change.shown(kind))
     }

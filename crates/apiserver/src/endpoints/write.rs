@@ -122,8 +122,8 @@ pub async fn delete_collection(
         .collect();
     for entry in &selected {
         let mut ctx = call.write_context(dry_run);
-        ctx.namespace = &entry.namespace;
-        match call.api.registry.delete(&ctx, &entry.name, &options).await {
+        ctx.namespace = entry.namespace();
+        match call.api.registry.delete(&ctx, entry.name(), &options).await {
             // Somebody else deleted it meanwhile.
             Err(error) if error.code == 404 => {}
             other => drop(other?),

@@ -30,7 +30,7 @@ pub use update::{UpdateOptions, segment_rule};
 
 use crate::admission::{Admission, Attributes, Operation};
 use crate::auth::{Authorization, UserInfo};
-use crate::cache::{Entry, Hub, ResourceCache, entry::encode_stored, hub};
+use crate::cache::{Entry, Hub, ResourceCache, hub};
 
 /// Writes are retried this often when others write the same object at the same time.
 const CONFLICT_RETRIES_MAX: usize = 32;
@@ -286,7 +286,7 @@ impl Registry {
         expect: u64,
         object: &Object,
     ) -> Result<Result<u64, Option<Entry>>, StatusError> {
-        let value = encode_stored(object);
+        let (value, parts) = served.cache.encode(object);
         if value.len() > OBJECT_BYTES_MAX {
             return Err(StatusError::new(
                 longshore_api::Reason::RequestEntityTooLarge,
@@ -294,7 +294,12 @@ impl Registry {
             ));
         }
         let ttl = served.resource.strategy.ttl_seconds().map(Duration::from_secs);
-        self.transact(served, key, expect, Op::Put { value, ttl }).await
+        let announcement = self.hub.announce(&value, parts);
+        let written = self.transact(served, key, expect, Op::Put { value, ttl }).await?;
+        if written.is_ok() {
+            announcement.committed();
+        }
+        Ok(written)
     }
 
     async fn transact(

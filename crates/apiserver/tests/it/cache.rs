@@ -6,7 +6,9 @@ use bytes::Bytes;
 use longshore_api::Object;
 use longshore_api::selector::{FieldSelector, LabelSelector};
 use longshore_apiserver::cache::entry::encode_stored;
-use longshore_apiserver::cache::{ChangeKind, Hub, Interest, ResourceCache, WatchRefused, range};
+use longshore_apiserver::cache::{
+    ChangeKind, Entry, Hub, Interest, ResourceCache, WatchRefused, range,
+};
 use longshore_base::Shutdown;
 use longshore_store::{MemoryStore, Op, Revision, Store, Txn, TxnOutcome};
 use serde_json::json;
@@ -109,11 +111,11 @@ async fn watchers_see_their_selection_change() {
         let (kind, change) = watch.next().await.expect("the watch goes on");
         seen.push((kind, change.revision));
         let shown = change.shown(kind);
-        assert_eq!(shown.name, "x");
+        assert_eq!(shown.name(), "x");
         assert_eq!(shown.label("app"), Some("web"), "what left is shown as it last was");
         assert_eq!(shown.revision, change.revision);
         let frame = change.frame(kind);
-        let frame: serde_json::Value = serde_json::from_slice(&frame).expect("JSON");
+        let frame: serde_json::Value = serde_json::from_slice(frame).expect("JSON");
         assert_eq!(frame["type"], kind.name());
         assert_eq!(frame["object"], shown.object().into_value());
     }
@@ -152,7 +154,7 @@ async fn snapshots_do_not_change_and_are_cut_by_namespace() {
     rig.hub.fresh().await.expect("the hub runs");
     let names = |namespace: &str, after: Option<&[u8]>| -> Vec<String> {
         let entries = range(&snapshot, namespace, after);
-        entries.map(|(_, e)| format!("{}/{}", e.namespace, e.name)).collect()
+        entries.map(|(_, e)| format!("{}/{}", e.namespace(), e.name())).collect()
     };
     assert_eq!(names("a", None), ["a/x", "a/y"]);
     assert_eq!(names("a", Some(b"a/x")), ["a/y"]);
@@ -178,8 +180,81 @@ async fn a_slow_watcher_is_cut_off_and_others_go_on() {
         delivered += 1;
     }
     assert!((1..4200).contains(&delivered), "{delivered} changes before the end");
-    assert_eq!(other.next().await.expect("it was not slow").1.entry.namespace, "b");
+    assert_eq!(other.next().await.expect("it was not slow").1.entry.namespace(), "b");
     // What was cut off cannot continue from the start: the history has moved on.
     let refused = rig.cache.watch(Some(1), Interest::default()).err();
     assert!(matches!(refused, Some(WatchRefused::TooOld { .. })), "{refused:?}");
+}
+
+/// What a watch is about, in words: namespace, name, labels, fields.
+fn interest(namespace: &str, name: &str, labels: &str, fields: &str) -> Interest {
+    let labels = LabelSelector::parse(labels).expect("a good selector");
+    let fields = FieldSelector::parse(fields).expect("a good selector");
+    Interest {
+        namespace: namespace.into(),
+        name: name.into(),
+        labels: (!labels.is_empty()).then_some(labels),
+        fields: (!fields.requirements().is_empty()).then_some(fields),
+    }
+}
+
+#[tokio::test]
+async fn every_watcher_is_told_what_concerns_it_however_it_selects() {
+    use ChangeKind::{Added, Deleted, Modified};
+    let rig = rig(Arc::new(MemoryStore::new())).await;
+    let interests = [
+        interest("", "", "", ""),
+        interest("a", "", "", ""),
+        interest("a", "x", "", ""),
+        interest("", "x", "", ""),
+        interest("b", "", "", "metadata.name=y"),
+        interest("", "", "", "metadata.name=y,spec.nodeName=n1"),
+        interest("", "", "", "spec.nodeName=n1"),
+        interest("b", "", "app=web", "spec.nodeName=n2"),
+        interest("", "", "", "spec.nodeName!=n1"),
+        interest("", "", "", "spec.nodeName="),
+        interest("", "", "app in (web)", ""),
+    ];
+    let open = |interest: &Interest| rig.cache.watch(None, interest.clone()).expect("it starts").0;
+    let mut watches: Vec<_> = interests.iter().map(open).collect();
+    // Watches that nobody reads any more must not stand in the way.
+    for interest in interests.iter().cycle().take(3000) {
+        drop(open(interest));
+    }
+    let mut want = vec![Vec::new(); interests.len()];
+    let mut number = 7u64;
+    for _ in 0..300 {
+        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let pick = |shift: u32, of: &[&'static str]| of[(number >> shift) as usize % of.len()];
+        let (namespace, name) = (pick(33, &["a", "b"]), pick(36, &["x", "y", "z"]));
+        rig.hub.fresh().await.expect("the hub runs");
+        let before = rig.cache.get(namespace, name);
+        let revision = match (&before, pick(40, &["put", "put", "delete"])) {
+            (Some(_), "delete") => rig.delete(namespace, name).await,
+            _ => {
+                let (app, node) = (pick(44, &["web", "db"]), pick(48, &["", "n1", "n2"]));
+                rig.put(&pod(namespace, name, app, node)).await
+            }
+        };
+        rig.hub.fresh().await.expect("the hub runs");
+        let after = rig.cache.get(namespace, name);
+        for (want, interest) in want.iter_mut().zip(&interests) {
+            let selected =
+                |entry: &Option<Arc<Entry>>| entry.as_ref().is_some_and(|e| interest.matches(e));
+            match (selected(&before), selected(&after)) {
+                (false, true) => want.push((Added, revision)),
+                (true, true) => want.push((Modified, revision)),
+                (true, false) => want.push((Deleted, revision)),
+                (false, false) => {}
+            }
+        }
+    }
+    for ((watch, want), interest) in watches.iter_mut().zip(want).zip(&interests) {
+        let mut seen = Vec::new();
+        while let Some((kind, change)) = watch.try_next() {
+            seen.push((kind, change.revision));
+        }
+        assert!(!want.is_empty());
+        assert_eq!(seen, want, "{interest:?}");
+    }
 }
