@@ -27,6 +27,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("longshore-resources", 3),
     ("longshore-scheduler", 5),
     ("longshore-store", 2),
+    ("longshore-test-api", 7),
     ("xtask", 7),
 ];
 
@@ -233,7 +234,8 @@ fn decisions(tree: &Tree) -> Result<Vec<String>> {
 /// One integration test binary per crate: every further one is linked again.
 fn test_binaries(tree: &Tree) -> Result<Vec<String>> {
     let extra = |path: &str| {
-        let inside = path.strip_prefix("crates/").and_then(|rest| rest.split_once("/tests/"));
+        let inside = path.strip_prefix("crates/").or_else(|| path.strip_prefix("tests/"));
+        let inside = inside.and_then(|rest| rest.split_once("/tests/"));
         inside.is_some_and(|(_, file)| !file.starts_with("it/"))
     };
     Ok(tree

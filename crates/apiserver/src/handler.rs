@@ -291,6 +291,11 @@ fn check_path(
     if !resource.namespaced() && !at_cluster_scope && info.resource != "namespaces" {
         return Err(no_such_resource());
     }
+    let named = !info.name.is_empty();
+    let needs_name = [Method::PUT, Method::PATCH].contains(method);
+    if needs_name && !named || *method == Method::POST && named && info.subresource.is_empty() {
+        return Err(method_not_allowed());
+    }
     if let Some(why) = crate::registry::segment_rule(&info.name, false).first() {
         let message = format!("Name parameter invalid: {:?}: {why}", info.name);
         return Err(StatusError::bad_request(message));

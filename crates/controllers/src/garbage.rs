@@ -114,6 +114,10 @@ impl Controller {
             graph.entry(uid(owner).to_owned()).or_default().insert(node.clone());
         }
         drop(graph);
+        if old.is_some_and(|old| owners(old) != owners(object)) {
+            // It may block one of them no longer.
+            self.wake_waiting_owners(object, queue);
+        }
         if !owners(object).is_empty() || object.is_deleting() {
             queue.add(node);
         }
@@ -204,10 +208,37 @@ impl Controller {
             "preconditions": { "uid": object.uid() }, "propagationPolicy": policy,
         });
         let (namespace, name) = (object.namespace(), object.name());
+        if policy == "Foreground" && self.is_in_circle(object) {
+            self.unblock(of, object).await?;
+        }
         match gone_is_fine(self.ctx.client.delete(of, namespace, name, options).await) {
             Err(error) if error.is_conflict() => Ok(()), // another object of that name
             outcome => outcome.map(drop),
         }
+    }
+
+    /// Whether one of the dependents already waits for its own dependents: it may be the owner.
+    ///
+    /// upstream: pkg/controller/garbagecollector/garbagecollector.go attemptToDeleteItem
+    fn is_in_circle(&self, object: &Object) -> bool {
+        self.dependents_of(object.uid()).iter().any(|(at, (namespace, name))| {
+            let dependent = self.caches[*at].get(namespace, name);
+            dependent.is_some_and(|dependent| waits_for_dependents(&dependent))
+        })
+    }
+
+    /// Lets the owners of an object go before it does.
+    async fn unblock(&self, of: Resource, object: &Object) -> Result<(), Error> {
+        let mut references = owners(object).to_vec();
+        for reference in &mut references {
+            reference["blockOwnerDeletion"] = false.into();
+        }
+        let patch = Patch::Merge(json!({ "metadata": {
+            "uid": object.uid(), "resourceVersion": object.resource_version(),
+            "ownerReferences": references,
+        }}));
+        let (namespace, name) = (object.namespace(), object.name());
+        gone_is_fine(self.ctx.client.patch(of, namespace, name, "", &patch).await).map(drop)
     }
 
     /// The owner as the server shows it; `None` when it is gone or another object has its name. An

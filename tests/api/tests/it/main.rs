@@ -1,0 +1,6 @@
+//! The API over the wire: behaviour scenarios, and what hostile clients try.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod rows;
+mod scenarios;
