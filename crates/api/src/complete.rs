@@ -14,14 +14,20 @@ pub fn complete(ty: &'static Type, value: &mut Value) {
     }
 }
 
-fn fill(ty: &'static Type, fields: &mut Map<String, Value>) {
-    for field in &ty.fields {
-        if field.inline {
-            if let Some(inlined) = field.shape.as_struct() {
-                fill(inlined, fields);
+/// Makes the absent structs that are no pointers, so that defaults find a place. Nothing else.
+pub fn structs(ty: &'static Type, value: &mut Value) {
+    if let Value::Object(fields) = value {
+        walk(ty, fields, &|field, fields| {
+            let wanted = matches!(field.shape, Shape::Struct(_)) && !field.pointer;
+            if wanted && !fields.contains_key(field.json_name) {
+                fields.insert(field.json_name.to_owned(), Value::Object(Map::new()));
             }
-            continue;
-        }
+        });
+    }
+}
+
+fn fill(ty: &'static Type, fields: &mut Map<String, Value>) {
+    walk(ty, fields, &|field, fields| {
         if !fields.contains_key(field.json_name)
             && let Some(zero) = zero_of(field)
         {
@@ -33,7 +39,24 @@ fn fill(ty: &'static Type, fields: &mut Map<String, Value>) {
             if list && !field.omitempty && !field.pointer && is_empty(value) {
                 *value = Value::Null;
             }
-            descend(field.shape, value);
+        }
+    });
+}
+
+type Change<'a> = &'a dyn Fn(&'static Field, &mut Map<String, Value>);
+
+/// Calls `change` for every field of a struct and of all structs in it.
+fn walk(ty: &'static Type, fields: &mut Map<String, Value>, change: Change<'_>) {
+    for field in &ty.fields {
+        if field.inline {
+            if let Some(inlined) = field.shape.as_struct() {
+                walk(inlined, fields, change);
+            }
+            continue;
+        }
+        change(field, fields);
+        if let Some(value) = fields.get_mut(field.json_name) {
+            descend(field.shape, value, change);
         }
     }
 }
@@ -46,18 +69,18 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-fn descend(shape: Shape, value: &mut Value) {
+fn descend(shape: Shape, value: &mut Value, change: Change<'_>) {
     match (shape, value) {
         (Shape::Struct(_), Value::Object(fields)) => {
-            fill(shape.as_struct().expect("a struct"), fields);
+            walk(shape.as_struct().expect("a struct"), fields, change);
         }
         (Shape::List(_), Value::Array(items)) => {
             let item = shape.item().expect("a list");
-            items.iter_mut().for_each(|value| descend(item, value));
+            items.iter_mut().for_each(|value| descend(item, value, change));
         }
         (Shape::Map(_), Value::Object(entries)) => {
             let item = shape.item().expect("a map");
-            entries.values_mut().for_each(|value| descend(item, value));
+            entries.values_mut().for_each(|value| descend(item, value, change));
         }
         _ => {}
     }
@@ -120,6 +143,11 @@ mod tests {
             "status": {"availableReplicas": 0, "replicas": 0},
         });
         assert_eq!(value, want);
+        let mut places = json!({});
+        structs(ty, &mut places);
+        let template = json!({"metadata": {}, "spec": {}});
+        let spec = json!({"template": template, "updateStrategy": {}});
+        assert_eq!(places, json!({"metadata": {}, "spec": spec, "status": {}}));
         let before = value.clone();
         complete(ty, &mut value);
         assert_eq!(value, before, "completing is idempotent");

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
 /// A path to a field, such as `spec.containers[0].name` or `metadata.labels[a/b]`.
 ///
 /// Building one costs an allocation; validators pass `&Path` down and extend it only where needed.
@@ -109,6 +111,8 @@ pub struct Error {
     pub field: String,
     /// The message without the field, as in the cause's `message`.
     pub body: String,
+    /// The bad value when it is no scalar, and the rule: see [`Error::print_tree`].
+    tree: Option<Box<(Value, String)>>,
 }
 
 impl fmt::Display for Error {
@@ -122,10 +126,10 @@ pub type ErrorList = Vec<Error>;
 
 /// How a bad value is printed in a message: strings quoted as Go's `%q`, scalars plain, trees as
 /// JSON.
-fn print_value(value: &serde_json::Value) -> String {
+fn print_value(value: &Value) -> String {
     match value {
-        serde_json::Value::Null => "null".into(),
-        serde_json::Value::String(text) => crate::patch::gotext::quote(text),
+        Value::Null => "null".into(),
+        Value::String(text) => crate::patch::gotext::quote(text),
         other => other.to_string(),
     }
 }
@@ -141,12 +145,33 @@ impl Error {
             body.push_str(": ");
             body.push_str(detail);
         }
-        Self { kind, field: path.as_str().to_owned(), body }
+        Self { kind, field: path.as_str().to_owned(), body, tree: None }
+    }
+
+    fn with_value(kind: ErrorType, path: &Path, value: Value, detail: &str) -> Self {
+        let mut error = Self::make(kind, path, Some(print_value(&value)), detail);
+        if value.is_object() || value.is_array() || value.is_null() {
+            error.tree = Some(Box::new((value, detail.to_owned())));
+        }
+        error
+    }
+
+    /// The bad value, when it is an object, a list or null.
+    pub fn tree(&self) -> Option<&Value> {
+        self.tree.as_ref().map(|tree| &tree.0)
+    }
+
+    /// Tells the bad value as `text`, for who knows its type; see [`crate::gostruct::render`].
+    pub fn print_tree(&mut self, text: &str) {
+        if let Some(tree) = self.tree.take() {
+            let path = Path(std::mem::take(&mut self.field));
+            *self = Self::make(self.kind, &path, Some(text.to_owned()), &tree.1);
+        }
     }
 
     /// A value that breaks the rule told in `detail`.
-    pub fn invalid(path: &Path, value: impl Into<serde_json::Value>, detail: &str) -> Self {
-        Self::make(ErrorType::Invalid, path, Some(print_value(&value.into())), detail)
+    pub fn invalid(path: &Path, value: impl Into<Value>, detail: &str) -> Self {
+        Self::with_value(ErrorType::Invalid, path, value.into(), detail)
     }
 
     /// As [`Error::invalid`] with the value already printed (Go-formatted structs and the like).
@@ -155,8 +180,8 @@ impl Error {
     }
 
     /// A value of the wrong type.
-    pub fn type_invalid(path: &Path, value: impl Into<serde_json::Value>, detail: &str) -> Self {
-        Self::make(ErrorType::TypeInvalid, path, Some(print_value(&value.into())), detail)
+    pub fn type_invalid(path: &Path, value: impl Into<Value>, detail: &str) -> Self {
+        Self::with_value(ErrorType::TypeInvalid, path, value.into(), detail)
     }
 
     /// A missing value.
@@ -170,28 +195,24 @@ impl Error {
     }
 
     /// A value that occurs twice.
-    pub fn duplicate(path: &Path, value: impl Into<serde_json::Value>) -> Self {
-        Self::make(ErrorType::Duplicate, path, Some(print_value(&value.into())), "")
+    pub fn duplicate(path: &Path, value: impl Into<Value>) -> Self {
+        Self::with_value(ErrorType::Duplicate, path, value.into(), "")
     }
 
     /// A name of something that does not exist.
-    pub fn not_found(path: &Path, value: impl Into<serde_json::Value>) -> Self {
-        Self::make(ErrorType::NotFound, path, Some(print_value(&value.into())), "")
+    pub fn not_found(path: &Path, value: impl Into<Value>) -> Self {
+        Self::with_value(ErrorType::NotFound, path, value.into(), "")
     }
 
     /// A value outside a closed set; `supported` is printed in the given order.
-    pub fn not_supported(
-        path: &Path,
-        value: impl Into<serde_json::Value>,
-        supported: &[&str],
-    ) -> Self {
+    pub fn not_supported(path: &Path, value: impl Into<Value>, supported: &[&str]) -> Self {
         let quoted: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
         let detail = if quoted.is_empty() {
             String::new()
         } else {
             format!("supported values: {}", quoted.join(", "))
         };
-        Self::make(ErrorType::NotSupported, path, Some(print_value(&value.into())), &detail)
+        Self::with_value(ErrorType::NotSupported, path, value.into(), &detail)
     }
 
     /// A value longer than `max` bytes.

@@ -8,6 +8,7 @@ pub mod complete;
 pub mod defaults;
 pub mod duration;
 pub mod field;
+pub mod gostruct;
 pub mod gvk;
 pub mod json;
 pub mod meta_validation;

@@ -28,6 +28,7 @@ mod storage;
 pub mod strategy;
 pub mod table;
 
+pub use core::services;
 pub use strategy::{Context, DeleteContext, Strategy};
 pub use table::{Column, Resource, Scope, Subresource};
 

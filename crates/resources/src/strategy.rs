@@ -33,8 +33,9 @@ pub struct DeleteContext {
 /// The rules of one resource. Every method has a default that suits a plain object without status.
 ///
 /// Order on create: schema defaults, `default`, `prepare_create`, mutating admission,
-/// metadata validation, `validate_create`. On update: the same with `prepare_update` and
-/// `validate_update`. Only `default` and `prepare_*` may change the object.
+/// metadata validation, `validate_create`, `canonicalize`. On update: the same with
+/// `prepare_update` and `validate_update`. Only `default`, `prepare_*` and `canonicalize` may change
+/// the object.
 pub trait Strategy: Send + Sync + 'static {
     /// Makes an object of this resource's version the one that is stored. Versions of a resource
     /// share their storage; only those whose fields differ say something here.
@@ -63,6 +64,9 @@ pub trait Strategy: Send + Sync + 'static {
     fn validate_update(&self, _ctx: &Context<'_>, _new: &Object, _old: &Object) -> ErrorList {
         ErrorList::new()
     }
+
+    /// Brings a valid object into the form that is stored and shown.
+    fn canonicalize(&self, _object: &mut Object) {}
 
     /// Texts for `Warning` headers on create and update.
     fn warnings(&self, _object: &Object, _old: Option<&Object>) -> Vec<String> {

@@ -50,7 +50,7 @@ pub async fn patch(
         Ok(new)
     };
     let ctx = call.write_context(options.dry_run);
-    let update = UpdateOptions { allow_create: false };
+    let update = UpdateOptions { allow_create: false, patch: true };
     let stored = call.api.registry.update(&ctx, &call.info.name, update, &change).await?;
     call.warnings.lock().extend(warnings.into_inner());
     Ok(read::object(call, 200, stored.object))

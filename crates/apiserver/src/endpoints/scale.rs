@@ -63,7 +63,7 @@ pub async fn write(
     let mut ctx = call.write_context(options.dry_run);
     // The workload itself changes: its spec, not its status.
     ctx.subresource = "";
-    let update = UpdateOptions { allow_create: false };
+    let update = UpdateOptions::default();
     let stored = call.api.registry.update(&ctx, &call.info.name, update, &change).await?;
     call.warnings.lock().extend(warnings.into_inner());
     Ok(read::object(call, 200, scale_of(&stored.object)))

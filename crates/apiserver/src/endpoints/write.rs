@@ -13,7 +13,7 @@ use super::options::{WriteOptions, delete_options};
 use super::{Call, read, respond};
 use crate::body::Body;
 use crate::cache::{Entry, range};
-use crate::registry::{DeleteOptions, Deleted, UpdateOptions};
+use crate::registry::{DeleteOptions, Deleted, UpdateOptions, dedup_owners};
 
 /// Answers POST to a collection.
 pub async fn create(
@@ -44,7 +44,8 @@ pub async fn update(
     check_name(call, &mut object)?;
     let ctx = call.write_context(options.dry_run);
     ctx.check_namespace(&mut object)?;
-    let update = UpdateOptions { allow_create: call.info.subresource.is_empty() };
+    dedup_owners(&mut object, false, &call.warnings);
+    let update = UpdateOptions { allow_create: call.info.subresource.is_empty(), patch: false };
     let change = |_: Option<&Object>| Ok(object.clone());
     let stored = call.api.registry.update(&ctx, &call.info.name, update, &change).await?;
     Ok(read::object(call, if stored.created { 201 } else { 200 }, stored.object))

@@ -6,7 +6,10 @@ use longshore_api::{Object, StatusError};
 
 use crate::admission::Operation;
 
-use super::{CONFLICT_RETRIES_MAX, Registry, Stored, WriteContext, rfc3339, with_version};
+use super::{
+    CONFLICT_RETRIES_MAX, Registry, Stored, WriteContext, dedup_owners, finish, rfc3339,
+    with_version,
+};
 
 /// Characters of a generated suffix.
 const SUFFIX_LENGTH: usize = 5;
@@ -22,10 +25,12 @@ impl Registry {
         mut object: Object,
     ) -> Result<Stored, StatusError> {
         ctx.check_namespace(&mut object)?;
+        dedup_owners(&mut object, false, ctx.warnings);
         self.default(ctx.resource(), &mut object);
         let name = object.name().to_owned();
         let attributes = ctx.admission(Operation::Create, &name);
         self.admission.mutate(&attributes, Some(&mut object), None).await?;
+        dedup_owners(&mut object, true, ctx.warnings);
         self.check_rights(ctx, "", &object, None)?;
         let template = object;
         for _ in 0..CONFLICT_RETRIES_MAX {
@@ -39,6 +44,7 @@ impl Registry {
             let attributes = ctx.admission(Operation::Create, &name);
             self.admission.validate(&attributes, Some(&object), None).await?;
             ctx.warnings.lock().extend(ctx.resource().strategy.warnings(&object, None));
+            finish(ctx.resource(), &mut object);
             let key = ctx.served.cache.key(object.namespace(), object.name());
             if ctx.dry_run {
                 self.hub().fresh().await.map_err(StatusError::internal)?;
@@ -82,7 +88,6 @@ impl Registry {
             "deletionGracePeriodSeconds",
             "resourceVersion",
             "selfLink",
-            "generation",
             "managedFields",
         ] {
             meta.remove(field);

@@ -18,11 +18,12 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use jiff::Timestamp;
 use longshore_api::field::{ErrorList, Path};
-use longshore_api::{Gvk, Gvr, Object, StatusError, defaults, schema};
+use longshore_api::{Gvk, Gvr, Object, StatusError, complete, defaults, gostruct, schema};
 use longshore_base::Clock;
 use longshore_base::rng::Rng;
 use longshore_resources::{Context, Resource};
 use longshore_store::{Op, Revision, Txn, TxnOutcome};
+use serde_json::Value;
 
 pub use delete::{DeleteOptions, Deleted, Preconditions};
 pub use services::ServiceRanges;
@@ -187,11 +188,13 @@ impl WriteContext<'_> {
         StatusError::conflict(&self.resource().group, &self.resource().plural, name, why)
     }
 
-    fn invalid(&self, name: &str, errors: ErrorList) -> Result<(), StatusError> {
+    fn invalid(&self, name: &str, mut errors: ErrorList) -> Result<(), StatusError> {
         if errors.is_empty() {
             return Ok(());
         }
-        Err(StatusError::invalid(&self.resource().group, &self.resource().kind, name, &errors))
+        let gvk = self.resource().gvk();
+        gostruct::render(&gvk.group, &gvk.version, &gvk.kind, &mut errors);
+        Err(StatusError::invalid(&gvk.group, &gvk.kind, name, &errors))
     }
 }
 
@@ -325,17 +328,16 @@ impl Registry {
 
     /// Fills the fixed defaults of a kind.
     pub fn apply_defaults(&self, gvk: &Gvk, object: &mut Object) {
-        if let Some(ty) = schema::kind(&gvk.group, &gvk.version, &gvk.kind) {
-            let mut value = std::mem::take(object).into_value();
-            defaults::apply(ty, &mut value);
-            *object = Object::from_value(value).expect("defaults keep the root an object");
-        }
+        by_type(gvk, object, defaults::apply);
     }
 
-    /// Fills fixed and computed defaults.
+    /// Fills fixed and computed defaults, and what answers always show.
     pub fn default(&self, resource: &Resource, object: &mut Object) {
-        self.apply_defaults(&resource.gvk(), object);
+        let gvk = resource.gvk();
+        by_type(&gvk, object, complete::structs);
+        self.apply_defaults(&gvk, object);
         resource.strategy.default(object);
+        by_type(&gvk, object, complete::complete);
     }
 
     /// Fails with 422 when metadata or the resource's own rules are broken.
@@ -350,6 +352,50 @@ impl Registry {
         errors.extend(resource.strategy.validate_create(object));
         ctx.invalid(object.name(), errors)
     }
+}
+
+/// Fills what answers always show, after the last hook that may drop fields.
+fn finish(resource: &Resource, object: &mut Object) {
+    resource.strategy.canonicalize(object);
+    by_type(&resource.gvk(), object, complete::complete);
+}
+
+/// Changes an object by what is known of its type.
+fn by_type(gvk: &Gvk, object: &mut Object, change: fn(&'static schema::Type, &mut Value)) {
+    if let Some(ty) = schema::kind(&gvk.group, &gvk.version, &gvk.kind) {
+        let mut value = std::mem::take(object).into_value();
+        change(ty, &mut value);
+        *object = Object::from_value(value).expect("the root stays an object");
+    }
+}
+
+/// Drops repeated owner references, with a warning.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/rest.go dedupOwnerReferences
+pub(crate) fn dedup_owners(
+    object: &mut Object,
+    after_admission: bool,
+    warnings: &parking_lot::Mutex<Vec<String>>,
+) {
+    let path = ["metadata", "ownerReferences"];
+    let mut kept: Vec<Value> = Vec::new();
+    let mut repeated = Vec::new();
+    for owner in object.list(&path) {
+        if kept.contains(owner) {
+            repeated.push(owner["uid"].as_str().unwrap_or("").to_owned());
+        } else {
+            kept.push(owner.clone());
+        }
+    }
+    if repeated.is_empty() {
+        return;
+    }
+    object.set(&path, kept);
+    let when = if after_admission { " after mutating admission happens" } else { "" };
+    warnings.lock().push(format!(
+        ".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+        repeated.join(", ")
+    ));
 }
 
 /// A stored object in the version of a resource.

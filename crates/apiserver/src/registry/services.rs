@@ -2,16 +2,24 @@
 //!
 //! upstream: pkg/registry/core/service/storage/alloc.go
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use longshore_api::field::{Error, Path};
-use longshore_api::{Object, StatusError};
+use longshore_api::{Object, Reason, StatusError};
+use longshore_resources::services;
 use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::WriteContext;
+
+/// The families of the cluster's ranges.
+const FAMILIES: [&str; 1] = ["IPv4"];
+/// The port before the first that a dry run shows in the place of an allocated one.
+///
+/// upstream: pkg/registry/core/service/portallocator/operation.go AllocateNext
+const DRY_RUN_PORT: i64 = 32768;
 
 /// The ranges that services get their addresses and ports from, and what is taken of them.
 #[derive(Clone)]
@@ -25,18 +33,18 @@ pub struct ServiceRanges {
 #[derive(Default)]
 struct Taken {
     addresses: BTreeSet<u32>,
-    /// Port and protocol.
-    ports: BTreeSet<(u16, String)>,
+    ports: BTreeSet<i64>,
     next_address: u32,
-    next_port: u16,
+    next_port: i64,
 }
 
-/// What one write took; given back when the write does not land.
+/// What one write took; given back when the write does not land. A dry run takes nothing.
 #[must_use = "a reservation that is not kept is given back"]
 pub struct Reservation {
     taken: Arc<Mutex<Taken>>,
+    dry_run: bool,
     addresses: Vec<u32>,
-    ports: Vec<(u16, String)>,
+    ports: Vec<i64>,
 }
 
 impl Reservation {
@@ -49,6 +57,9 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        if self.dry_run {
+            return;
+        }
         let mut taken = self.taken.lock();
         for address in &self.addresses {
             taken.addresses.remove(address);
@@ -57,6 +68,16 @@ impl Drop for Reservation {
             taken.ports.remove(port);
         }
     }
+}
+
+/// Why a port on the nodes cannot be had.
+enum PortError {
+    /// The one asked for: the index of the service's port, the node port and the reason.
+    Refused(usize, i64, String),
+    /// All are taken.
+    Full,
+    /// The service names one twice for the same protocol.
+    Twice(String),
 }
 
 impl ServiceRanges {
@@ -71,7 +92,7 @@ impl ServiceRanges {
         if let Some(address) = address_of(service) {
             taken.addresses.insert(address);
         }
-        taken.ports.extend(node_ports_of(service));
+        taken.ports.extend(ports_of(service));
     }
 
     fn applies(ctx: &WriteContext<'_>) -> bool {
@@ -87,14 +108,22 @@ impl ServiceRanges {
         new: &mut Object,
         old: Option<&Object>,
     ) -> Result<Reservation, StatusError> {
-        let mut reservation =
-            Reservation { taken: self.taken.clone(), addresses: Vec::new(), ports: Vec::new() };
-        if Self::applies(ctx) {
-            let mut errors = Vec::new();
-            self.reserve_address(new, old, &mut reservation, &mut errors);
-            self.reserve_ports(new, old, &mut reservation, &mut errors);
-            ctx.invalid(new.name(), errors)?;
+        let mut reservation = Reservation {
+            taken: self.taken.clone(),
+            dry_run: ctx.dry_run,
+            addresses: Vec::new(),
+            ports: Vec::new(),
+        };
+        if !Self::applies(ctx) {
+            return Ok(reservation);
         }
+        let errors = services::settle(new, old, &FAMILIES);
+        ctx.invalid(new.name(), errors)?;
+        if let Err(error) = self.reserve_address(new, old, &mut reservation) {
+            ctx.invalid(new.name(), vec![error])?;
+        }
+        self.reserve_ports(ctx, new, old, &mut reservation)?;
+        self.reserve_health_port(new, old, &mut reservation)?;
         Ok(reservation)
     }
 
@@ -110,8 +139,8 @@ impl ServiceRanges {
         {
             taken.addresses.remove(&address);
         }
-        let kept = node_ports_of(new);
-        for port in node_ports_of(old).difference(&kept) {
+        let kept = ports_of(new);
+        for port in ports_of(old).difference(&kept) {
             taken.ports.remove(port);
         }
     }
@@ -125,67 +154,60 @@ impl ServiceRanges {
         if let Some(address) = address_of(service) {
             taken.addresses.remove(&address);
         }
-        for port in node_ports_of(service) {
+        for port in ports_of(service) {
             taken.ports.remove(&port);
         }
     }
 
+    /// upstream: pkg/registry/core/service/storage/alloc.go allocClusterIPs, updateClusterIPs
     fn reserve_address(
         &self,
         new: &mut Object,
         old: Option<&Object>,
         reservation: &mut Reservation,
-        errors: &mut Vec<Error>,
-    ) {
-        let external = new.str(&["spec", "type"]) == "ExternalName";
-        if external {
-            return;
-        }
-        if new.str(&["spec", "clusterIP"]).is_empty()
-            && let Some(old) = old.and_then(address_of)
-        {
-            set_address(new, Ipv4Addr::from(old));
-        }
-        let wanted = address_of(new);
-        if wanted.is_some() && wanted == old.and_then(address_of) {
-            return;
-        }
+    ) -> Result<(), Error> {
+        let external = |service: &Object| service.str(&["spec", "type"]) == "ExternalName";
         let asked = new.str(&["spec", "clusterIP"]).to_owned();
-        if asked == "None" {
-            new.set(&["spec", "clusterIPs"], vec![Value::from("None")]);
-            return;
+        let had_address = old.is_some_and(|old| !external(old));
+        if external(new) || asked == "None" || had_address {
+            return Ok(());
         }
+        let path = Path::new("spec").child("clusterIPs");
+        let refused = |why: &str| {
+            let ips = new.list(&["spec", "clusterIPs"]).to_vec();
+            let detail = format!("failed to allocate IP {asked}: {why}");
+            Err(Error::invalid(&path, ips, &detail))
+        };
         let mut taken = self.taken.lock();
-        let path = Path::new("spec").child("clusterIPs").index(0);
-        let address = match wanted {
+        let address = match address_of(new) {
             Some(address) if !self.contains(address) => {
                 let range = format!("{}/{}", Ipv4Addr::from(self.network), self.prefix);
-                let detail = format!(
-                    "failed to allocate IP {asked}: the provided IP ({asked}) is not in the valid range. The range of valid IPs is {range}"
-                );
-                errors.push(Error::invalid(&path, vec![Value::from(asked)], &detail));
-                return;
+                return refused(&format!(
+                    "the provided IP ({asked}) is not in the valid range. The range of valid IPs is {range}"
+                ));
             }
-            Some(address) if taken.addresses.contains(&address) => {
-                let detail =
-                    format!("failed to allocate IP {asked}: provided IP is already allocated");
-                errors.push(Error::invalid(&path, vec![Value::from(asked)], &detail));
-                return;
+            // A dry run does not look at what is taken.
+            Some(address) if !reservation.dry_run && taken.addresses.contains(&address) => {
+                return refused("provided IP is already allocated");
             }
             Some(address) => address,
-            None if !asked.is_empty() => return, // not an IPv4 address: validation says so
+            None if !asked.is_empty() => return Ok(()), // not an IPv4 address: validation says so
+            None if reservation.dry_run => self.network,
             None => match self.free_address(&mut taken) {
                 Some(address) => address,
                 None => {
                     let detail = "failed to allocate a serviceIP: range is full";
-                    errors.push(Error::internal(&path, detail));
-                    return;
+                    return Err(Error::internal(&path, detail));
                 }
             },
         };
-        taken.addresses.insert(address);
-        reservation.addresses.push(address);
+        if !reservation.dry_run {
+            taken.addresses.insert(address);
+            reservation.addresses.push(address);
+        }
+        drop(taken);
         set_address(new, Ipv4Addr::from(address));
+        Ok(())
     }
 
     fn contains(&self, address: u32) -> bool {
@@ -207,65 +229,185 @@ impl ServiceRanges {
             })
     }
 
+    /// upstream: pkg/registry/core/service/storage/alloc.go txnAllocNodePorts, txnUpdateNodePorts
     fn reserve_ports(
+        &self,
+        ctx: &WriteContext<'_>,
+        new: &mut Object,
+        old: Option<&Object>,
+        reservation: &mut Reservation,
+    ) -> Result<(), StatusError> {
+        let name = new.name().to_owned();
+        let kind = new.str(&["spec", "type"]).to_owned();
+        if !matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+            return Ok(());
+        }
+        let allocates = kind == "NodePort"
+            || new.get(&["spec", "allocateLoadBalancerNodePorts"]) != Some(&Value::Bool(false));
+        let Some(Value::Array(ports)) = new.get_mut(&["spec", "ports"]) else { return Ok(()) };
+        let result = match old {
+            None => self.new_ports(ports, allocates, reservation),
+            Some(old) => self.changed_ports(ports, allocates, &node_ports_of(old), reservation),
+        };
+        match result {
+            Ok(()) => Ok(()),
+            Err(PortError::Refused(index, port, why)) => {
+                let at = Path::new("spec").child("ports").index(index).child("nodePort");
+                ctx.invalid(&name, vec![Error::invalid(&at, port, &why)])
+            }
+            Err(PortError::Full) => {
+                Err(StatusError::internal("failed to allocate a nodePort: range is full"))
+            }
+            Err(PortError::Twice(why)) => Err(StatusError::new(Reason::Unknown, why)),
+        }
+    }
+
+    /// upstream: initNodePorts: one node port serves all ports of the same number.
+    fn new_ports(
+        &self,
+        ports: &mut [Value],
+        allocates: bool,
+        reservation: &mut Reservation,
+    ) -> Result<(), PortError> {
+        let mut shared: BTreeMap<i64, i64> = BTreeMap::new();
+        let number = |port: &Value| port["port"].as_i64().unwrap_or(0);
+        for i in 0..ports.len() {
+            let (own, given) = (number(&ports[i]), node_port(&ports[i]));
+            if given == 0 && !allocates {
+                continue;
+            }
+            let wished = |ports: &[Value]| {
+                let same = ports.iter().filter(|p| number(p) == own).map(node_port);
+                same.into_iter().find(|port| *port != 0)
+            };
+            let port = match shared.get(&own) {
+                Some(port) if given == 0 || given == *port => *port,
+                Some(_) => self.take_for(i, given, reservation)?,
+                None => {
+                    let port = match wished(ports) {
+                        Some(port) => self.take_for(i, port, reservation)?,
+                        None => self.take_any(reservation).ok_or(PortError::Full)?,
+                    };
+                    shared.insert(own, port);
+                    port
+                }
+            };
+            ports[i]["nodePort"] = port.into();
+        }
+        Ok(())
+    }
+
+    /// upstream: updateNodePorts
+    fn changed_ports(
+        &self,
+        ports: &mut [Value],
+        allocates: bool,
+        had: &BTreeSet<i64>,
+        reservation: &mut Reservation,
+    ) -> Result<(), PortError> {
+        let mut taken: BTreeSet<i64> = BTreeSet::new();
+        let mut seen: BTreeSet<(String, i64)> = BTreeSet::new();
+        for (i, port) in ports.iter_mut().enumerate() {
+            let number = match node_port(port) {
+                0 if !allocates => continue,
+                0 => self.take_any(reservation).ok_or(PortError::Full)?,
+                given => {
+                    if !had.contains(&given) && taken.insert(given) {
+                        self.take_for(i, given, reservation)?;
+                    }
+                    given
+                }
+            };
+            port["nodePort"] = number.into();
+            let protocol = port["protocol"].as_str().unwrap_or("").to_owned();
+            if !seen.insert((protocol.clone(), number)) {
+                let why = format!("duplicate nodePort: {{{protocol} {number}}}");
+                return Err(PortError::Twice(why));
+            }
+        }
+        Ok(())
+    }
+
+    fn take_for(
+        &self,
+        index: usize,
+        port: i64,
+        reservation: &mut Reservation,
+    ) -> Result<i64, PortError> {
+        let taken = self.take(port, reservation);
+        taken.map(|()| port).map_err(|why| PortError::Refused(index, port, why))
+    }
+
+    /// upstream: pkg/registry/core/service/storage/alloc.go allocHealthCheckNodePort
+    fn reserve_health_port(
         &self,
         new: &mut Object,
         old: Option<&Object>,
         reservation: &mut Reservation,
-        errors: &mut Vec<Error>,
-    ) {
-        let kind = new.str(&["spec", "type"]).to_owned();
-        let balancer = kind == "LoadBalancer"
-            && new.get(&["spec", "allocateLoadBalancerNodePorts"]) != Some(&Value::Bool(false));
-        let wants = kind == "NodePort" || balancer;
-        let mut had: BTreeSet<(u16, String)> = old.map(node_ports_of).unwrap_or_default();
-        let Some(Value::Array(ports)) = new.get_mut(&["spec", "ports"]) else { return };
-        let mut taken = self.taken.lock();
-        for (i, port) in ports.iter_mut().enumerate() {
-            let protocol = port["protocol"].as_str().unwrap_or("TCP").to_owned();
-            let given = port["nodePort"].as_u64().and_then(|p| u16::try_from(p).ok()).unwrap_or(0);
-            if !wants {
-                continue;
-            }
-            let path = Path::new("spec").child("ports").index(i).child("nodePort");
-            let number = if given != 0 {
-                if had.remove(&(given, protocol.clone())) {
-                    continue;
-                }
-                if !self.node_ports.contains(&given) {
-                    let range = format!("{}-{}", self.node_ports.start(), self.node_ports.end());
-                    let detail = format!(
-                        "provided port is not in the valid range. The range of valid ports is {range}"
-                    );
-                    errors.push(Error::invalid(&path, given, &detail));
-                    continue;
-                }
-                if taken.ports.contains(&(given, protocol.clone())) {
-                    errors.push(Error::invalid(&path, given, "provided port is already allocated"));
-                    continue;
-                }
-                given
-            } else if let Some(port) = self.free_port(&mut taken, &protocol) {
-                port
-            } else {
-                errors.push(Error::internal(&path, "failed to allocate a nodePort: range is full"));
-                continue;
-            };
-            taken.ports.insert((number, protocol.clone()));
-            reservation.ports.push((number, protocol));
-            port["nodePort"] = number.into();
+    ) -> Result<(), StatusError> {
+        let needs = |service: &Object| {
+            service.str(&["spec", "type"]) == "LoadBalancer"
+                && service.str(&["spec", "externalTrafficPolicy"]) == "Local"
+        };
+        if !needs(new) || old.is_some_and(needs) {
+            return Ok(());
         }
+        let path = ["spec", "healthCheckNodePort"];
+        let given = new.int(&path).unwrap_or(0);
+        if given != 0 {
+            return self.take(given, reservation).map_err(|why| {
+                StatusError::internal(format!(
+                    "failed to allocate requested HealthCheck NodePort {given}: {why}"
+                ))
+            });
+        }
+        let port = self.take_any(reservation).ok_or_else(|| {
+            StatusError::internal("failed to allocate a HealthCheck NodePort 0: range is full")
+        })?;
+        new.set(&path, port);
+        Ok(())
     }
 
-    fn free_port(&self, taken: &mut Taken, protocol: &str) -> Option<u16> {
+    /// Takes a port that was asked for. A dry run does not look at the range.
+    fn take(&self, port: i64, reservation: &mut Reservation) -> Result<(), String> {
+        let mut taken = self.taken.lock();
+        let known = u16::try_from(port).is_ok_and(|port| self.node_ports.contains(&port));
+        if !reservation.dry_run && !known {
+            let range = format!("{}-{}", self.node_ports.start(), self.node_ports.end());
+            return Err(format!(
+                "provided port is not in the valid range. The range of valid ports is {range}"
+            ));
+        }
+        if taken.ports.contains(&port) || reservation.ports.contains(&port) {
+            return Err("provided port is already allocated".to_owned());
+        }
+        if !reservation.dry_run {
+            taken.ports.insert(port);
+        }
+        reservation.ports.push(port);
+        Ok(())
+    }
+
+    fn take_any(&self, reservation: &mut Reservation) -> Option<i64> {
+        if reservation.dry_run {
+            let last = reservation.ports.iter().max().copied().unwrap_or(DRY_RUN_PORT);
+            let port = last + 1;
+            reservation.ports.push(port);
+            return Some(port);
+        }
+        let mut taken = self.taken.lock();
         let (start, end) = (*self.node_ports.start(), *self.node_ports.end());
-        let count = end - start + 1;
+        let (start, count) = (i64::from(start), i64::from(end) - i64::from(start) + 1);
         // upstream: the first ports of the range are kept for ports chosen by people.
         let reserved = (count / 32).clamp(16, 128).min(count / 2);
-        (0..count)
-            .map(|i| start + ((taken.next_port + i) % count + reserved) % count)
-            .find(|port| !taken.ports.contains(&(*port, protocol.to_owned())))
-            .inspect(|port| taken.next_port = (port - start + count - reserved) % count)
+        let next = taken.next_port;
+        let port = (0..count)
+            .map(|i| start + ((next + i) % count + reserved) % count)
+            .find(|port| !taken.ports.contains(port))?;
+        taken.next_port = (port - start + count - reserved) % count;
+        taken.ports.insert(port);
+        reservation.ports.push(port);
+        Some(port)
     }
 }
 
@@ -278,13 +420,19 @@ fn address_of(service: &Object) -> Option<u32> {
     service.str(&["spec", "clusterIP"]).parse::<Ipv4Addr>().ok().map(u32::from)
 }
 
-fn node_ports_of(service: &Object) -> BTreeSet<(u16, String)> {
-    service
-        .list(&["spec", "ports"])
-        .iter()
-        .filter_map(|port| {
-            let number = u16::try_from(port["nodePort"].as_u64()?).ok().filter(|p| *p != 0)?;
-            Some((number, port["protocol"].as_str().unwrap_or("TCP").to_owned()))
-        })
-        .collect()
+fn node_port(port: &Value) -> i64 {
+    port["nodePort"].as_i64().unwrap_or(0)
+}
+
+fn node_ports_of(service: &Object) -> BTreeSet<i64> {
+    let ports = service.list(&["spec", "ports"]).iter().map(node_port);
+    ports.filter(|port| *port != 0).collect()
+}
+
+/// All ports on the nodes, with that for health checks.
+fn ports_of(service: &Object) -> BTreeSet<i64> {
+    let mut ports = node_ports_of(service);
+    let health = service.int(&["spec", "healthCheckNodePort"]);
+    ports.extend(health.filter(|port| *port != 0));
+    ports
 }

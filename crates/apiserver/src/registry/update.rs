@@ -8,7 +8,9 @@ use longshore_api::field::{Error, Path};
 use longshore_api::{Object, StatusError, meta_validation};
 use longshore_store::Op;
 
-use super::{CONFLICT_RETRIES_MAX, Registry, Stored, WriteContext, with_version};
+use super::{
+    CONFLICT_RETRIES_MAX, Registry, Stored, WriteContext, dedup_owners, finish, with_version,
+};
 use crate::admission::Operation;
 use crate::cache::Entry;
 
@@ -17,6 +19,8 @@ use crate::cache::Entry;
 pub struct UpdateOptions {
     /// The object is made when it does not exist (if the resource allows it).
     pub allow_create: bool,
+    /// The new object is a patched one: its uid is no precondition.
+    pub patch: bool,
 }
 
 const MODIFIED: &str =
@@ -39,13 +43,15 @@ impl Registry {
                 let strategy = &ctx.resource().strategy;
                 let new = change(None)?;
                 let key = ctx.served.cache.key(ctx.namespace, name);
-                check_uid(ctx, name, &key, &new, None)?;
+                if !options.patch {
+                    check_uid(ctx, name, &key, &new, None)?;
+                }
                 if options.allow_create && strategy.allow_create_on_update() {
                     return self.create(ctx, new).await;
                 }
                 return Err(ctx.not_found(name));
             };
-            match self.update_once(ctx, name, entry, change).await? {
+            match self.update_once(ctx, name, entry, options, change).await? {
                 Ok(stored) => return Ok(stored),
                 Err(fresh) => present = fresh.map(Arc::new),
             }
@@ -84,15 +90,19 @@ impl Registry {
         ctx: &WriteContext<'_>,
         name: &str,
         entry: &Entry,
+        options: UpdateOptions,
         change: &(dyn Fn(Option<&Object>) -> Result<Object, StatusError> + Send + Sync),
     ) -> Result<Result<Stored, Option<Entry>>, StatusError> {
         let mut old = ctx.native(entry.object());
-        ctx.resource().strategy.default(&mut old);
+        self.default(ctx.resource(), &mut old);
         let mut new = change(Some(&old))?;
-        check_uid(ctx, name, &entry.key, &new, Some(&old))?;
+        if !options.patch {
+            check_uid(ctx, name, &entry.key, &new, Some(&old))?;
+        }
         self.default(ctx.resource(), &mut new);
         let attributes = ctx.admission(Operation::Update, name);
         self.admission.mutate(&attributes, Some(&mut new), Some(&old)).await?;
+        dedup_owners(&mut new, true, ctx.warnings);
         self.check_rights(ctx, name, &new, Some(&old))?;
         check_version(ctx, name, &new, &old)?;
         let reserved = self.services.reserve(ctx, &mut new, Some(&old))?;
@@ -100,6 +110,7 @@ impl Registry {
         self.check_update(ctx, name, &new, &old)?;
         self.admission.validate(&attributes, Some(&new), Some(&old)).await?;
         ctx.warnings.lock().extend(ctx.resource().strategy.warnings(&new, Some(&old)));
+        finish(ctx.resource(), &mut new);
         new.set(&["metadata", "resourceVersion"], entry.revision.to_string());
         let stored = ctx.storage(new.clone());
         if ctx.dry_run || stored == entry.object() {
@@ -218,7 +229,6 @@ fn check_uid(
 fn prepare(ctx: &WriteContext<'_>, new: &mut Object, old: &Object) -> Result<(), StatusError> {
     ctx.check_namespace(new)?;
     restore(new, old, "generation");
-    new.remove(&["metadata", "selfLink"]);
     new.remove(&["metadata", "managedFields"]);
     ctx.resource().strategy.prepare_update(&ctx.strategy_context(), new, old);
     if new.uid().is_empty() {

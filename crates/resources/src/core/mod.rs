@@ -13,7 +13,7 @@ mod podtemplates;
 mod resourcequotas;
 mod secrets;
 mod serviceaccounts;
-mod services;
+pub mod services;
 
 use crate::apps::replicasets::ReplicationControllers;
 use crate::table::{Resource, cluster, namespaced};

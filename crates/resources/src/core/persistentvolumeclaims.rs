@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 use longshore_api::field::{Error, ErrorList, Path};
-use longshore_api::{Object, names};
+use longshore_api::{Object, gostruct, names};
 use serde_json::{Value, json};
 
 use super::persistentvolumes::{CLASS, class, modes, or_unset, phase};
@@ -67,7 +67,7 @@ impl Strategy for PersistentVolumeClaims {
 
     fn validate_create(&self, object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();
-        claim_spec(spec_of(object), &Path::new("spec"), &mut errors);
+        claim_spec(spec_of(object), None, &Path::new("spec"), &mut errors);
         errors
     }
 
@@ -208,8 +208,11 @@ fn update(new: &Object, old: &Object, errors: &mut ErrorList) {
         copy(&mut spec, &before, ATTRIBUTES);
     }
     if spec != before {
-        let why = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n";
-        errors.push(Error::forbidden(&Path::new("spec"), why));
+        let changes = gostruct::difference("core/v1.PersistentVolumeClaimSpec", &before, &spec);
+        let why = format!(
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{changes}"
+        );
+        errors.push(Error::forbidden(&Path::new("spec"), &why));
     }
     let size = storage(spec_of(new));
     let capacity = old.get(&["status", "capacity", "storage"]).cloned().unwrap_or(Value::Null);
@@ -250,7 +253,7 @@ fn storage_class(
         return;
     }
     if annotation.unwrap_or("") != old_annotation.unwrap_or("") {
-        let path = Path::new("metadata").child("annotations").key(CLASS);
+        let path = Path::new("metadata").child("annotations").child(CLASS);
         errors.push(Error::invalid(&path, annotation.unwrap_or(""), IMMUTABLE));
     }
     let given = class.is_some() && (old_annotation.is_none() || old_annotation == class.as_deref());

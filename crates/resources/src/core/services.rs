@@ -3,8 +3,11 @@
 //!
 //! upstream: pkg/apis/core/v1/defaults.go, pkg/registry/core/service/strategy.go
 
+mod families;
 mod release;
 mod validation;
+
+pub use families::settle;
 
 use jiff::Timestamp;
 use longshore_api::Object;
@@ -56,7 +59,6 @@ impl Strategy for Services {
 
     fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {
         object.set(&["status"], json!({"loadBalancer": {}}));
-        release::plural(object, None);
     }
 
     fn validate_create(&self, object: &Object) -> ErrorList {
@@ -69,8 +71,6 @@ impl Strategy for Services {
         }
         keep(new, old, "status");
         release::dependent(new, old);
-        release::allocated(new, old);
-        release::plural(new, Some(old));
     }
 
     fn validate_update(&self, ctx: &Context<'_>, new: &Object, old: &Object) -> ErrorList {
@@ -81,6 +81,13 @@ impl Strategy for Services {
             errors.extend(validation::service(new, Some(old)));
         }
         errors
+    }
+
+    fn canonicalize(&self, object: &mut Object) {
+        // upstream: defaultOnReadInternalTrafficPolicy of pkg/registry/core/service/storage/storage.go
+        if object.str(&["spec", "type"]) == "ExternalName" {
+            object.remove(&["spec", "internalTrafficPolicy"]);
+        }
     }
 
     fn warnings(&self, object: &Object, _old: Option<&Object>) -> Vec<String> {

@@ -76,7 +76,7 @@ fn spec(spec: &Value, old: Option<&Value>, rules: Rules, errors: &mut ErrorList)
     if rules.create {
         for (i, claim) in list(spec, "volumeClaimTemplates").iter().enumerate() {
             let at = path.child("volumeClaimTemplates").index(i).child("spec");
-            claim_spec(part(claim, "spec").unwrap_or(&Value::Null), &at, errors);
+            claim_spec(part(claim, "spec").unwrap_or(&Value::Null), None, &at, errors);
         }
     }
     counts(spec, &["replicas", "minReadySeconds"], &path, errors);

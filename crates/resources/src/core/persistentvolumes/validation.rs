@@ -4,7 +4,7 @@
 //! ValidatePersistentVolumeUpdate
 
 use longshore_api::field::{Error, ErrorList, Path};
-use longshore_api::{Object, names};
+use longshore_api::{Object, gostruct, names};
 use serde_json::Value;
 
 use crate::core::pods::resources::quantity;
@@ -105,8 +105,9 @@ pub(super) fn update(new: &Object, old: &Object) -> ErrorList {
     }
     if SOURCES.iter().any(|(key, _)| part(&compared, key) != part(before, key)) {
         let path = Path::new("spec").child("persistentvolumesource");
-        let why = "spec.persistentvolumesource is immutable after creation\n";
-        errors.push(Error::forbidden(&path, why));
+        let changes = gostruct::difference("core/v1.PersistentVolumeSource", before, &compared);
+        let why = format!("spec.persistentvolumesource is immutable after creation\n{changes}");
+        errors.push(Error::forbidden(&path, &why));
     }
     let mode = "volumeMode";
     immutable(spec.get(mode), before.get(mode), &Path::new(mode), &mut errors);

@@ -2,7 +2,7 @@
 //!
 //! upstream: pkg/apis/core/validation/validation.go validateService
 
-mod addresses;
+pub(super) mod addresses;
 
 use std::collections::BTreeSet;
 
@@ -146,10 +146,7 @@ fn port_clashes(spec: &Value, path: &Path, errors: &mut ErrorList) {
     for (i, port) in ports.iter().enumerate() {
         let (protocol, number) = (text(port, "protocol"), int(port, "port").unwrap_or(0));
         if !seen.insert((protocol, number)) {
-            let value = json!({
-                "Name": "", "Protocol": protocol, "AppProtocol": null, "Port": number,
-                "TargetPort": 0, "NodePort": 0,
-            });
+            let value = json!({"protocol": protocol, "port": number});
             errors.push(Error::duplicate(&path.index(i), value));
         }
     }

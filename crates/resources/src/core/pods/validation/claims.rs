@@ -8,7 +8,7 @@ use longshore_api::meta_validation::validate_labels;
 use serde_json::Value;
 
 use super::annotations;
-use super::common::{dns_subdomain, label_selector, one_of, qualified_name, required};
+use super::common::{dns_label, dns_subdomain, label_selector, one_of, required};
 use crate::core::pods::resources::quantity;
 use crate::core::pods::tree::{has, opt_text, part, text, texts};
 
@@ -41,8 +41,8 @@ pub(crate) fn template_metadata(template: &Value, path: &Path, errors: &mut Erro
     }
 }
 
-/// What is claimed.
-pub(crate) fn claim_spec(spec: &Value, path: &Path, errors: &mut ErrorList) {
+/// What is claimed; `old` is the spec of a claim that is being changed.
+pub(crate) fn claim_spec(spec: &Value, old: Option<&Value>, path: &Path, errors: &mut ErrorList) {
     let modes = texts(spec, "accessModes");
     let at = path.child("accessModes");
     if modes.is_empty() {
@@ -76,39 +76,46 @@ pub(crate) fn claim_spec(spec: &Value, path: &Path, errors: &mut ErrorList) {
     if let Some(mode) = opt_text(spec, "volumeMode") {
         one_of(mode, &["Block", "Filesystem"], &path.child("volumeMode"), errors);
     }
-    sources(spec, path, errors);
+    sources(spec, old, path, errors);
 }
 
-fn sources(spec: &Value, path: &Path, errors: &mut ErrorList) {
-    let (source, reference) = (part(spec, "dataSource"), part(spec, "dataSourceRef"));
-    for (key, source) in [("dataSource", source), ("dataSourceRef", reference)] {
+/// upstream: validateDataSource, validateDataSourceRef
+fn sources(spec: &Value, old: Option<&Value>, path: &Path, errors: &mut ErrorList) {
+    let keys = ["dataSource", "dataSourceRef"];
+    let [source, reference] = keys.map(|key| part(spec, key));
+    // A claim that already names a group may keep a bad one.
+    let grouped =
+        |old: &Value| keys.iter().filter_map(|k| part(old, k)).any(|s| has(s, "apiGroup"));
+    let lenient = old.is_some_and(grouped);
+    for (key, source) in keys.iter().zip([source, reference]) {
         let Some(source) = source else { continue };
-        data_source(source, key, &path.child(key), errors);
+        data_source(source, lenient, &path.child(key), errors);
     }
     let (Some(source), Some(reference)) = (source, reference) else { return };
-    let name = path.child("dataSource").to_string();
+    // Upstream prints its own path here, which shows nothing.
+    let shown = "{}";
     if !text(reference, "namespace").is_empty() {
         let detail = "may not be specified when dataSourceRef.namespace is specified";
-        errors.push(Error::invalid(path, name, detail));
-    } else if ["apiGroup", "kind", "name"].iter().any(|k| source.get(k) != reference.get(k)) {
-        errors.push(Error::invalid(path, name, "must match dataSourceRef"));
+        errors.push(Error::invalid_text(path, shown, detail));
+    } else if ["apiGroup", "kind", "name"].iter().any(|k| part(source, k) != part(reference, k)) {
+        errors.push(Error::invalid_text(path, shown, "must match dataSourceRef"));
     }
 }
 
-fn data_source(source: &Value, key: &str, path: &Path, errors: &mut ErrorList) {
+fn data_source(source: &Value, lenient: bool, path: &Path, errors: &mut ErrorList) {
     required(text(source, "name"), &path.child("name"), errors);
     required(text(source, "kind"), &path.child("kind"), errors);
     let group = text(source, "apiGroup");
     let claim = text(source, "kind") == "PersistentVolumeClaim";
-    if group.is_empty() && !text(source, "kind").is_empty() && !claim {
+    if group.is_empty() && !claim {
         let detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
         errors.push(Error::invalid(path, text(source, "kind"), detail));
     }
-    if !group.is_empty() {
+    if !group.is_empty() && !lenient {
         dns_subdomain(group, &path.child("apiGroup"), errors);
     }
     let namespace = text(source, "namespace");
-    if key == "dataSourceRef" && !namespace.is_empty() {
-        qualified_name(namespace, &path.child("namespace"), errors);
+    if !namespace.is_empty() {
+        dns_label(namespace, &path.child("namespace"), errors);
     }
 }

@@ -3,9 +3,9 @@
 //! upstream: pkg/apis/core/validation/validation.go ValidatePodUpdate,
 //! ValidatePodEphemeralContainersUpdate, ValidatePodStatusUpdate
 
-use longshore_api::Object;
 use longshore_api::field::{Error, ErrorList, Path};
 use longshore_api::meta_validation::validate_object_meta;
+use longshore_api::{Object, gostruct};
 use serde_json::{Value, json};
 
 use super::annotations::{self, MIRROR};
@@ -70,7 +70,7 @@ fn ephemeral(after: &Value, before: &Value, errors: &mut ErrorList) {
             Some(kept) if kept == container => continue,
             Some(kept) => format!(
                 "existing ephemeral containers {name:?} may not be changed\n{}",
-                difference(container, kept)
+                gostruct::difference("core/v1.EphemeralContainer", container, kept)
             ),
             None => format!("existing ephemeral containers {name:?} may not be removed\n"),
         };
@@ -165,7 +165,7 @@ fn spec_update(mut after: Value, before: &Value, options: &Options, errors: &mut
     if after != *before {
         let detail = format!(
             "pod updates may not change fields other than {UPDATABLE}\n{}",
-            difference(before, &after)
+            gostruct::difference("core/v1.PodSpec", before, &after)
         );
         errors.push(Error::forbidden(&path, &detail));
     }
@@ -260,24 +260,6 @@ fn narrowed(new: &[Value], old: &[Value], path: &Path, errors: &mut ErrorList) {
             errors.push(Error::invalid(&path.index(i), new.clone(), detail));
         }
     }
-}
-
-/// The lines in which two trees differ.
-fn difference(old: &Value, new: &Value) -> String {
-    let print = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
-    let (old, new) = (print(old), print(new));
-    let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
-    let same_start = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
-    let (old_rest, new_rest) = (&old[same_start..], &new[same_start..]);
-    let ends = old_rest.iter().rev().zip(new_rest.iter().rev());
-    let same_end = ends.take_while(|(a, b)| a == b).count();
-    let lines = |lines: &[&str], sign: char| -> Vec<String> {
-        lines[..lines.len() - same_end].iter().map(|line| format!("{sign} {line}")).collect()
-    };
-    let mut all = lines(old_rest, '-');
-    all.extend(lines(new_rest, '+'));
-    all.push(String::new());
-    all.join("\n")
 }
 
 /// The addresses and counts of a status.

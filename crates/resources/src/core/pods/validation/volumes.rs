@@ -505,7 +505,7 @@ fn ephemeral(
         Some(template) => {
             claims::template_metadata(template, &at.child("metadata"), errors);
             let spec = template.get("spec").unwrap_or(&Value::Null);
-            claims::claim_spec(spec, &at.child("spec"), errors);
+            claims::claim_spec(spec, None, &at.child("spec"), errors);
         }
     }
     let name = text(volume, "name");

@@ -14,7 +14,12 @@ use crate::core::pods::validation::common::one_of;
 use crate::core::pods::validation::network::{is_dual_stack, is_ipv6, legacy_ip};
 
 /// Address, list of addresses, families and policy go together.
-pub(super) fn cluster(spec: &Value, old: Option<&Value>, path: &Path, errors: &mut ErrorList) {
+pub(in crate::core::services) fn cluster(
+    spec: &Value,
+    old: Option<&Value>,
+    path: &Path,
+    errors: &mut ErrorList,
+) {
     if text(spec, "type") == "ExternalName" {
         return;
     }
