@@ -4,6 +4,7 @@
 //! Invariant: nothing here blocks, reads a clock or draws a random number; time and randomness are
 //! arguments.
 
+pub mod cbor;
 pub mod complete;
 pub mod defaults;
 pub mod duration;
