@@ -179,6 +179,23 @@ impl FieldSelector {
         &self.requirements
     }
 
+    /// The requirements, to give fields the names they are kept under.
+    pub fn requirements_mut(&mut self) -> &mut [FieldRequirement] {
+        &mut self.requirements
+    }
+
+    /// The value that a field has to have, if it has to have one.
+    pub fn exact(&self, field: &str) -> Option<&str> {
+        let mut own = self.requirements.iter().filter(|r| r.field == field && r.equal);
+        own.next().map(|r| r.value.as_str())
+    }
+
+    /// Also asks for a field's value.
+    pub fn require(&mut self, field: &str, value: &str) {
+        let (field, value) = (field.to_owned(), value.to_owned());
+        self.requirements.push(FieldRequirement { field, equal: true, value });
+    }
+
     /// Whether fields, given by a look-up, satisfy all requirements. A field without a value is
     /// the empty string.
     pub fn matches<'a>(&self, field: impl Fn(&str) -> &'a str) -> bool {

@@ -138,6 +138,8 @@ pub struct StatusError {
     pub causes: Vec<Cause>,
     /// `details.retryAfterSeconds`; 0 for none. Also sent as the `Retry-After` header.
     pub retry_after_seconds: u32,
+    /// `metadata.continue`: where a list can go on although this request failed.
+    pub continue_token: String,
 }
 
 /// `pods` or `deployments.apps`, as messages name a resource.
@@ -158,6 +160,7 @@ impl StatusError {
             uid: String::new(),
             causes: Vec::new(),
             retry_after_seconds: 0,
+            continue_token: String::new(),
         }
     }
 
@@ -264,6 +267,9 @@ impl StatusError {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "code": self.code,
         });
+        if !self.continue_token.is_empty() {
+            status["metadata"] = json!({ "continue": self.continue_token });
+        }
         let fields = status.as_object_mut().expect("built as an object");
         if !self.message.is_empty() {
             fields.insert("message".into(), self.message.clone().into());

@@ -157,7 +157,7 @@ fn subresource_value(resource: &Resource, sub: &Subresource, name: &str) -> Valu
 /// The aggregated document of `/api` (`core`) or `/apis`.
 ///
 /// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/discovery/aggregated
-pub fn aggregated(table: &ServedTable, core: bool, version: &str) -> Value {
+pub fn aggregated(table: &ServedTable, core: bool) -> Value {
     let items: Vec<Value> = groups(table)
         .iter()
         .filter(|(name, _)| name.is_empty() == core)
@@ -180,7 +180,7 @@ pub fn aggregated(table: &ServedTable, core: bool, version: &str) -> Value {
         .collect();
     json!({
         "kind": "APIGroupDiscoveryList",
-        "apiVersion": format!("apidiscovery.k8s.io/{version}"),
+        "apiVersion": "apidiscovery.k8s.io/v2",
         "metadata": {},
         "items": items,
     })

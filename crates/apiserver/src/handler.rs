@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::auth::{self, Attributes, Decision, UserInfo};
 use crate::body::Body;
-use crate::endpoints::{self, Api, Call, negotiate, respond};
+use crate::endpoints::{self, Api, Call, body, negotiate, respond, route};
 use crate::metrics::Metrics;
 use crate::reader::Reader;
 use crate::request_info::RequestInfo;
@@ -144,6 +144,9 @@ impl Handler {
         caller: &Caller,
         info: Arc<RequestInfo>,
     ) -> Response<Body> {
+        if let Some(broken) = undetermined(&info) {
+            return broken;
+        }
         let user = match self.identify(request.headers_mut(), caller, &info) {
             Ok(user) => user,
             Err(error) => return respond::error(&error),
@@ -198,17 +201,32 @@ impl Handler {
         info: Arc<RequestInfo>,
         user: Arc<UserInfo>,
     ) -> Response<Body> {
-        let served = self.api.registry.table().get(&info.group, &info.version, &info.resource);
-        let Some(served) = served else {
-            return respond::error(&no_such_resource());
+        let table = self.api.registry.table();
+        let (headers, method, cbor) = (request.headers(), request.method(), self.api.cbor);
+        let Some(served) = table.get(&info.group, &info.version, &info.resource) else {
+            // Only groups that are there have a router of their own.
+            let known =
+                info.group.is_empty() || table.iter().any(|s| s.resource.group == info.group);
+            if !known {
+                return respond::not_found();
+            }
+            return respond::unrouted(headers, cbor, &no_such_resource());
         };
-        if let Err(error) = check_path(&served.resource, &info, request.method()) {
-            return respond::error(&error);
+        let resource = &served.resource;
+        if let Err(error) = route::check(resource, &info, method, headers, cbor) {
+            return respond::unrouted(headers, cbor, &error);
         }
-        let negotiated = match negotiate::negotiate(request.headers(), &info) {
+        if let Err(error) = check_name(&info) {
+            return respond::unrouted(headers, cbor, &error);
+        }
+        let shapes = route::shapes(resource, &info);
+        let negotiated = match negotiate::negotiate(headers, &info, shapes, cbor) {
             Ok(negotiated) => negotiated,
-            Err(error) => return respond::error(&error),
+            Err(error) => return respond::unrouted(headers, cbor, &error),
         };
+        if !cbor && body::media_type(headers) == "application/cbor" {
+            return respond::failure(&negotiated, &body::unsupported(cbor));
+        }
         let mut info = info;
         if !served.resource.namespaced() {
             // The path of a namespace itself looks like a path below it.
@@ -229,6 +247,19 @@ impl Handler {
         respond::add_warnings(&mut response, &call.warnings.lock());
         response
     }
+}
+
+/// 500 for a path that asks for a watch or proxy of nothing.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/filters/requestinfo.go
+fn undetermined(info: &RequestInfo) -> Option<Response<Body>> {
+    let prefix = matches!(info.resource.as_str(), "watch" | "proxy") && info.name.is_empty();
+    (prefix && info.is_resource).then(|| {
+        let path = &info.path;
+        respond::text(500, format!(
+            "Internal Server Error: {path:?}: failed to create RequestInfo: unable to determine kind and namespace from url, {path}\n"
+        ))
+    })
 }
 
 /// The attributes that decide about a request.
@@ -268,39 +299,15 @@ fn selected_name(info: &RequestInfo) -> &str {
         .map_or("", |n| n.trim_start_matches('='))
 }
 
-/// Whether scope, name and method of a request fit its resource.
-fn check_path(
-    resource: &longshore_resources::Resource,
-    info: &RequestInfo,
-    method: &Method,
-) -> Result<(), StatusError> {
-    let known = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
-    if !known.contains(method) {
-        return Err(method_not_allowed());
-    }
-    let at_cluster_scope = info.namespace.is_empty();
-    if resource.namespaced() && at_cluster_scope {
-        // Only lists and watches of all namespaces have no namespace.
-        if !info.name.is_empty() {
-            return Err(no_such_resource());
+/// Whether the name in the path can be one.
+fn check_name(info: &RequestInfo) -> Result<(), StatusError> {
+    match crate::registry::segment_rule(&info.name, false).first() {
+        Some(why) => {
+            let message = format!("Name parameter invalid: {:?}: {why}", info.name);
+            Err(StatusError::bad_request(message))
         }
-        if !matches!(info.verb, "list" | "watch") {
-            return Err(method_not_allowed());
-        }
+        None => Ok(()),
     }
-    if !resource.namespaced() && !at_cluster_scope && info.resource != "namespaces" {
-        return Err(no_such_resource());
-    }
-    let named = !info.name.is_empty();
-    let needs_name = [Method::PUT, Method::PATCH].contains(method);
-    if needs_name && !named || *method == Method::POST && named && info.subresource.is_empty() {
-        return Err(method_not_allowed());
-    }
-    if let Some(why) = crate::registry::segment_rule(&info.name, false).first() {
-        let message = format!("Name parameter invalid: {:?}: {why}", info.name);
-        return Err(StatusError::bad_request(message));
-    }
-    Ok(())
 }
 
 /// 405 for a method that a path does not take.

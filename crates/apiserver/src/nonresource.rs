@@ -4,16 +4,17 @@
 
 use std::sync::Arc;
 
-use http::header::{ACCEPT, ETAG, HeaderValue, IF_NONE_MATCH};
-use http::{Request, Response};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
+use http::{Method, Request, Response};
 use longshore_base::readiness::ReadySignal;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha512};
 
 use crate::body::Body;
-use crate::endpoints::negotiate;
-use crate::endpoints::respond;
+use crate::endpoints::negotiate::{self, Format, Shapes};
+use crate::endpoints::{respond, route};
 use crate::handler::{Handler, discovery_answer, method_not_allowed, no_such_resource};
+use crate::request_info::RequestInfo;
 use crate::{discovery, openapi};
 
 /// What the paths besides resources tell.
@@ -34,58 +35,138 @@ pub struct NonResource {
 
 impl NonResource {
     /// Answers a request for such a path.
+    ///
+    /// Paths of the router take only GET and are the same with a slash at their end; all others
+    /// take every method and are exact.
     pub fn answer(
         &self,
         handler: &Arc<Handler>,
         request: &Request<Body>,
-        info: &crate::request_info::RequestInfo,
+        info: &RequestInfo,
     ) -> Response<Body> {
-        if info.verb != "get" {
-            return respond::error(&method_not_allowed());
-        }
-        let path = info.path.trim_end_matches('/');
+        let path = info.path.as_str();
         match path {
             "/livez" | "/readyz" | "/healthz" => return self.health(path, info),
-            "/version" => return respond::pretty(200, &self.version),
             "/metrics" => return metrics(handler),
-            "" => return respond::pretty(200, &json!({ "paths": root_paths(handler) })),
+            "/" | "/index.html" => {
+                return respond::pretty(200, &json!({ "paths": root_paths(handler) }));
+            }
             "/openapi/v2" => return self.openapi.v2(handler, request),
-            "/openapi/v3" => return self.openapi.index(handler),
+            "/openapi/v3" => return self.openapi.index(handler, request),
             _ => {}
         }
-        if let Some(check) = path.strip_prefix("/livez/").or(path.strip_prefix("/readyz/")) {
+        let checks = ["/livez/", "/readyz/", "/healthz/"];
+        if let Some(check) = checks.iter().find_map(|prefix| path.strip_prefix(prefix)) {
             return self.one_check(check);
         }
         if let Some(group_version) = path.strip_prefix("/openapi/v3/") {
-            return self.openapi.document(handler, request, group_version);
+            return self.openapi.document(handler, request, info, group_version);
         }
-        if let Some((configuration, keys)) = &self.openid {
-            match path {
-                "/.well-known/openid-configuration" => return respond::json(200, configuration),
-                "/openid/v1/jwks" => {
-                    let body = keys.to_string();
-                    return respond::bytes(200, "application/jwk-set+json", body);
+        let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+        match segments.as_slice() {
+            [""] => respond::not_found(),
+            _ if path.starts_with("//") => respond::not_found(),
+            ["apis"] => discovery_root(handler, request, info, false),
+            ["apis", group] => match discovery_answer(handler, path) {
+                Some(value) => negotiated(handler, request, info, &value),
+                None => {
+                    debug_assert!(!group.is_empty());
+                    respond::not_found()
                 }
-                _ => {}
+            },
+            ["api"] => {
+                self.routed(handler, request, || discovery_root(handler, request, info, true))
             }
-        }
-        if matches!(path, "/api" | "/apis")
-            && let Some(response) = aggregated(handler, request, path == "/api")
-        {
-            return response;
-        }
-        let negotiated = match negotiate::negotiate(request.headers(), info) {
-            Ok(negotiated) => negotiated,
-            Err(error) => return respond::error(&error),
-        };
-        match discovery_answer(handler, path) {
-            Some(value) => respond::value(200, &negotiated, &value),
-            None if is_group_version(path) => respond::error(&no_such_resource()),
-            None => respond::text(404, "404 page not found\n"),
+            ["api", ..] => self.version_list(handler, request, info, true),
+            ["apis", group, ..] => {
+                let table = handler.api.registry.table();
+                let known = table.iter().any(|served| served.resource.group == *group);
+                self.version_list(handler, request, info, known)
+            }
+            ["version", ..] => self.version(handler, request, &segments),
+            _ => self.openid(handler, request, path),
         }
     }
 
-    fn health(&self, path: &str, info: &crate::request_info::RequestInfo) -> Response<Body> {
+    /// Answers what upstream's router answers: GET only, in a format that discovery has.
+    fn routed(
+        &self,
+        handler: &Handler,
+        request: &Request<Body>,
+        answer: impl FnOnce() -> Response<Body>,
+    ) -> Response<Body> {
+        self.routed_as(handler, request, &negotiate::media_types(handler.api.cbor), answer)
+    }
+
+    fn routed_as(
+        &self,
+        handler: &Handler,
+        request: &Request<Body>,
+        produced: &str,
+        answer: impl FnOnce() -> Response<Body>,
+    ) -> Response<Body> {
+        let (headers, cbor) = (request.headers(), handler.api.cbor);
+        if *request.method() != Method::GET {
+            return respond::unrouted(headers, cbor, &method_not_allowed());
+        }
+        match route::check_accept(headers, produced) {
+            Ok(()) => answer(),
+            Err(error) => respond::unrouted(headers, cbor, &error),
+        }
+    }
+
+    /// Answers `/api/VERSION` and `/apis/GROUP/VERSION`; `known` says whether the group is served.
+    fn version_list(
+        &self,
+        handler: &Handler,
+        request: &Request<Body>,
+        info: &RequestInfo,
+        known: bool,
+    ) -> Response<Body> {
+        if !known {
+            return respond::not_found();
+        }
+        let found =
+            if info.has_empty_segment { None } else { discovery_answer(handler, &info.path) };
+        match found {
+            Some(value) => {
+                self.routed(handler, request, || negotiated(handler, request, info, &value))
+            }
+            None => respond::unrouted(request.headers(), handler.api.cbor, &no_such_resource()),
+        }
+    }
+
+    fn version(
+        &self,
+        handler: &Handler,
+        request: &Request<Body>,
+        segments: &[&str],
+    ) -> Response<Body> {
+        if segments.len() > 1 {
+            return respond::unrouted(request.headers(), handler.api.cbor, &no_such_resource());
+        }
+        self.routed_as(handler, request, "application/json", || respond::pretty(200, &self.version))
+    }
+
+    fn openid(&self, handler: &Handler, request: &Request<Body>, path: &str) -> Response<Body> {
+        let Some((configuration, keys)) = &self.openid else { return respond::not_found() };
+        match path {
+            "/.well-known/openid-configuration" => {
+                self.routed_as(handler, request, "application/json", || {
+                    respond::json(200, configuration)
+                })
+            }
+            "/openid/v1/jwks" => {
+                let media_type = "application/jwk-set+json";
+                self.routed_as(handler, request, media_type, || {
+                    respond::bytes(200, media_type, keys.to_string())
+                })
+            }
+            _ => respond::not_found(),
+        }
+    }
+
+    fn health(&self, path: &str, info: &RequestInfo) -> Response<Body> {
         let name = path.trim_start_matches('/');
         let ready = name == "readyz";
         let mut lines = vec!["[+]ping ok".to_owned()];
@@ -121,7 +202,7 @@ impl NonResource {
             _ if name == "ping" => respond::text(200, "ok"),
             Some((_, signal)) if signal.is_ready() => respond::text(200, "ok"),
             Some(_) => respond::text(500, format!("internal server error: {name} is not ready\n")),
-            None => respond::text(404, "404 page not found\n"),
+            None => respond::not_found(),
         }
     }
 }
@@ -146,49 +227,64 @@ fn root_paths(handler: &Arc<Handler>) -> Vec<String> {
     paths
 }
 
-/// The aggregated discovery document, when the client asks for it.
-fn aggregated(
-    handler: &Arc<Handler>,
+/// A discovery document in the format asked for.
+fn negotiated(
+    handler: &Handler,
     request: &Request<Body>,
-    core: bool,
-) -> Option<Response<Body>> {
-    let accept = request.headers().get(ACCEPT)?.to_str().ok()?;
-    let clause = accept
-        .split(',')
-        .map(str::trim)
-        .find(|c| c.starts_with("application/json") || c.starts_with("application/vnd"))?;
-    if !clause.contains("g=apidiscovery.k8s.io") || !clause.starts_with("application/json") {
-        return None;
+    info: &RequestInfo,
+    value: &Value,
+) -> Response<Body> {
+    let (headers, cbor) = (request.headers(), handler.api.cbor);
+    match negotiate::negotiate(headers, info, Shapes::None, cbor) {
+        Ok(negotiated) => respond::value(200, &negotiated, value),
+        Err(error) => respond::unrouted(headers, cbor, &error),
     }
-    let version = ["v2", "v2beta1"]
-        .into_iter()
-        .find(|v| clause.split(';').any(|part| part.trim() == format!("v={v}")))?;
-    let table = handler.api.registry.table();
-    let body = discovery::aggregated(&table, core, version).to_string();
-    let etag = format!("\"{}\"", hex(&Sha256::digest(body.as_bytes())));
-    let known = request.headers().get(IF_NONE_MATCH).and_then(|v| v.to_str().ok());
+}
+
+/// Answers `/api` and `/apis`: aggregated when the client asks for that.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/discovery/aggregated/{wrapper,etag}.go
+fn discovery_root(
+    handler: &Handler,
+    request: &Request<Body>,
+    info: &RequestInfo,
+    core: bool,
+) -> Response<Body> {
+    let headers = request.headers();
+    let formats = Format::served(handler.api.cbor);
+    let chosen = negotiate::choose(negotiate::header(headers), formats, Shapes::Discovery);
+    let Some(chosen) = chosen else {
+        let path = if core { "/api" } else { "/apis" };
+        let value = discovery_answer(handler, path).unwrap_or_default();
+        return negotiated(handler, request, info, &value);
+    };
+    let value = discovery::aggregated(&handler.api.registry.table(), core);
+    let etag = hex(&Sha512::digest(value.to_string().as_bytes())).to_uppercase();
+    let etag = format!("\"{etag}\"");
+    let known = headers.get(IF_NONE_MATCH).and_then(|v| v.to_str().ok());
     let mut response = if known == Some(etag.as_str()) {
         let mut response = Response::new(crate::body::full(""));
         *response.status_mut() = http::StatusCode::NOT_MODIFIED;
         response
     } else {
-        let media_type =
-            format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
-        respond::bytes(200, &media_type, body)
+        let mut response = respond::value(200, &chosen, &value);
+        let media_type = format!(
+            "{};g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+            chosen.format.media_type()
+        );
+        if let Ok(media_type) = HeaderValue::from_str(&media_type) {
+            response.headers_mut().insert(CONTENT_TYPE, media_type);
+        }
+        response
     };
-    let headers = response.headers_mut();
-    headers.insert(ETAG, HeaderValue::from_str(&etag).expect("hexadecimal is a header value"));
-    headers.insert(http::header::VARY, HeaderValue::from_static("Accept"));
-    Some(response)
+    let answer = response.headers_mut();
+    answer.insert(ETAG, HeaderValue::from_str(&etag).expect("hexadecimal is a header value"));
+    answer.insert(VARY, HeaderValue::from_static("Accept"));
+    answer.insert(CACHE_CONTROL, HeaderValue::from_static("public"));
+    response
 }
 
 /// Lower-case hexadecimal digits, for entity tags.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// Whether a path has the form of an API version, served or not.
-fn is_group_version(path: &str) -> bool {
-    let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
-    matches!(segments.as_slice(), ["api", _] | ["apis", _, _])
 }

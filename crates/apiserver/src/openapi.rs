@@ -6,18 +6,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::{CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION, VARY};
+use http::{Request, Response, StatusCode};
 use longshore_api::openapi::{self, Route, Subroute};
 use longshore_resources::table::{Resource, Text};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha512};
 
 use crate::body::Body;
 use crate::discovery;
+use crate::endpoints::negotiate::{self, Format, Shapes};
 use crate::endpoints::respond;
-use crate::handler::{Handler, no_such_resource};
+use crate::handler::Handler;
 use crate::nonresource::hex;
+use crate::request_info::RequestInfo;
 
 /// The documents by their path below `/openapi/v3/`.
 #[derive(Default)]
@@ -27,7 +30,10 @@ pub struct Documents {
 
 impl Documents {
     /// Answers `/openapi/v3`: where the documents are.
-    pub fn index(&self, handler: &Arc<Handler>) -> Response<Body> {
+    pub fn index(&self, handler: &Arc<Handler>, request: &Request<Body>) -> Response<Body> {
+        if !takes_json(request) {
+            return empty(StatusCode::NOT_ACCEPTABLE);
+        }
         let mut paths = Map::new();
         for path in document_paths(handler) {
             let Some((_, hash)) = self.made(handler, &path) else { continue };
@@ -37,29 +43,50 @@ impl Documents {
         respond::json(200, &json!({ "paths": paths }))
     }
 
-    /// Answers `/openapi/v3/PATH`.
+    /// Answers `/openapi/v3/PATH`. A document that is asked for by its hash may be kept for ever.
+    ///
+    /// upstream: k8s.io/kube-openapi/pkg/handler3/handler.go HandleGroupVersion
     pub fn document(
         &self,
         handler: &Arc<Handler>,
-        _request: &Request<Body>,
+        request: &Request<Body>,
+        info: &RequestInfo,
         path: &str,
     ) -> Response<Body> {
-        match self.made(handler, path) {
-            Some((body, _)) => respond::bytes(200, "application/json", body),
-            None => respond::error(&no_such_resource()),
+        let Some((body, hash)) = self.made(handler, path) else {
+            return empty(StatusCode::NOT_FOUND);
+        };
+        if !takes_json(request) {
+            return empty(StatusCode::NOT_ACCEPTABLE);
         }
+        let wanted = info.param("hash");
+        if !wanted.is_empty() && wanted != hash {
+            let mut response = empty(StatusCode::MOVED_PERMANENTLY);
+            let url = format!("/openapi/v3/{path}?hash={hash}");
+            if let Ok(url) = HeaderValue::from_str(&url) {
+                response.headers_mut().insert(LOCATION, url);
+            }
+            return response;
+        }
+        let mut response = tagged(request, body, &hash);
+        let cache = if wanted.is_empty() { "no-cache, private" } else { "public, immutable" };
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(cache));
+        response
     }
 
     /// Answers `/openapi/v2`.
-    pub fn v2(&self, handler: &Arc<Handler>, _request: &Request<Body>) -> Response<Body> {
+    pub fn v2(&self, handler: &Arc<Handler>, request: &Request<Body>) -> Response<Body> {
+        if !takes_json(request) {
+            return empty(StatusCode::NOT_ACCEPTABLE);
+        }
         let made = || {
             let paths = document_paths(handler);
             let documents: Vec<Value> =
                 paths.iter().filter_map(|path| make(handler, path)).collect();
             openapi::document_v2(&documents)
         };
-        let (body, _) = self.kept("v2", made);
-        respond::bytes(200, "application/json", body)
+        let (body, hash) = self.kept("v2", made);
+        tagged(request, body, &hash)
     }
 
     fn made(&self, handler: &Arc<Handler>, path: &str) -> Option<(Bytes, String)> {
@@ -76,11 +103,39 @@ impl Documents {
             return made.clone();
         }
         let body = Bytes::from(make().to_string());
-        let hash = hex(&Sha256::digest(&body)).to_uppercase();
+        let hash = hex(&Sha512::digest(&body)).to_uppercase();
         let made = (body, hash);
         self.made.lock().insert(path.to_owned(), made.clone());
         made
     }
+}
+
+/// Whether a client takes JSON, the one format of the documents.
+fn takes_json(request: &Request<Body>) -> bool {
+    let accept = negotiate::header(request.headers());
+    let json = negotiate::choose(accept, &[Format::Json], Shapes::None);
+    json.is_some()
+}
+
+fn empty(code: StatusCode) -> Response<Body> {
+    let mut response = Response::new(crate::body::full(""));
+    *response.status_mut() = code;
+    response
+}
+
+/// A document with its entity tag, or that the client has it already.
+fn tagged(request: &Request<Body>, body: Bytes, hash: &str) -> Response<Body> {
+    let etag = format!("\"{hash}\"");
+    let known = request.headers().get(IF_NONE_MATCH).and_then(|v| v.to_str().ok());
+    let mut response = if known == Some(etag.as_str()) {
+        empty(StatusCode::NOT_MODIFIED)
+    } else {
+        respond::bytes(200, "application/json", body)
+    };
+    let headers = response.headers_mut();
+    headers.insert(ETAG, HeaderValue::from_str(&etag).expect("hexadecimal is a header value"));
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    response
 }
 
 /// Paths that only list what lies below, and `/version`.

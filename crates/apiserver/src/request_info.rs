@@ -29,6 +29,10 @@ pub struct RequestInfo {
     pub name: String,
     /// What follows the subresource (`proxy/a/b` gives `a/b`).
     pub rest: String,
+    /// Whether the path asks for a watch by its prefix `watch/`.
+    pub legacy_watch: bool,
+    /// Whether two slashes follow each other in the path.
+    pub has_empty_segment: bool,
     /// Query parameters; the first value of each counts.
     pub query: BTreeMap<String, Vec<String>>,
 }
@@ -53,6 +57,7 @@ impl RequestInfo {
         let path = percent_decode(uri.path(), false);
         let query = parse_query(uri.query().unwrap_or(""));
         let mut info = Self { path, query, verb: lower(method), ..Self::default() };
+        info.has_empty_segment = info.path.contains("//");
         let segments: Vec<String> =
             info.path.split('/').filter(|s| !s.is_empty()).map(str::to_owned).collect();
         let mut parts = segments.iter().map(String::as_str);
@@ -75,6 +80,7 @@ impl RequestInfo {
         if legacy_watch {
             rest.remove(0);
         }
+        info.legacy_watch = legacy_watch;
         if rest[0] == "namespaces" && rest.len() > 1 {
             info.namespace = rest[1].to_owned();
             let own_subresource = rest.len() > 2 && matches!(rest[2], "status" | "finalize");
@@ -119,15 +125,24 @@ fn lower(method: &Method) -> &'static str {
     }
 }
 
-/// Decodes percent escapes; `plus` also turns `+` into a space (query strings).
+/// Decodes percent escapes; `plus` also turns `+` into a space (query strings). What is no escape
+/// stays as it is.
 pub fn percent_decode(text: &str, plus: bool) -> String {
+    let (decoded, _) = unescape(text, plus);
+    decoded
+}
+
+/// The decoded text, and whether every `%` starts an escape.
+fn unescape(text: &str, plus: bool) -> (String, bool) {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
+    let mut good = true;
     let mut i = 0;
     while i < bytes.len() {
         let hex = (bytes[i] == b'%')
             .then(|| text.get(i + 1..i + 3))
             .flatten()
+            .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
             .and_then(|h| u8::from_str_radix(h, 16).ok());
         match (bytes[i], hex) {
             (_, Some(byte)) => {
@@ -136,19 +151,26 @@ pub fn percent_decode(text: &str, plus: bool) -> String {
                 continue;
             }
             (b'+', _) if plus => out.push(b' '),
-            (byte, _) => out.push(byte),
+            (byte, _) => {
+                good &= byte != b'%';
+                out.push(byte);
+            }
         }
         i += 1;
     }
-    String::from_utf8_lossy(&out).into_owned()
+    (String::from_utf8_lossy(&out).into_owned(), good)
 }
 
-/// Parses a query string.
+/// Parses a query string. Pairs that Go cannot read are left out.
+///
+/// upstream: Go's net/url ParseQuery
 pub fn parse_query(query: &str) -> BTreeMap<String, Vec<String>> {
     let mut map: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for pair in query.split('&').filter(|p| !p.is_empty()) {
+    for pair in query.split('&').filter(|p| !p.is_empty() && !p.contains(';')) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        map.entry(percent_decode(key, true)).or_default().push(percent_decode(value, true));
+        if let ((key, true), (value, true)) = (unescape(key, true), unescape(value, true)) {
+            map.entry(key).or_default().push(value);
+        }
     }
     map
 }

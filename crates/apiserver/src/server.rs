@@ -52,6 +52,8 @@ pub struct Config {
     pub address: String,
     /// The answer of `/version`.
     pub version: Value,
+    /// Whether CBOR is served, too.
+    pub cbor: bool,
 }
 
 /// A running API server without its listener.
@@ -99,7 +101,7 @@ impl Server {
             authorization.clone(),
             services,
         );
-        let api = Arc::new(Api { registry, pins: Pins::default(), rng });
+        let api = Arc::new(Api { registry, pins: Pins::default(), rng, cbor: config.cbor });
         let (ready, signal) = readiness::channel();
         ready.set();
         let nonresource = NonResource {

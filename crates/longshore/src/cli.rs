@@ -99,6 +99,9 @@ pub struct ServerArguments {
     /// Port of the node agent [default: 10250].
     #[arg(long, value_name = "PORT")]
     pub kubelet_port: Option<u16>,
+    /// Features to switch on or off, such as `CBORServingAndStorage=true`.
+    #[arg(long, value_name = "NAME=BOOL", value_delimiter = ',')]
+    pub feature_gates: Option<Vec<String>>,
     /// What not to run: controllers, scheduler, kubelet, proxy, dns, or single controllers.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub disable: Option<Vec<String>>,

@@ -93,6 +93,8 @@ pub struct ServerConfig {
     pub cni_conf_dir: PathBuf,
     /// Port of the node agent.
     pub kubelet_port: u16,
+    /// Whether the API is also served as CBOR.
+    pub cbor: bool,
     /// What does not run.
     pub disable: BTreeSet<String>,
     /// Log filter.
@@ -156,6 +158,7 @@ impl ServerConfig {
             runtime_socket,
             cni_conf_dir: a.cni_conf_dir.unwrap_or("/etc/cni/net.d".into()),
             kubelet_port: a.kubelet_port.unwrap_or(10250),
+            cbor: serves_cbor(a.feature_gates.unwrap_or_default())?,
             disable: disabled(a.disable.unwrap_or_default())?,
             log: a.log.unwrap_or("info".into()),
         })
@@ -165,6 +168,27 @@ impl ServerConfig {
     pub fn runs(&self, name: &str) -> bool {
         !self.disable.contains(name)
     }
+}
+
+/// The feature gates; there is one.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/features/kube_features.go
+fn serves_cbor(gates: Vec<String>) -> Result<bool, Error> {
+    let mut on = false;
+    for gate in gates {
+        on = match gate.trim().split_once('=') {
+            Some(("CBORServingAndStorage", "true")) => true,
+            Some(("CBORServingAndStorage", "false")) => false,
+            _ => {
+                return Err(Error::Value {
+                    flag: "feature-gates",
+                    value: gate,
+                    why: "is not known; choose CBORServingAndStorage=true or =false".into(),
+                });
+            }
+        };
+    }
+    Ok(on)
 }
 
 fn disabled(names: Vec<String>) -> Result<BTreeSet<String>, Error> {
@@ -262,19 +286,23 @@ fn merge(a: &mut ServerArguments, file: &Value) -> Result<(), String> {
             }
             "kubelet-port" => a.kubelet_port = Some(a.kubelet_port.map_or_else(number, Ok)?),
             "log" => a.log = a.log.take().or_else(|| Some(text())),
-            "disable" => {
-                let list = match value {
-                    Value::Array(list) => {
-                        list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
-                    }
-                    _ => text().split(',').map(str::to_owned).collect(),
-                };
-                a.disable = a.disable.take().or(Some(list));
+            "disable" => a.disable = a.disable.take().or_else(|| Some(words(value))),
+            "feature-gates" => {
+                a.feature_gates = a.feature_gates.take().or_else(|| Some(words(value)));
             }
             other => return Err(format!("the setting {other:?} is not known")),
         }
     }
     Ok(())
+}
+
+/// A list, or a text with commas.
+fn words(value: &Value) -> Vec<String> {
+    match value {
+        Value::Array(list) => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        Value::String(text) => text.split(',').map(str::to_owned).collect(),
+        other => vec![other.to_string()],
+    }
 }
 
 fn host_name() -> String {

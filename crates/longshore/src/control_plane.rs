@@ -71,6 +71,7 @@ impl ControlPlane {
                 kubelets: Some(kubelets(&pki)?),
                 address: format!("{}:{}", config.advertise, address.port()),
                 version: version(),
+                cbor: config.cbor,
             },
             shutdown.clone(),
         )

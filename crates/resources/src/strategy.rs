@@ -83,9 +83,28 @@ pub trait Strategy: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// The names that [`Strategy::selectable_fields`] gives, for rejecting others.
+    /// The names that [`Strategy::selectable_fields`] gives, for rejecting others. A kind that has
+    /// some and is not in namespaces does not select by `metadata.namespace`.
     fn selectable_field_names(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// The name that stands for another name of a field.
+    fn canonical_field<'a>(&self, name: &'a str) -> &'a str {
+        name
+    }
+
+    /// What is said about a field that cannot be selected by.
+    ///
+    /// upstream: staging/src/k8s.io/apimachinery/pkg/runtime/conversion.go
+    /// DefaultMetaV1FieldSelectorConversion, pkg/apis/*/v1/conversion.go
+    fn unsupported_field(&self, name: &str) -> String {
+        if self.selectable_field_names().is_empty() {
+            return format!(
+                "{name:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+            );
+        }
+        format!("field label not supported: {name}")
     }
 
     /// Table columns besides those every table has; `Name` is the first of them.

@@ -1,6 +1,8 @@
 //! The query syntax of selectors.
 
 use super::{FieldRequirement, Operator, Requirement};
+use crate::field::{Error, Path};
+use crate::names;
 
 /// A selector that cannot be parsed: what is wrong with it, in upstream's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,6 +103,7 @@ impl Parser {
                 return Err(ParseError(text));
             }
         };
+        check(&names::is_qualified_name(&key), &Path::default(), &key)?;
         if negated {
             return Ok(Requirement { key, operator: Operator::DoesNotExist, values: Vec::new() });
         }
@@ -111,15 +114,7 @@ impl Parser {
         let mut values = if listed { self.values()? } else { vec![self.value()?] };
         values.sort();
         values.dedup();
-        if matches!(operator, Operator::GreaterThan | Operator::LessThan)
-            && values.iter().any(|v| v.parse::<i64>().is_err())
-        {
-            let text = format!(
-                "values[0]: Invalid value: {:?}: for 'Gt', 'Lt' operators, the value must be an integer",
-                values[0]
-            );
-            return Err(ParseError(text));
-        }
+        check_values(&key, operator, &values)?;
         Ok(Requirement { key, operator, values })
     }
 
@@ -192,15 +187,57 @@ impl Parser {
     }
 }
 
+fn check(problems: &[String], path: &Path, value: &str) -> Result<(), ParseError> {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(ParseError(Error::invalid(path, value, &problems.join("; ")).to_string()))
+}
+
+/// upstream: staging/src/k8s.io/apimachinery/pkg/labels/selector.go NewRequirement
+fn check_values(key: &str, operator: Operator, values: &[String]) -> Result<(), ParseError> {
+    let ordered = matches!(operator, Operator::GreaterThan | Operator::LessThan);
+    let path = |i: usize| Path::new("values").index(i);
+    let mut problems = Vec::new();
+    for (i, value) in values.iter().enumerate() {
+        if ordered && value.parse::<i64>().is_err() {
+            let detail = "for 'Gt', 'Lt' operators, the value must be an integer";
+            problems.extend(check(&[detail.into()], &path(i), value).err());
+        }
+    }
+    for (i, value) in values.iter().enumerate() {
+        let found = names::is_valid_label_value(value);
+        problems.extend(check(&found, &path(i).key(key), value).err());
+    }
+    match problems.len() {
+        0 => Ok(()),
+        1 => Err(problems.remove(0)),
+        _ => {
+            let texts: Vec<String> = problems.into_iter().map(|problem| problem.0).collect();
+            Err(ParseError(format!("[{}]", texts.join(", "))))
+        }
+    }
+}
+
 /// Parses a label selector into requirements sorted by key.
 pub(super) fn labels(text: &str) -> Result<Vec<Requirement>, ParseError> {
     let mut parser = Parser { tokens: tokens(text)?, at: 0 };
     let mut requirements = Vec::new();
-    if *parser.peek() == Token::End {
-        return Ok(requirements);
+    match parser.peek() {
+        Token::End => return Ok(requirements),
+        Token::Word(_) | Token::Not => {}
+        other => {
+            return Err(ParseError(format!(
+                "found '{}', expected: !, identifier, or 'end of string'",
+                other.text()
+            )));
+        }
     }
     loop {
-        requirements.push(parser.requirement()?);
+        let requirement = parser.requirement();
+        requirements.push(
+            requirement.map_err(|e| ParseError(format!("unable to parse requirement: {e}")))?,
+        );
         match parser.next() {
             Token::End => break,
             Token::Comma if matches!(parser.peek(), Token::Word(_) | Token::Not) => {}
@@ -235,6 +272,10 @@ pub(super) fn fields(text: &str) -> Result<Vec<FieldRequirement>, ParseError> {
             (true, value.ok_or_else(invalid)?)
         };
         let value = unescape(value)?;
+        if field.is_empty() && value.is_empty() {
+            // Asks for nothing.
+            continue;
+        }
         requirements.push(FieldRequirement { field: field.to_owned(), equal, value });
     }
     Ok(requirements)
@@ -282,7 +323,8 @@ fn unescape(text: &str) -> Result<String, ParseError> {
                 }
             },
             ',' | '=' => {
-                let text = format!("invalid field selector: unescaped character in value: {c}");
+                let code = u32::from(c);
+                let text = format!("invalid field selector: unescaped character in value: {code}");
                 return Err(ParseError(text));
             }
             other => out.push(other),

@@ -10,6 +10,7 @@ pub mod entry;
 mod fanout;
 pub mod hub;
 mod layout;
+mod past;
 pub mod pins;
 pub mod watcher;
 
@@ -215,13 +216,10 @@ pub fn path_of(namespace: &str, name: &str) -> Bytes {
 pub fn range<'a>(
     snapshot: &'a Snapshot,
     namespace: &str,
-    after: Option<&[u8]>,
+    start: Option<&[u8]>,
 ) -> impl Iterator<Item = (&'a Bytes, &'a Arc<Entry>)> {
     let prefix =
         if namespace.is_empty() { Bytes::new() } else { Bytes::from(format!("{namespace}/")) };
-    let start = match after {
-        Some(after) => Bound::Excluded(Bytes::copy_from_slice(after)),
-        None => Bound::Included(prefix.clone()),
-    };
+    let start = Bound::Included(start.map_or_else(|| prefix.clone(), Bytes::copy_from_slice));
     snapshot.range((start, Bound::Unbounded)).take_while(move |(path, _)| path.starts_with(&prefix))
 }

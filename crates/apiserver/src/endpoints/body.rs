@@ -8,9 +8,10 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
 use longshore_api::field::{Error, ErrorList, Path};
-use longshore_api::{Gvk, Object, Reason, StatusError, gvk, json, normalize, schema, yaml};
+use longshore_api::{Gvk, Object, Reason, StatusError, cbor, gvk, json, normalize, schema, yaml};
 use serde_json::{Map, Value};
 
+use super::negotiate::{self, Format};
 use crate::body::Body;
 
 /// The largest request body in bytes.
@@ -67,14 +68,9 @@ impl FieldValidation {
 
 /// Refuses a media type that no decoder reads.
 pub fn check_media_type(headers: &HeaderMap) -> Result<(), StatusError> {
-    let known = [
-        "application/json",
-        "application/yaml",
-        "application/x-yaml",
-        "application/vnd.kubernetes.protobuf",
-    ];
     let named = media_type(headers);
-    if known.contains(&named) { Ok(()) } else { Err(unsupported(named)) }
+    let known = Format::served(true).iter().any(|format| format.media_type() == named);
+    if known { Ok(()) } else { Err(unsupported(false)) }
 }
 
 /// Decodes an object of the wanted kind. An object without `apiVersion` and `kind` gets them.
@@ -89,13 +85,39 @@ pub fn decode(
     normalise(value, strict, want, validation, warnings)
 }
 
-/// The media type of a request; JSON when none is named.
-pub fn media_type(headers: &HeaderMap) -> &str {
+/// The media type of a request; JSON when none is named, empty for what is none.
+///
+/// upstream: Go's mime.ParseMediaType
+pub fn media_type(headers: &HeaderMap) -> String {
     let whole = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
-    match whole.split(';').next().unwrap_or("").trim() {
-        "" => "application/json",
-        named => named,
+    if whole.is_empty() {
+        return "application/json".into();
     }
+    let (named, mut parameters) = whole.split_once(';').unwrap_or((whole, ""));
+    let token = |text: &str| {
+        let good = |c: char| c.is_ascii_graphic() && !"()<>@,;:\\\"/[]?=".contains(c);
+        !text.is_empty() && text.chars().all(good)
+    };
+    parameters = parameters.trim_start();
+    while !parameters.is_empty() {
+        let Some((key, rest)) = parameters.split_once('=') else { return String::new() };
+        let Some((value, rest)) = parameter_value(rest) else { return String::new() };
+        if !token(key.trim()) || (value.is_empty() && !rest.is_empty()) {
+            return String::new();
+        }
+        parameters = rest.trim_start();
+    }
+    named.trim().to_lowercase()
+}
+
+/// The value of a parameter, quoted or not, and what follows its semicolon.
+fn parameter_value(text: &str) -> Option<(&str, &str)> {
+    let (value, rest) = match text.strip_prefix('"') {
+        Some(quoted) => quoted.split_once('"')?,
+        None => text.split_at(text.find(';').unwrap_or(text.len())),
+    };
+    let rest = rest.trim_start();
+    Some((value, if rest.is_empty() { "" } else { rest.strip_prefix(';')? }))
 }
 
 /// Reads a body into a tree; also tells repeated fields.
@@ -112,14 +134,14 @@ pub fn parse(
         ))
     };
     let no_kind = |error: String| format!("couldn't get version/kind; json parse error: {error}");
-    match media_type(headers) {
+    match media_type(headers).as_str() {
         "application/json" => {
             let decoded = json::decode(bytes).map_err(|e| unrecognized(no_kind(e.to_string())))?;
             let duplicates = decoded.duplicates.iter();
             let duplicates = duplicates.map(|path| format!("duplicate field {path:?}")).collect();
             Ok((decoded.value, duplicates))
         }
-        "application/yaml" | "application/x-yaml" => {
+        "application/yaml" => {
             let value = yaml::decode(bytes).map_err(|e| unrecognized(e.to_string()))?;
             // A document without content is an object without fields.
             let value = if value.is_null() { Value::Object(Map::new()) } else { value };
@@ -128,14 +150,19 @@ pub fn parse(
         "application/vnd.kubernetes.protobuf" => {
             Ok((super::wire::decode(bytes, want)?, Vec::new()))
         }
-        other => Err(unsupported(other)),
+        "application/cbor" => {
+            let value = cbor::decode(bytes).map_err(|e| unrecognized(e.to_string()))?;
+            Ok((value, Vec::new()))
+        }
+        _ => Err(unsupported(false)),
     }
 }
 
 /// 415 for a request's content type.
-pub fn unsupported(media_type: &str) -> StatusError {
+pub fn unsupported(cbor: bool) -> StatusError {
     let message = format!(
-        "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf (got {media_type})"
+        "the body of the request was in an unknown format - accepted media types include: {}",
+        negotiate::media_types(cbor)
     );
     StatusError::new(Reason::UnsupportedMediaType, message)
 }

@@ -5,6 +5,8 @@
 
 pub mod body;
 pub mod connect;
+pub mod continue_token;
+pub mod list_options;
 pub mod negotiate;
 pub mod options;
 pub mod patch;
@@ -12,6 +14,7 @@ pub mod pods;
 pub mod read;
 pub mod respond;
 pub mod reviews;
+pub mod route;
 pub mod scale;
 pub mod table;
 pub mod watch;
@@ -41,6 +44,10 @@ pub struct Api {
     pub pins: Pins,
     /// Randomness, for spreading time-outs.
     pub rng: Arc<dyn Rng>,
+    /// Whether CBOR is served. Off in upstream by default.
+    ///
+    /// upstream: feature gate CBORServingAndStorage
+    pub cbor: bool,
 }
 
 /// One request to a resource.

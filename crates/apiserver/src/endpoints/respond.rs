@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WARNING};
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use longshore_api::StatusError;
 use serde_json::Value;
 
-use super::negotiate::{Format, Negotiated};
+use super::negotiate::{self, Format, Negotiated, Shapes};
 use crate::body::{Body, full};
 
 /// A response of bytes that are already encoded.
@@ -45,6 +45,9 @@ pub fn value(code: u16, negotiated: &Negotiated, value: &Value) -> Response<Body
             Ok(body) => bytes(code, negotiated.format.media_type(), body),
             Err(refused) => error(&refused),
         },
+        Format::Cbor => {
+            bytes(code, negotiated.format.media_type(), longshore_api::cbor::encode(value))
+        }
     }
 }
 
@@ -59,12 +62,40 @@ pub fn pretty(code: u16, value: &Value) -> Response<Body> {
 }
 
 /// A failed request in the negotiated format.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/writers.go
+/// ErrorNegotiated
 pub fn failure(negotiated: &Negotiated, failed: &StatusError) -> Response<Body> {
-    let mut plain = negotiated.clone();
-    plain.shape = super::negotiate::Shape::Object;
-    let mut response = value(failed.code, &plain, &failed.to_value());
+    let mut response = match negotiated.failure {
+        Some(format) => {
+            let plain = Negotiated { format, ..negotiated.clone() };
+            value(failed.code, &plain, &failed.to_value())
+        }
+        None => pretty(failed.code, &failed.to_value()),
+    };
     set_retry_after(&mut response, failed);
     response
+}
+
+/// A request that no handler sees: the format of the failure is looked for in its headers.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/server/handler.go serviceErrorHandler
+pub fn unrouted(headers: &HeaderMap, cbor: bool, failed: &StatusError) -> Response<Body> {
+    let accept = negotiate::header(headers);
+    let chosen = negotiate::choose(accept, Format::served(cbor), Shapes::None);
+    let mut status = failed.to_value();
+    if status.get("details").is_none() {
+        status["details"] = serde_json::json!({});
+    }
+    match chosen {
+        Some(negotiated) => value(failed.code, &negotiated, &status),
+        None => pretty(failed.code, &status),
+    }
+}
+
+/// 404 for a path that nothing serves.
+pub fn not_found() -> Response<Body> {
+    text(404, "404 page not found\n")
 }
 
 fn set_retry_after(response: &mut Response<Body>, error: &StatusError) {

@@ -9,15 +9,16 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::Response;
 use http_body::Frame;
-use longshore_api::field::{Error, Path};
-use longshore_api::{Object, StatusError};
-use serde_json::{Value, json};
+use longshore_api::complete::complete;
+use longshore_api::{Object, StatusError, schema};
+use serde_json::Value;
 use tokio::time::Instant;
 
-use super::negotiate::{Format, Negotiated, Shape};
+use super::list_options::{self, ListOptions};
+use super::negotiate::{self, Format, Negotiated, Shape};
 use super::{Api, Call, read, respond, table};
 use crate::body::Body;
-use crate::cache::{Change, ChangeKind, Entry, Receiver, WatchRefused, range, watcher::json_frame};
+use crate::cache::{Change, ChangeKind, Entry, Receiver, WatchRefused, range};
 use crate::registry::Served;
 
 /// How often an open watch is told how far it has come.
@@ -26,31 +27,91 @@ use crate::registry::Served;
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 /// The shortest time a watch without `timeoutSeconds` lasts; up to twice as long by chance.
 const TIMEOUT_MIN: Duration = Duration::from_secs(1800);
+/// The longest time a watch lasts, whatever is asked for.
+const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Frames put together into one chunk of the response.
 const CHUNK_BYTES_MAX: usize = 64 * 1024;
 
+/// The annotation of the bookmark that ends the initial events.
+pub const INITIAL_END: &str = "k8s.io/initial-events-end";
+/// How long before its end a watch is told for the last time how far it has come.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/storage/cacher/cache_watcher.go nextBookmarkTime
+const LAST_BOOKMARK: Duration = Duration::from_secs(2);
+
 /// Answers WATCH.
 pub async fn watch(call: &Call) -> Result<Response<Body>, StatusError> {
-    let interest = read::interest(&call.served, &call.info)?;
-    let version = call.info.param("resourceVersion");
-    let initial = initial_events(call)?;
-    let hub = call.api.registry.hub();
-    let after = match version {
-        "" | "0" => None,
-        text => Some(text.parse::<u64>().map_err(|_| read::invalid_version(text))?),
+    let options = ListOptions::of(&call.served, &call.info)?;
+    let wanted = list_options::parse_version(&options.version).map_err(read::unexpected)?;
+    let table = match call.negotiated.shape {
+        Shape::Table => Some(table::Include::parse(call.info.param("includeObject"))?),
+        _ => None,
     };
-    if version != "0" {
+    let Some(media_type) = call.negotiated.format.stream_media_type() else {
+        let cbor = call.api.cbor;
+        return Err(negotiate::not_acceptable(&negotiate::stream_media_types(cbor)));
+    };
+    let deadline = Instant::now() + timeout(call, &options);
+    let opened = open(call, &options, wanted).await;
+    let mut session = Session {
+        api: call.api.clone(),
+        served: call.served.clone(),
+        negotiated: call.negotiated.clone(),
+        include: table.unwrap_or(table::Include::Metadata),
+        source: None,
+        state: Vec::new().into_iter(),
+        initial_end: None,
+        after: wanted,
+        bookmarks: options.bookmarks,
+        next_bookmark: next_bookmark(Instant::now(), deadline),
+        deadline,
+        headings: true,
+        error: None,
+    };
+    match opened {
+        // What goes wrong from here on is told in the stream.
+        Err(error) => session.error = Some(error),
+        Ok(start) => {
+            session.source = Some(start.receiver);
+            session.state = start.state.into_iter();
+            let ends = options.initial_events == Some(true) && options.bookmarks;
+            session.initial_end = ends.then(|| start.revision.max(start.applied));
+        }
+    }
+    let frames = stream::unfold(session, |mut session| async move {
+        let chunk = session.chunk().await?;
+        Some((Ok(Frame::data(chunk)), session))
+    });
+    let mut response = respond::bytes(200, media_type, Bytes::new());
+    *response.body_mut() = crate::body::stream(frames);
+    Ok(response)
+}
+
+/// What a watch starts with.
+struct Start {
+    receiver: Receiver,
+    state: Vec<Arc<Entry>>,
+    /// The revision of the newest change to the resource in the state.
+    revision: u64,
+    /// The revision up to which the state is complete.
+    applied: u64,
+}
+
+async fn open(call: &Call, options: &ListOptions, wanted: u64) -> Result<Start, StatusError> {
+    let hub = call.api.registry.hub();
+    let state_first = options.initial_events.unwrap_or(wanted == 0);
+    if options.version != "0" {
         let newest = hub.fresh().await.map_err(StatusError::internal)?;
-        if let Some(wanted) = after.filter(|wanted| *wanted > newest) {
+        if state_first && wanted > newest {
             return Err(read::too_large(wanted, newest));
         }
     }
     let applied = hub.applied();
-    let start = if initial == Some(true) { None } else { after };
+    let interest = &options.interest;
+    let after = (!state_first && wanted > 0).then_some(wanted);
     let (receiver, snapshot, revision) =
-        call.served.cache.watch(start, interest.clone()).map_err(refused)?;
-    let with_state = initial.unwrap_or(after.is_none());
-    let state: Vec<Arc<Entry>> = if with_state {
+        call.served.cache.watch(after, interest.clone()).map_err(|why| refused(&why, wanted))?;
+    let state = if state_first {
         range(&snapshot, &interest.namespace, None)
             .filter(|(_, entry)| interest.matches(entry))
             .map(|(_, entry)| entry.clone())
@@ -58,83 +119,28 @@ pub async fn watch(call: &Call) -> Result<Response<Body>, StatusError> {
     } else {
         Vec::new()
     };
-    let bookmarks = call.info.flag("allowWatchBookmarks");
-    let session = Session {
-        api: call.api.clone(),
-        served: call.served.clone(),
-        negotiated: call.negotiated.clone(),
-        include: call.info.param("includeObject").to_owned(),
-        receiver,
-        state: state.into_iter(),
-        initial_end: (initial == Some(true) && bookmarks).then(|| applied.max(revision)),
-        bookmarks,
-        next_bookmark: Instant::now() + BOOKMARK_INTERVAL,
-        deadline: Instant::now() + timeout(call)?,
-        headings: true,
-        ended: false,
-    };
-    let frames = stream::unfold(session, |mut session| async move {
-        let chunk = session.chunk().await?;
-        Some((Ok(Frame::data(chunk)), session))
-    });
-    let mut response = respond::bytes(200, stream_media_type(&call.negotiated), Bytes::new());
-    *response.body_mut() = crate::body::stream(frames);
-    Ok(response)
+    Ok(Start { receiver, state, revision, applied })
 }
 
-fn stream_media_type(negotiated: &Negotiated) -> &'static str {
-    match negotiated.format {
-        Format::Json => "application/json",
-        Format::Yaml => "application/yaml",
-        Format::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+fn timeout(call: &Call, options: &ListOptions) -> Duration {
+    if options.timeout_seconds > 0 {
+        return Duration::from_secs(options.timeout_seconds.min(TIMEOUT_MAX.as_secs()));
+    }
+    TIMEOUT_MIN + Duration::from_secs(call.api.rng.u64() % TIMEOUT_MIN.as_secs())
+}
+
+fn next_bookmark(now: Instant, deadline: Instant) -> Instant {
+    let regular = now + BOOKMARK_INTERVAL;
+    match deadline.checked_sub(LAST_BOOKMARK) {
+        Some(last) if last > now && regular > last => last,
+        _ => regular,
     }
 }
 
-/// Whether the state comes first: `sendInitialEvents` with its rules.
-fn initial_events(call: &Call) -> Result<Option<bool>, StatusError> {
-    let info = &call.info;
-    let given = info.query.contains_key("sendInitialEvents");
-    let matching = info.param("resourceVersionMatch");
-    let mut errors = Vec::new();
-    let path = Path::new("resourceVersionMatch");
-    if given && matching != "NotOlderThan" {
-        if matching.is_empty() {
-            errors.push(Error::forbidden(
-                &path,
-                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-            ));
-        } else {
-            errors.push(Error::not_supported(&path, matching, &["NotOlderThan"]));
-        }
-    }
-    if !given && !matching.is_empty() {
-        errors.push(Error::forbidden(
-            &path,
-            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-        ));
-    }
-    if !errors.is_empty() {
-        return Err(StatusError::invalid("meta.k8s.io", "ListOptions", "", &errors));
-    }
-    Ok(given.then(|| info.flag("sendInitialEvents")))
-}
-
-fn timeout(call: &Call) -> Result<Duration, StatusError> {
-    match call.info.param("timeoutSeconds") {
-        "" | "0" => {
-            let spread = call.api.rng.u64() % TIMEOUT_MIN.as_secs();
-            Ok(TIMEOUT_MIN + Duration::from_secs(spread))
-        }
-        text => text.parse().map(Duration::from_secs).map_err(|_| {
-            StatusError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
-        }),
-    }
-}
-
-fn refused(why: WatchRefused) -> StatusError {
+fn refused(why: &WatchRefused, wanted: u64) -> StatusError {
     match why {
         WatchRefused::TooOld { oldest } => {
-            StatusError::expired(format!("too old resource version: the oldest is {oldest}"))
+            StatusError::expired(format!("too old resource version: {wanted} ({oldest})"))
         }
         WatchRefused::TooMany => {
             let mut error = StatusError::new(
@@ -152,23 +158,28 @@ struct Session {
     api: Arc<Api>,
     served: Arc<Served>,
     negotiated: Negotiated,
-    include: String,
-    receiver: Receiver,
+    include: table::Include,
+    /// Where changes come from; `None` when the watch has ended.
+    source: Option<Receiver>,
     state: std::vec::IntoIter<Arc<Entry>>,
     /// The revision to tell when the state has been sent.
     initial_end: Option<u64>,
+    /// Changes up to this revision are not told.
+    after: u64,
     bookmarks: bool,
     next_bookmark: Instant,
     deadline: Instant,
     headings: bool,
-    ended: bool,
+    /// What ends the watch.
+    error: Option<StatusError>,
 }
 
 impl Session {
     /// The next part of the stream; `None` at its end.
     async fn chunk(&mut self) -> Option<Bytes> {
-        if self.ended {
-            return None;
+        if let Some(error) = self.error.take() {
+            self.source = None;
+            return Some(self.encode("ERROR", &error.to_value()));
         }
         let mut chunk = Vec::new();
         while chunk.len() < CHUNK_BYTES_MAX {
@@ -186,29 +197,45 @@ impl Session {
     }
 
     async fn changes(&mut self) -> Option<Bytes> {
-        let next = tokio::select! {
-            biased;
-            next = self.receiver.next() => next,
-            () = tokio::time::sleep_until(self.deadline) => return None,
-            () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
-                self.next_bookmark = Instant::now() + BOOKMARK_INTERVAL;
-                return Some(self.progress());
+        loop {
+            let source = self.source.as_mut()?;
+            let next = tokio::select! {
+                biased;
+                next = source.next() => next,
+                () = tokio::time::sleep_until(self.deadline) => return None,
+                () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
+                    self.next_bookmark = next_bookmark(Instant::now(), self.deadline);
+                    return Some(self.progress());
+                }
+            };
+            let Some((kind, change)) = next else {
+                self.source = None;
+                let gone = StatusError::expired("the watch was too slow and was cut off");
+                return Some(self.encode("ERROR", &gone.to_value()));
+            };
+            if change.revision <= self.after {
+                continue;
             }
-        };
-        let Some((kind, change)) = next else {
-            self.ended = true;
-            let gone = StatusError::expired("the watch was too slow and was cut off");
-            return Some(error_frame(&gone));
-        };
-        let first = self.change_frame(kind, &change);
-        let Some((kind, change)) = self.receiver.try_next() else { return Some(first) };
-        let mut chunk = first.to_vec();
-        chunk.extend_from_slice(&self.change_frame(kind, &change));
-        while chunk.len() < CHUNK_BYTES_MAX {
-            let Some((kind, change)) = self.receiver.try_next() else { break };
-            chunk.extend_from_slice(&self.change_frame(kind, &change));
+            let first = self.change_frame(kind, &change);
+            let Some(second) = self.queued() else { return Some(first) };
+            let mut chunk = first.to_vec();
+            chunk.extend_from_slice(&second);
+            while chunk.len() < CHUNK_BYTES_MAX {
+                let Some(frame) = self.queued() else { break };
+                chunk.extend_from_slice(&frame);
+            }
+            return Some(chunk.into());
         }
-        Some(chunk.into())
+    }
+
+    /// The next change that is there now.
+    fn queued(&mut self) -> Option<Bytes> {
+        loop {
+            let (kind, change) = self.source.as_mut()?.try_next()?;
+            if change.revision > self.after {
+                return Some(self.change_frame(kind, &change));
+            }
+        }
     }
 
     /// A bookmark at the revision up to which this watch has been told everything. The revision
@@ -217,8 +244,8 @@ impl Session {
     fn progress(&mut self) -> Bytes {
         let applied = self.api.registry.hub().applied();
         let mut chunk = Vec::new();
-        while let Some((kind, change)) = self.receiver.try_next() {
-            chunk.extend_from_slice(&self.change_frame(kind, &change));
+        while let Some(frame) = self.queued() {
+            chunk.extend_from_slice(&frame);
         }
         chunk.extend_from_slice(&self.bookmark(applied, false));
         chunk.into()
@@ -235,69 +262,59 @@ impl Session {
 
     fn entry_frame(&mut self, kind: ChangeKind, entry: &Entry) -> Bytes {
         let object = super::shown(&self.served, entry.object());
-        let value = match self.negotiated.shape {
-            Shape::Object => object.into_value(),
-            Shape::Metadata => table::metadata_of(&object, &self.negotiated.shape_version),
-            Shape::Table => {
-                let headings = std::mem::take(&mut self.headings);
-                table::of(
-                    &self.served.resource,
-                    std::iter::once(object),
-                    json!({}),
-                    &self.negotiated,
-                    &self.include,
-                    self.api.registry.now(),
-                    headings,
-                )
-            }
-        };
+        let value = self.shaped(object);
         self.encode(kind.name(), &value)
+    }
+
+    fn shaped(&mut self, object: Object) -> Value {
+        let version = self.negotiated.shape_version.as_str();
+        match self.negotiated.shape {
+            Shape::Object | Shape::Discovery => object.into_value(),
+            Shape::Metadata => table::metadata_of(&object, version),
+            // One object is no list: upstream then sends the object.
+            Shape::MetadataList => object.into_value(),
+            Shape::Table => {
+                let options = table::Options {
+                    version,
+                    include: self.include,
+                    headings: std::mem::take(&mut self.headings),
+                    now: self.api.registry.now(),
+                };
+                let meta = table::meta_of(&object);
+                let columns = table::Columns::Resource(&self.served.resource);
+                table::of(columns, std::iter::once(object), meta, &options)
+            }
+        }
     }
 
     fn encode(&self, kind: &str, value: &Value) -> Bytes {
         match self.negotiated.format {
-            Format::Protobuf => {
-                super::wire::encode_event(kind, value).unwrap_or_else(|error| error_frame(&error))
-            }
-            Format::Json if kind == "BOOKMARK" => {
-                format!("{}\n", json!({ "type": kind, "object": value })).into()
-            }
-            Format::Json => match kind {
-                "ADDED" => json_frame(ChangeKind::Added, value.to_string().as_bytes()),
-                "MODIFIED" => json_frame(ChangeKind::Modified, value.to_string().as_bytes()),
-                _ => json_frame(ChangeKind::Deleted, value.to_string().as_bytes()),
-            },
-            Format::Yaml => {
-                longshore_api::yaml::encode(&json!({ "type": kind, "object": value })).into()
-            }
+            Format::Protobuf => super::wire::encode_event(kind, value)
+                .unwrap_or_else(|error| json_event("ERROR", &error.to_value())),
+            Format::Cbor => longshore_api::cbor::encode_event(kind, value).into(),
+            Format::Json | Format::Yaml => json_event(kind, value),
         }
     }
 
-    fn bookmark(&self, revision: u64, initial_end: bool) -> Bytes {
+    fn bookmark(&mut self, revision: u64, initial_end: bool) -> Bytes {
+        let gvk = self.served.resource.gvk();
         let mut object = Object::default();
+        object.set(&["apiVersion"], gvk.api_version());
+        object.set(&["kind"], gvk.kind.as_str());
         object.set(&["metadata", "resourceVersion"], revision.to_string());
         if initial_end {
-            object.set(&["metadata", "annotations", "k8s.io/initial-events-end"], "true");
+            object.set(&["metadata", "annotations", INITIAL_END], "true");
         }
-        let value = match self.negotiated.shape {
-            Shape::Object => {
-                let gvk = self.served.resource.gvk();
-                object.set(&["apiVersion"], gvk.api_version());
-                object.set(&["kind"], gvk.kind.as_str());
-                object.set(&["metadata", "creationTimestamp"], Value::Null);
-                object.into_value()
-            }
-            Shape::Metadata => table::metadata_of(&object, &self.negotiated.shape_version),
-            Shape::Table => json!({
-                "kind": "Table",
-                "apiVersion": format!("meta.k8s.io/{}", self.negotiated.shape_version),
-                "metadata": object.get(&["metadata"]), "columnDefinitions": [], "rows": [],
-            }),
-        };
+        let mut value = self.shaped(object);
+        if self.negotiated.shape == Shape::Object
+            && let Some(ty) = schema::kind(&gvk.group, &gvk.version, &gvk.kind)
+        {
+            complete(ty, &mut value);
+        }
         self.encode("BOOKMARK", &value)
     }
 }
 
-fn error_frame(error: &StatusError) -> Bytes {
-    format!("{}\n", json!({ "type": "ERROR", "object": error.to_value() })).into()
+fn json_event(kind: &str, value: &Value) -> Bytes {
+    format!("{{\"type\":\"{kind}\",\"object\":{value}}}\n").into()
 }

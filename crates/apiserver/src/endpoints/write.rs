@@ -2,17 +2,15 @@
 //!
 //! upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/{create,update,delete}.go
 
-use std::sync::Arc;
-
 use http::{HeaderMap, Response};
 use longshore_api::{Gvk, Object, StatusError};
 use serde_json::json;
 
 use super::body::{self, decode};
+use super::list_options::ListOptions;
 use super::options::{WriteOptions, delete_options};
 use super::{Call, read, respond};
 use crate::body::Body;
-use crate::cache::{Entry, range};
 use crate::registry::{DeleteOptions, Deleted, UpdateOptions, dedup_owners};
 
 /// Answers POST to a collection.
@@ -113,15 +111,10 @@ pub async fn delete_collection(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response<Body>, StatusError> {
-    let interest = read::interest(&call.served, &call.info)?;
+    let selection = ListOptions::of(&call.served, &call.info)?;
     let (options, dry_run) = delete_options(call, headers, body).await?;
-    let revision = call.api.registry.hub().fresh().await.map_err(StatusError::internal)?;
-    let (snapshot, _) = call.served.cache.snapshot();
-    let selected: Vec<Arc<Entry>> = range(&snapshot, &interest.namespace, None)
-        .filter(|(_, entry)| interest.matches(entry))
-        .map(|(_, entry)| entry.clone())
-        .collect();
-    for entry in &selected {
+    let page = read::page(call, &selection).await?;
+    for entry in &page.entries {
         let mut ctx = call.write_context(dry_run);
         ctx.namespace = entry.namespace();
         match call.api.registry.delete(&ctx, entry.name(), &options).await {
@@ -130,8 +123,7 @@ pub async fn delete_collection(
             other => drop(other?),
         }
     }
-    let meta = json!({ "resourceVersion": revision.to_string() });
-    Ok(read::collection(call, meta, &selected))
+    read::collection(call, page.meta, &page.entries)
 }
 
 /// The kind that a subresource reads and writes; the resource's own without one.

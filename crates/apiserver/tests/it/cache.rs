@@ -157,7 +157,7 @@ async fn snapshots_do_not_change_and_are_cut_by_namespace() {
         entries.map(|(_, e)| format!("{}/{}", e.namespace(), e.name())).collect()
     };
     assert_eq!(names("a", None), ["a/x", "a/y"]);
-    assert_eq!(names("a", Some(b"a/x")), ["a/y"]);
+    assert_eq!(names("a", Some(b"a/x\0")), ["a/y"]);
     assert_eq!(names("", None), ["a-b/x", "a/x", "a/y", "b/x"]);
     assert_eq!(rig.cache.snapshot().0.size(), 3);
 }

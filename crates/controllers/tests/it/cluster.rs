@@ -101,6 +101,7 @@ async fn serve(shutdown: Shutdown) -> Server {
         kubelets: None,
         address: "192.0.2.1:6443".into(),
         version: json!({}),
+        cbor: false,
     };
     let server = Server::start(config, shutdown).await.expect("an empty store");
     server.bootstrap(bootstrap::objects()).await.expect("the default objects");

@@ -59,14 +59,6 @@ impl Strategy for ReplicaSets {
         workload::warnings(object, old, true)
     }
 
-    fn selectable_fields(&self, object: &Object) -> Vec<(&'static str, String)> {
-        replicas_field(object)
-    }
-
-    fn selectable_field_names(&self) -> &'static [&'static str] {
-        &FIELDS
-    }
-
     fn columns(&self) -> Vec<Column> {
         columns()
     }
@@ -143,7 +135,7 @@ impl Strategy for ReplicationControllers {
     }
 
     fn selectable_fields(&self, object: &Object) -> Vec<(&'static str, String)> {
-        replicas_field(object)
+        vec![(FIELDS[0], object.int(&["status", "replicas"]).unwrap_or(0).to_string())]
     }
 
     fn selectable_field_names(&self) -> &'static [&'static str] {
@@ -161,10 +153,6 @@ impl Strategy for ReplicationControllers {
     fn orphans_by_default(&self) -> bool {
         true
     }
-}
-
-fn replicas_field(object: &Object) -> Vec<(&'static str, String)> {
-    vec![(FIELDS[0], object.int(&["status", "replicas"]).unwrap_or(0).to_string())]
 }
 
 fn columns() -> Vec<Column> {

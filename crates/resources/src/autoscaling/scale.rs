@@ -2,10 +2,28 @@
 //!
 //! upstream: pkg/registry/apps/deployment/storage/storage.go scaleFromDeployment and its siblings
 
+use jiff::Timestamp;
 use longshore_api::Object;
 use longshore_api::field::{Error, ErrorList, Path};
 use longshore_api::selector::LabelSelector;
 use serde_json::{Map, Value, json};
+
+use crate::core::pods::cells::{AGE, NAME, age, number};
+use crate::table::Column;
+
+/// The columns of scales.
+///
+/// upstream: pkg/printers/internalversion/printers.go scaleColumnDefinitions
+pub fn columns() -> Vec<Column> {
+    let desired = number("Desired", "Pods wanted.");
+    vec![NAME, desired, number("Available", "Pods that exist."), AGE]
+}
+
+/// The row of a scale.
+pub fn row(scale: &Object, now: Timestamp) -> Vec<Value> {
+    let count = |part: &str| scale.int(&[part, "replicas"]).unwrap_or(0).into();
+    vec![scale.name().into(), count("spec"), count("status"), age(scale, now)]
+}
 
 /// The `autoscaling/v1 Scale` of a workload.
 pub fn to_scale(object: &Object) -> Value {

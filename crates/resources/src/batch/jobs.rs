@@ -92,6 +92,10 @@ impl Strategy for Jobs {
         &FIELDS
     }
 
+    fn unsupported_field(&self, name: &str) -> String {
+        format!("field label {name:?} not supported for Job")
+    }
+
     fn columns(&self) -> Vec<Column> {
         vec![
             NAME,

@@ -68,12 +68,11 @@ impl Strategy for Namespaces {
     }
 
     fn selectable_fields(&self, object: &Object) -> Vec<(&'static str, String)> {
-        let name = object.name().to_owned();
-        vec![("status.phase", object.str(&["status", "phase"]).to_owned()), ("name", name)]
+        vec![("status.phase", object.str(&["status", "phase"]).to_owned())]
     }
 
     fn selectable_field_names(&self) -> &'static [&'static str] {
-        &["status.phase", "name"]
+        &["status.phase"]
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -102,14 +102,6 @@ impl Strategy for PersistentVolumeClaims {
         warnings
     }
 
-    fn selectable_fields(&self, object: &Object) -> Vec<(&'static str, String)> {
-        vec![("name", object.name().to_owned())]
-    }
-
-    fn selectable_field_names(&self) -> &'static [&'static str] {
-        &["name"]
-    }
-
     fn columns(&self) -> Vec<Column> {
         vec![
             NAME,

@@ -75,14 +75,6 @@ impl Strategy for PersistentVolumes {
         validation::warnings(object)
     }
 
-    fn selectable_fields(&self, object: &Object) -> Vec<(&'static str, String)> {
-        vec![("name", object.name().to_owned())]
-    }
-
-    fn selectable_field_names(&self) -> &'static [&'static str] {
-        &["name"]
-    }
-
     fn columns(&self) -> Vec<Column> {
         vec![
             NAME,

@@ -19,8 +19,6 @@ use crate::rbac::segment_name;
 use crate::strategy::{Context, Strategy};
 use crate::table::Column;
 
-const FIELDS: [&str; 1] = ["spec.parentRef.name"];
-
 /// The rules of addresses in use.
 pub(super) struct IpAddresses;
 
@@ -61,14 +59,6 @@ impl Strategy for IpAddresses {
             body.split_once(&value).map_or(body.clone(), |(_, detail)| detail.to_owned())
         };
         errors.into_iter().map(|error| detail(error.body)).collect()
-    }
-
-    fn selectable_fields(&self, object: &Object) -> Vec<(&'static str, String)> {
-        vec![(FIELDS[0], object.str(&["spec", "parentRef", "name"]).to_owned())]
-    }
-
-    fn selectable_field_names(&self) -> &'static [&'static str] {
-        &FIELDS
     }
 
     fn columns(&self) -> Vec<Column> {

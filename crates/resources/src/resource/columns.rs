@@ -98,6 +98,10 @@ impl Strategy for ResourceSlices {
         &SLICE_FIELDS
     }
 
+    fn unsupported_field(&self, name: &str) -> String {
+        format!("field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: {name}")
+    }
+
     fn columns(&self) -> Vec<Column> {
         vec![
             NAME,

@@ -100,6 +100,11 @@ impl Strategy for Pods {
         &FIELDS
     }
 
+    fn canonical_field<'a>(&self, name: &'a str) -> &'a str {
+        // The name of a field of long ago.
+        if name == "spec.host" { "spec.nodeName" } else { name }
+    }
+
     fn columns(&self) -> Vec<Column> {
         columns::columns()
     }
