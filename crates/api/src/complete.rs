@@ -3,6 +3,8 @@
 //!
 //! upstream: the `json` tags of staging/src/k8s.io/api and Go's encoding/json
 
+use std::sync::LazyLock;
+
 use serde_json::{Map, Value};
 
 use crate::schema::{Field, Scalar, Shape, Type};
@@ -29,9 +31,9 @@ pub fn structs(ty: &'static Type, value: &mut Value) {
 fn fill(ty: &'static Type, fields: &mut Map<String, Value>) {
     walk(ty, fields, &|field, fields| {
         if !fields.contains_key(field.json_name)
-            && let Some(zero) = zero_of(field)
+            && let Some(zero) = implied(field)
         {
-            fields.insert(field.json_name.to_owned(), zero);
+            fields.insert(field.json_name.to_owned(), zero.clone());
         }
         if let Some(value) = fields.get_mut(field.json_name) {
             // Storage does not tell empty lists and maps from absent ones.
@@ -87,21 +89,25 @@ fn descend(shape: Shape, value: &mut Value, change: Change<'_>) {
 }
 
 /// What Go writes for a field that was never set; none when it writes nothing.
-fn zero_of(field: &Field) -> Option<Value> {
+pub(crate) fn implied(field: &Field) -> Option<&'static Value> {
+    static TEXTS: LazyLock<[Value; 3]> = LazyLock::new(|| ["".into(), "0".into(), "0s".into()]);
+    static ZERO: LazyLock<Value> = LazyLock::new(|| 0.into());
+    static EMPTY: LazyLock<Value> = LazyLock::new(|| Value::Object(Map::new()));
+    let [no_text, zero_text, zero_seconds] = &*TEXTS;
     if field.omitzero || (field.pointer && field.omitempty) {
         return None;
     }
     if field.pointer {
-        return Some(Value::Null);
+        return Some(&Value::Null);
     }
     // Structs are written even when the tag says to leave out empty values.
     match field.shape {
-        Shape::Struct(_) => return Some(Value::Object(Map::new())),
+        Shape::Struct(_) => return Some(&EMPTY),
         Shape::Scalar(scalar) => match scalar {
-            Scalar::Time | Scalar::MicroTime | Scalar::RawExtension => return Some(Value::Null),
-            Scalar::Quantity => return Some("0".into()),
-            Scalar::IntOrString => return Some(0.into()),
-            Scalar::Duration => return Some("0s".into()),
+            Scalar::Time | Scalar::MicroTime | Scalar::RawExtension => return Some(&Value::Null),
+            Scalar::Quantity => return Some(zero_text),
+            Scalar::IntOrString => return Some(&ZERO),
+            Scalar::Duration => return Some(zero_seconds),
             _ => {}
         },
         Shape::List(_) | Shape::Map(_) => {}
@@ -110,10 +116,10 @@ fn zero_of(field: &Field) -> Option<Value> {
         return None;
     }
     Some(match field.shape {
-        Shape::Scalar(Scalar::String) => "".into(),
-        Shape::Scalar(Scalar::Bool) => false.into(),
-        Shape::Scalar(Scalar::Int32 | Scalar::Int64 | Scalar::Float64) => 0.into(),
-        _ => Value::Null,
+        Shape::Scalar(Scalar::String) => no_text,
+        Shape::Scalar(Scalar::Bool) => &Value::Bool(false),
+        Shape::Scalar(Scalar::Int32 | Scalar::Int64 | Scalar::Float64) => &ZERO,
+        _ => &Value::Null,
     })
 }
 

@@ -12,6 +12,7 @@ pub mod field;
 pub mod gostruct;
 pub mod gvk;
 pub mod json;
+pub mod managed;
 pub mod meta_validation;
 pub mod names;
 pub mod normalize;

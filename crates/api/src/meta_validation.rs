@@ -8,10 +8,17 @@ mod tests;
 use serde_json::Value;
 
 use crate::field::{Error, ErrorList, Path};
+use crate::patch::gotext;
 use crate::{Object, gvk, names};
 
 /// Bytes of all annotations of an object together.
 const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
+/// Longest name of a field manager in bytes.
+///
+/// upstream: staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/validation/validation.go
+pub const FIELD_MANAGER_BYTES_MAX: usize = 128;
+/// Longest name of a subresource of a field manager in bytes.
+const SUBRESOURCE_BYTES_MAX: usize = 256;
 const IMMUTABLE: &str = "field is immutable";
 
 /// The rules of a name: the broken ones, and whether a suffix will follow (`generateName`).
@@ -58,6 +65,7 @@ pub fn validate_object_meta(
     annotations(object, &path.child("annotations"), &mut errors);
     owners(object, &path.child("ownerReferences"), &mut errors);
     finalizers(object, &path.child("finalizers"), &mut errors);
+    managed_fields(object, &path.child("managedFields"), &mut errors);
     errors
 }
 
@@ -134,6 +142,38 @@ fn owners(object: &Object, path: &Path, errors: &mut ErrorList) {
     }
 }
 
+/// The broken rules of the name of a field manager.
+pub fn validate_field_manager(name: &str, path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    if name.len() > FIELD_MANAGER_BYTES_MAX {
+        errors.push(Error::too_long(path, FIELD_MANAGER_BYTES_MAX));
+    }
+    for (at, c) in name.char_indices().filter(|(_, c)| !gotext::prints(*c)) {
+        let detail = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+        errors.push(Error::invalid(path, name, &detail));
+    }
+    errors
+}
+
+fn managed_fields(object: &Object, path: &Path, errors: &mut ErrorList) {
+    for (index, entry) in object.list(&["metadata", "managedFields"]).iter().enumerate() {
+        let path = path.index(index);
+        let text = |key: &str| entry[key].as_str().unwrap_or("");
+        if !matches!(text("operation"), "Apply" | "Update") {
+            let detail = "must be `Apply` or `Update`";
+            errors.push(Error::invalid(&path.child("operation"), text("operation"), detail));
+        }
+        if !matches!(text("fieldsType"), "" | "FieldsV1") {
+            let detail = "must be `FieldsV1`";
+            errors.push(Error::invalid(&path.child("fieldsType"), text("fieldsType"), detail));
+        }
+        errors.extend(validate_field_manager(text("manager"), &path.child("manager")));
+        if text("subresource").len() > SUBRESOURCE_BYTES_MAX {
+            errors.push(Error::too_long(&path.child("subresource"), SUBRESOURCE_BYTES_MAX));
+        }
+    }
+}
+
 fn finalizers(object: &Object, path: &Path, errors: &mut ErrorList) {
     let list = object.finalizers();
     for finalizer in &list {
@@ -191,5 +231,6 @@ pub fn validate_object_meta_update(new: &Object, old: &Object, path: &Path) -> E
     errors.extend(validate_labels(labels, &path.child("labels")));
     annotations(new, &path.child("annotations"), &mut errors);
     owners(new, &path.child("ownerReferences"), &mut errors);
+    managed_fields(new, &path.child("managedFields"), &mut errors);
     errors
 }

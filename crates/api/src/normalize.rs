@@ -64,6 +64,11 @@ pub fn normalize(ty: &'static Type, value: &mut Value) -> Result<Vec<String>, Er
     Ok(walk.unknown)
 }
 
+/// Whether a field holds a schema or something else, which no type of its own tells.
+pub(crate) fn is_union(ty: &Type, field: &Field) -> bool {
+    schemas::union(ty, field).is_some()
+}
+
 /// Where the walk is.
 struct Walk {
     /// Field names from the root, without indexes.
@@ -355,6 +360,10 @@ fn zero(shape: Shape) -> Value {
 fn leaves_out(field: &Field, value: &Value) -> bool {
     if value.is_null() {
         return true;
+    }
+    // An empty list of managed fields is a wish to forget them all, which the server reads.
+    if field.json_name == "managedFields" {
+        return false;
     }
     let container = matches!(field.shape, Shape::List(_) | Shape::Map(_));
     let empty_map =

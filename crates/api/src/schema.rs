@@ -181,10 +181,19 @@ impl Type {
     }
 
     fn find(&'static self, json_name: &str) -> Option<&'static Field> {
+        self.find_with_owner(json_name).map(|(_, field)| field)
+    }
+
+    /// The field with this JSON name and the type that declares it, which is an inlined one for
+    /// fields of inlined structs.
+    pub(crate) fn find_with_owner(
+        &'static self,
+        json_name: &str,
+    ) -> Option<(&'static Self, &'static Field)> {
         let own = self.fields.iter().find(|f| !f.inline && f.json_name == json_name);
-        own.or_else(|| {
+        own.map(|field| (self, field)).or_else(|| {
             let inlined = self.fields.iter().filter(|f| f.inline);
-            inlined.filter_map(|f| f.shape.as_struct()).find_map(|ty| ty.find(json_name))
+            inlined.filter_map(|f| f.shape.as_struct()).find_map(|ty| ty.find_with_owner(json_name))
         })
     }
 }

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::auth::{self, Attributes, Decision, UserInfo};
 use crate::body::Body;
+use crate::endpoints::options::field_manager;
 use crate::endpoints::{self, Api, Call, body, negotiate, respond, route};
 use crate::metrics::Metrics;
 use crate::reader::Reader;
@@ -232,6 +233,7 @@ impl Handler {
             // The path of a namespace itself looks like a path below it.
             Arc::make_mut(&mut info).namespace.clear();
         }
+        let manager = field_manager(&info, request.headers());
         let mut call = Call {
             api: self.api.clone(),
             served,
@@ -239,6 +241,7 @@ impl Handler {
             negotiated,
             user,
             now: self.api.registry.now(),
+            manager,
             warnings: parking_lot::Mutex::default(),
         };
         let outcome = Box::pin(endpoints::dispatch(self, &mut call, request)).await;

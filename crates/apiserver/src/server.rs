@@ -241,6 +241,7 @@ impl RegistryWriter {
             now: registry.now(),
             namespace: &namespace,
             subresource: "",
+            manager: Some("kube-apiserver"),
             dry_run: false,
             warnings: &warnings,
         };

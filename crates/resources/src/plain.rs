@@ -1,6 +1,7 @@
 //! The two strategies of kinds without rules of their own.
 
 use longshore_api::Object;
+use longshore_api::managed::Filter;
 
 use crate::strategy::{Context, Strategy};
 
@@ -38,6 +39,14 @@ pub fn separate(ctx: &Context<'_>, new: &mut Object, old: &Object) {
     }
     keep(new, old, "status");
     count(new, old);
+}
+
+/// The fields that writes change when the status has the metadata reset, too.
+pub fn status_alone(subresource: &str) -> Filter {
+    match subresource {
+        "status" => Filter::Except(&[&["metadata"], &["spec"]]),
+        _ => Filter::Except(&[&["status"]]),
+    }
 }
 
 /// Counts a change of the spec.

@@ -3,6 +3,7 @@
 //! upstream: staging/src/k8s.io/apiserver/pkg/registry/rest/{create,update,delete}.go
 
 use jiff::Timestamp;
+use longshore_api::managed::Filter;
 use longshore_api::{Object, field::ErrorList};
 use serde_json::Value;
 
@@ -59,6 +60,18 @@ pub trait Strategy: Send + Sync + 'static {
 
     /// Restores what a client may not change through this (sub)resource.
     fn prepare_update(&self, _ctx: &Context<'_>, _new: &mut Object, _old: &Object) {}
+
+    /// The fields that a write through the resource or a subresource can change; the hooks reset
+    /// the others, so nobody gets to manage them by it. The default suits kinds whose status
+    /// only `status` changes.
+    ///
+    /// upstream: staging/src/k8s.io/apiserver/pkg/registry/rest/rest.go ResetFieldsStrategy
+    fn written_fields(&self, subresource: &str) -> Filter {
+        match subresource {
+            "status" => Filter::Except(&[&["spec"]]),
+            _ => Filter::Except(&[&["status"]]),
+        }
+    }
 
     /// The broken rules of a changed object. `ctx.subresource` says through what it was changed.
     fn validate_update(&self, _ctx: &Context<'_>, _new: &Object, _old: &Object) -> ErrorList {

@@ -42,7 +42,7 @@ pub fn quote(text: &str) -> String {
 }
 
 /// Whether Go holds a letter printable: no control, no format character, no blank but the space.
-fn prints(letter: char) -> bool {
+pub fn prints(letter: char) -> bool {
     if letter == ' ' {
         return true;
     }

@@ -64,6 +64,8 @@ pub struct Call {
     pub user: Arc<UserInfo>,
     /// When the request came.
     pub now: Timestamp,
+    /// Whose the changes of this request are.
+    pub manager: String,
     /// Texts for `Warning` headers.
     pub warnings: parking_lot::Mutex<Vec<String>>,
 }
@@ -82,6 +84,7 @@ impl Call {
             now: self.now,
             namespace: &self.info.namespace,
             subresource: &self.info.subresource,
+            manager: Some(&self.manager),
             dry_run,
             warnings: &self.warnings,
         }

@@ -2,7 +2,11 @@
 //!
 //! upstream: staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/validation/validation.go
 
+use http::HeaderMap;
+use http::header::USER_AGENT;
 use longshore_api::field::{Error, ErrorList, Path};
+use longshore_api::meta_validation::{FIELD_MANAGER_BYTES_MAX, validate_field_manager};
+use longshore_api::patch::gotext::prints;
 use longshore_api::{Gvk, StatusError};
 use serde_json::{Value, json};
 
@@ -11,9 +15,6 @@ use super::body::{self, FieldValidation};
 use crate::body::Body;
 use crate::registry::{DeleteOptions, Preconditions};
 use crate::request_info::RequestInfo;
-
-/// Longest name of a field manager.
-const FIELD_MANAGER_MAX: usize = 128;
 
 /// The checked options of create, update and patch.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +34,8 @@ impl WriteOptions {
             let text = "may not be specified for non-apply patch";
             errors.push(Error::forbidden(&Path::new("force"), text));
         }
-        errors.extend(check_manager(info.param("fieldManager")));
+        errors
+            .extend(validate_field_manager(info.param("fieldManager"), &Path::new("fieldManager")));
         let dry_run: Vec<&str> = values(info, "dryRun");
         errors.extend(check_dry_run(&dry_run));
         let validation = FieldValidation::parse(info.param("fieldValidation"), &mut errors);
@@ -48,17 +50,28 @@ fn values<'a>(info: &'a RequestInfo, name: &str) -> Vec<&'a str> {
     info.query.get(name).map_or_else(Vec::new, |v| v.iter().map(String::as_str).collect())
 }
 
-fn check_manager(name: &str) -> ErrorList {
-    let path = Path::new("fieldManager");
-    let mut errors = ErrorList::new();
-    if name.len() > FIELD_MANAGER_MAX {
-        errors.push(Error::too_long(&path, FIELD_MANAGER_MAX));
+/// Whose the changes of a write are: the manager that it names, else the client's name in front
+/// of its version.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/create.go managerOrUserAgent
+pub fn field_manager(info: &RequestInfo, headers: &HeaderMap) -> String {
+    if !matches!(info.verb, "create" | "update" | "patch") {
+        return String::new();
     }
-    for (at, c) in name.char_indices().filter(|(_, c)| c.is_control()) {
-        let detail = format!("invalid character U+{:04X} (at position {at})", c as u32);
-        errors.push(Error::invalid(&path, name, &detail));
+    let named = info.param("fieldManager");
+    if !named.is_empty() {
+        return named.to_owned();
     }
-    errors
+    let agent = headers.get(USER_AGENT).map_or(&b""[..], |value| value.as_bytes());
+    let agent = String::from_utf8_lossy(agent);
+    let mut name = String::new();
+    for letter in agent.split('/').next().unwrap_or("").chars().filter(|c| prints(*c)) {
+        if name.len() + letter.len_utf8() > FIELD_MANAGER_BYTES_MAX {
+            break;
+        }
+        name.push(letter);
+    }
+    name
 }
 
 fn check_dry_run(values: &[&str]) -> ErrorList {

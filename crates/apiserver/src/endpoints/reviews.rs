@@ -4,13 +4,14 @@
 //! upstream: pkg/registry/authorization, pkg/registry/authentication
 
 use http::{HeaderMap, Response};
-use longshore_api::{Object, StatusError};
+use longshore_api::{Object, StatusError, schema};
 
 use super::options::WriteOptions;
 use super::{Call, body, read, write};
 use crate::auth;
 use crate::body::Body;
 use crate::handler::{Handler, no_such_resource};
+use crate::registry::track_unstored;
 
 /// Answers POST of a review.
 pub async fn create(
@@ -73,5 +74,7 @@ async fn decode(
     let warnings = &mut call.warnings.lock();
     let mut object = body::decode(headers, &bytes, &gvk, options.validation, warnings)?;
     handler.api.registry.apply_defaults(&gvk, &mut object);
+    let ty = schema::kind(&gvk.group, &gvk.version, &gvk.kind);
+    track_unstored(&call.write_context(options.dry_run), ty, &mut object);
     Ok((object, options))
 }

@@ -6,6 +6,7 @@ use longshore_api::{Object, StatusError};
 
 use crate::admission::Operation;
 
+use super::fields::shrink;
 use super::{
     CONFLICT_RETRIES_MAX, Registry, Stored, WriteContext, dedup_owners, finish, rfc3339,
     with_version,
@@ -24,9 +25,11 @@ impl Registry {
         ctx: &WriteContext<'_>,
         mut object: Object,
     ) -> Result<Stored, StatusError> {
+        wipe(&mut object);
         ctx.check_namespace(&mut object)?;
         dedup_owners(&mut object, false, ctx.warnings);
         self.default(ctx.resource(), &mut object);
+        self.track(ctx, &mut object, None);
         let name = object.name().to_owned();
         let attributes = ctx.admission(Operation::Create, &name);
         self.admission.mutate(&attributes, Some(&mut object), None).await?;
@@ -53,7 +56,12 @@ impl Registry {
                 }
                 return Ok(Stored { object, created: true });
             }
-            match self.swap(ctx.served, &key, 0, &ctx.storage(object.clone())).await? {
+            let mut written = self.swap(ctx.served, &key, 0, &ctx.storage(object.clone())).await;
+            if let Err(error) = written {
+                shrink(error, &mut object)?;
+                written = self.swap(ctx.served, &key, 0, &ctx.storage(object.clone())).await;
+            }
+            match written? {
                 Ok(revision) => {
                     reserved.keep();
                     return Ok(Stored { object: with_version(object, revision), created: true });
@@ -83,17 +91,20 @@ impl Registry {
     pub(super) fn stamp(&self, ctx: &WriteContext<'_>, object: &mut Object) {
         let uid = self.rng.uuid();
         let meta = object.metadata_mut();
-        for field in [
-            "deletionTimestamp",
-            "deletionGracePeriodSeconds",
-            "resourceVersion",
-            "selfLink",
-            "managedFields",
-        ] {
-            meta.remove(field);
-        }
+        meta.remove("resourceVersion");
         meta.insert("uid".into(), uid.into());
         meta.insert("creationTimestamp".into(), rfc3339(ctx.now).into());
+    }
+}
+
+/// Removes what no client may set, also for admission.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/registry/rest/meta.go WipeObjectMetaSystemFields
+fn wipe(object: &mut Object) {
+    for field in
+        ["creationTimestamp", "uid", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"]
+    {
+        object.remove(&["metadata", field]);
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod create;
 mod delete;
+mod fields;
 mod services;
 mod update;
 
@@ -18,6 +19,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use jiff::Timestamp;
 use longshore_api::field::{ErrorList, Path};
+use longshore_api::schema::Type;
 use longshore_api::{Gvk, Gvr, Object, StatusError, complete, defaults, gostruct, schema};
 use longshore_base::Clock;
 use longshore_base::rng::Rng;
@@ -26,6 +28,7 @@ use longshore_store::{Op, Revision, Txn, TxnOutcome};
 use serde_json::Value;
 
 pub use delete::{DeleteOptions, Deleted, Preconditions};
+pub use fields::track_unstored;
 pub use services::ServiceRanges;
 pub use update::{UpdateOptions, segment_rule};
 
@@ -44,6 +47,10 @@ pub struct Served {
     pub resource: Arc<Resource>,
     /// Its objects.
     pub cache: Arc<ResourceCache>,
+    /// The type of its objects; none for kinds without a schema.
+    pub ty: Option<&'static Type>,
+    /// The `apiVersion` of its objects.
+    pub api_version: String,
 }
 
 /// All served resources.
@@ -70,7 +77,12 @@ impl ServedTable {
                 let fields = move |object: &Object| strategy.selectable_fields(object);
                 Arc::new(ResourceCache::new(Bytes::from(prefix), Box::new(fields)))
             });
-            let served = Served { resource: resource.clone(), cache: cache.clone() };
+            let served = Served {
+                cache: cache.clone(),
+                ty: schema::kind(&resource.group, &resource.version, &resource.kind),
+                api_version: resource.gvk().api_version(),
+                resource: resource.clone(),
+            };
             let served = Arc::new(served);
             in_order.push(served.clone());
             let before = by_name.insert(resource.gvr(), served);
@@ -118,6 +130,9 @@ pub struct WriteContext<'a> {
     pub namespace: &'a str,
     /// The subresource written through; empty for none.
     pub subresource: &'a str,
+    /// The name of the field manager; none when the managed fields of the objects that are
+    /// written are right already.
+    pub manager: Option<&'a str>,
     /// Do everything except storing.
     pub dry_run: bool,
     /// Collects texts for `Warning` headers.

@@ -8,6 +8,7 @@ use longshore_api::field::{Error, Path};
 use longshore_api::{Object, StatusError, meta_validation};
 use longshore_store::Op;
 
+use super::fields::{keep_times, shrink};
 use super::{
     CONFLICT_RETRIES_MAX, Registry, Stored, WriteContext, dedup_owners, finish, with_version,
 };
@@ -100,6 +101,7 @@ impl Registry {
             check_uid(ctx, name, &entry.key, &new, Some(&old))?;
         }
         self.default(ctx.resource(), &mut new);
+        self.track(ctx, &mut new, Some(&old));
         let attributes = ctx.admission(Operation::Update, name);
         self.admission.mutate(&attributes, Some(&mut new), Some(&old)).await?;
         dedup_owners(&mut new, true, ctx.warnings);
@@ -111,17 +113,23 @@ impl Registry {
         self.admission.validate(&attributes, Some(&new), Some(&old)).await?;
         ctx.warnings.lock().extend(ctx.resource().strategy.warnings(&new, Some(&old)));
         finish(ctx.resource(), &mut new);
+        keep_times(&mut new, &old);
         new.set(&["metadata", "resourceVersion"], entry.revision.to_string());
         let stored = ctx.storage(new.clone());
         if ctx.dry_run || stored == entry.object() {
             return Ok(Ok(Stored { object: new, created: false }));
         }
-        let written = if is_finished(&new) {
-            self.transact(ctx.served, &entry.key, entry.revision, Op::Delete).await?
+        let mut written = if is_finished(&new) {
+            self.transact(ctx.served, &entry.key, entry.revision, Op::Delete).await
         } else {
-            self.swap(ctx.served, &entry.key, entry.revision, &stored).await?
+            self.swap(ctx.served, &entry.key, entry.revision, &stored).await
         };
-        Ok(written.map(|revision| {
+        if let Err(error) = written {
+            shrink(error, &mut new)?;
+            let stored = ctx.storage(new.clone());
+            written = self.swap(ctx.served, &entry.key, entry.revision, &stored).await;
+        }
+        Ok(written?.map(|revision| {
             reserved.keep();
             if is_finished(&new) {
                 self.services.release(ctx, &new);
@@ -229,7 +237,6 @@ fn check_uid(
 fn prepare(ctx: &WriteContext<'_>, new: &mut Object, old: &Object) -> Result<(), StatusError> {
     ctx.check_namespace(new)?;
     restore(new, old, "generation");
-    new.remove(&["metadata", "managedFields"]);
     ctx.resource().strategy.prepare_update(&ctx.strategy_context(), new, old);
     if new.uid().is_empty() {
         restore(new, old, "uid");

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use longshore_api::field::{Error, ErrorList, Path};
+use longshore_api::managed::Filter;
 use longshore_api::{Object, names};
 use serde_json::{Value, json};
 
@@ -16,7 +17,7 @@ use crate::core::pods::tree::{fill, list, list_mut, opt_text, part, part_mut, te
 use crate::core::pods::validation::common::{
     dns_subdomain, each, label_selector, one_of, qualified_name, required, required_one_of,
 };
-use crate::plain::separate;
+use crate::plain::{separate, status_alone};
 use crate::rbac::segment_name;
 use crate::strategy::{Context, Strategy};
 use crate::table::Column;
@@ -31,6 +32,10 @@ pub(super) struct Policies {
 }
 
 impl Strategy for Policies {
+    fn written_fields(&self, subresource: &str) -> Filter {
+        status_alone(subresource)
+    }
+
     fn default(&self, object: &mut Object) {
         let spec = object.root_mut().entry("spec").or_insert_with(|| json!({}));
         fill(spec, "failurePolicy", "Fail");

@@ -5,13 +5,14 @@
 
 use jiff::Timestamp;
 use longshore_api::field::{Error, ErrorList, Path};
+use longshore_api::managed::Filter;
 use longshore_api::{Object, names};
 use serde_json::{Value, json};
 
 use crate::core::pods::cells::{AGE, NAME, age, text_column};
 use crate::core::pods::tree::{fill, int, part, text};
 use crate::core::pods::validation::common::{dns_subdomain, each, required};
-use crate::plain::keep;
+use crate::plain::{keep, status_alone};
 use crate::rbac::segment_name;
 use crate::strategy::{Context, Strategy};
 use crate::table::Column;
@@ -20,6 +21,10 @@ use crate::table::Column;
 pub(super) struct ApiServices;
 
 impl Strategy for ApiServices {
+    fn written_fields(&self, subresource: &str) -> Filter {
+        status_alone(subresource)
+    }
+
     fn default(&self, object: &mut Object) {
         if let Some(service) = object.get_mut(&["spec", "service"]) {
             fill(service, "port", 443);

@@ -41,6 +41,10 @@ impl Strategy for DaemonSets {
         }
         fill(spec, "revisionHistoryLimit", 10);
         defaults::template(part_mut(spec, "template"));
+        // The number is part of every set, also of one that does not tell it.
+        if object.annotation(TEMPLATE_GENERATION).is_none() {
+            set_template_generation(object, 0);
+        }
         workload::complete(object, "apps/v1.DaemonSet");
     }
 

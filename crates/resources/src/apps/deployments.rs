@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use longshore_api::Object;
 use longshore_api::field::ErrorList;
+use longshore_api::managed::Filter;
 use serde_json::Value;
 
 use super::{validation, workload};
@@ -21,6 +22,13 @@ use crate::table::Column;
 pub(crate) struct Deployments;
 
 impl Strategy for Deployments {
+    fn written_fields(&self, subresource: &str) -> Filter {
+        match subresource {
+            "status" => Filter::Except(&[&["spec"], &["metadata", "labels"]]),
+            _ => Filter::Except(&[&["status"]]),
+        }
+    }
+
     fn default(&self, object: &mut Object) {
         let spec = workload::spec(object);
         fill(spec, "replicas", 1);

@@ -5,6 +5,7 @@
 
 use jiff::Timestamp;
 use longshore_api::field::{Error, ErrorList, Path};
+use longshore_api::managed::Filter;
 use longshore_api::{Object, names};
 use serde_json::{Value, json};
 
@@ -49,6 +50,14 @@ const FINAL: [&str; 3] = ["Approved", "Denied", "Failed"];
 pub(super) struct SigningRequests;
 
 impl Strategy for SigningRequests {
+    fn written_fields(&self, subresource: &str) -> Filter {
+        match subresource {
+            "status" => Filter::Except(&[&["spec"], &["status", "conditions"]]),
+            "approval" => Filter::Except(&[&["spec"], &["status", "certificate"]]),
+            _ => Filter::Except(&[&["spec"], &["status"]]),
+        }
+    }
+
     fn prepare_create(&self, ctx: &Context<'_>, object: &mut Object) {
         for key in ["uid", "extra"] {
             object.remove(&["spec", key]);

@@ -5,13 +5,14 @@
 use jiff::Timestamp;
 use longshore_api::Object;
 use longshore_api::field::{Error, ErrorList, Path};
+use longshore_api::managed::Filter;
 use serde_json::{Value, json};
 
 use super::conditions;
 use crate::core::pods::cells::{AGE, NAME, age, text_column};
 use crate::core::pods::tree::{fill_int, flag, int, list, or_null, part, text, texts};
 use crate::core::pods::validation::common::{dns_label, dns_subdomain, required};
-use crate::plain::separate;
+use crate::plain::{separate, status_alone};
 use crate::strategy::{Context, Strategy};
 use crate::table::Column;
 
@@ -24,6 +25,10 @@ const VERBS: [&str; 9] =
 pub(super) struct FlowSchemas;
 
 impl Strategy for FlowSchemas {
+    fn written_fields(&self, subresource: &str) -> Filter {
+        status_alone(subresource)
+    }
+
     fn default(&self, object: &mut Object) {
         let root = object.root_mut();
         let spec = root.entry("spec").or_insert_with(|| json!({}));

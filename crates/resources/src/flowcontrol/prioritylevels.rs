@@ -5,12 +5,13 @@
 use jiff::Timestamp;
 use longshore_api::Object;
 use longshore_api::field::{Error, ErrorList, Path};
+use longshore_api::managed::Filter;
 use serde_json::{Value, json};
 
 use super::conditions;
 use crate::core::pods::cells::{AGE, NAME, age, text_column};
 use crate::core::pods::tree::{fill, fill_int, int, part, part_mut, text};
-use crate::plain::separate;
+use crate::plain::{separate, status_alone};
 use crate::strategy::{Context, Strategy};
 use crate::table::Column;
 
@@ -23,6 +24,10 @@ const PRESERVE_ZERO: &str = "flowcontrol.k8s.io/v1beta3-preserve-zero-concurrenc
 pub(super) struct PriorityLevels;
 
 impl Strategy for PriorityLevels {
+    fn written_fields(&self, subresource: &str) -> Filter {
+        status_alone(subresource)
+    }
+
     fn default(&self, object: &mut Object) {
         let Some(spec) = object.get_mut(&["spec"]) else { return };
         for (key, shares) in [("exempt", 0), ("limited", 30)] {

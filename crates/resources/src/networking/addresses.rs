@@ -8,13 +8,14 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use longshore_api::Object;
 use longshore_api::field::{Error, ErrorList, Path};
+use longshore_api::managed::Filter;
 use serde_json::{Value, json};
 
 use crate::core::pods::cells::{AGE, NAME, age, text_column};
 use crate::core::pods::tree::{text, texts};
 use crate::core::pods::validation::common::{IMMUTABLE, dns_subdomain, each, immutable};
 use crate::core::pods::validation::network::{legacy_cidr, strict_ip};
-use crate::plain::keep;
+use crate::plain::{keep, status_alone};
 use crate::rbac::segment_name;
 use crate::strategy::{Context, Strategy};
 use crate::table::Column;
@@ -87,6 +88,10 @@ impl Strategy for IpAddresses {
 pub(super) struct ServiceCidrs;
 
 impl Strategy for ServiceCidrs {
+    fn written_fields(&self, subresource: &str) -> Filter {
+        status_alone(subresource)
+    }
+
     fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {
         object.set(&["status"], json!({}));
     }

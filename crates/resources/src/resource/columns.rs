@@ -4,10 +4,11 @@
 
 use jiff::Timestamp;
 use longshore_api::Object;
+use longshore_api::managed::Filter;
 use serde_json::{Value, json};
 
 use crate::core::pods::cells::{AGE, NAME, age, text_column};
-use crate::plain::{count, keep};
+use crate::plain::{count, keep, status_alone};
 use crate::strategy::{Context, Strategy};
 use crate::table::Column;
 
@@ -43,6 +44,10 @@ impl Strategy for Named {
 pub(super) struct ResourceClaims;
 
 impl Strategy for ResourceClaims {
+    fn written_fields(&self, subresource: &str) -> Filter {
+        status_alone(subresource)
+    }
+
     fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {
         object.set(&["status"], json!({}));
     }

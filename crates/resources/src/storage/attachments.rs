@@ -6,13 +6,14 @@
 use jiff::Timestamp;
 use longshore_api::Object;
 use longshore_api::field::{Error, ErrorList, Path};
+use longshore_api::managed::Filter;
 use serde_json::{Value, json};
 
 use crate::core::persistentvolumes::validation::{driver_name, volume_spec};
 use crate::core::pods::cells::{AGE, NAME, age, text_column};
 use crate::core::pods::tree::{entries, int, opt_text, part, text};
 use crate::core::pods::validation::common::{dns_subdomain, immutable};
-use crate::plain::keep;
+use crate::plain::{keep, status_alone};
 use crate::strategy::{Context, Strategy};
 use crate::table::Column;
 
@@ -23,6 +24,10 @@ const MESSAGE_MAX: usize = 1024;
 pub(super) struct VolumeAttachments;
 
 impl Strategy for VolumeAttachments {
+    fn written_fields(&self, subresource: &str) -> Filter {
+        status_alone(subresource)
+    }
+
     fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {
         object.set(&["status"], json!({"attached": false}));
     }

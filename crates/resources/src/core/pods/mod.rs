@@ -15,6 +15,7 @@ pub(crate) mod warnings;
 use jiff::Timestamp;
 use longshore_api::Object;
 use longshore_api::field::ErrorList;
+use longshore_api::managed::Filter;
 use longshore_api::names;
 use serde_json::Value;
 
@@ -40,6 +41,19 @@ const FIELDS: [&str; 9] = [
 pub(crate) struct Pods;
 
 impl Strategy for Pods {
+    fn written_fields(&self, subresource: &str) -> Filter {
+        match subresource {
+            "status" => Filter::Except(&[
+                &["spec"],
+                &["metadata", "deletionTimestamp"],
+                &["metadata", "ownerReferences"],
+            ]),
+            // Upstream declares what these reset, but does not use it.
+            "ephemeralcontainers" | "resize" => Filter::All,
+            _ => Filter::Except(&[&["status"]]),
+        }
+    }
+
     fn default(&self, object: &mut Object) {
         defaults::pod(object);
         workload::complete(object, "core/v1.Pod");
