@@ -15,6 +15,7 @@ mod default_toleration_seconds;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_taint;
+mod pod_security;
 mod pod_topology_labels;
 mod priority;
 mod resources;
@@ -42,6 +43,7 @@ fn plugins(tools: &Tools) -> Vec<Box<dyn Plugin>> {
         plain(limit_ranger::LimitRanger::new(tools)),
         Box::new(service_account::ServiceAccount::new(tools)),
         plain(node_taint::TaintNodesByCondition),
+        plain(pod_security::PodSecurity::new(tools)),
         plain(priority::Priority::new(tools)),
         plain(default_toleration_seconds::DefaultTolerationSeconds),
         plain(default_storage_class::DefaultStorageClass::new(tools)),
