@@ -1,14 +1,12 @@
 //! A local etcd as the rival, through the one call of its API that is compared.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use anyhow::{Context, Result};
-use tonic::Request;
-use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::{Channel, Endpoint};
+use anyhow::{Context, Result, ensure};
+use tokio::net::TcpStream;
 
 use crate::process::{Child, free_port, poll};
+use crate::wire::{Ask, GRPC, Wire};
 
 /// A running etcd with a data directory of its own.
 pub struct Etcd {
@@ -17,8 +15,8 @@ pub struct Etcd {
     _data: tempfile::TempDir,
 }
 
-/// One client with a connection of its own.
-pub struct Client(Channel);
+/// One client with a connection of its own: the same cheap one that loads our server.
+pub struct Client(Wire<TcpStream>);
 
 impl Etcd {
     /// Starts etcd on the disk of `dir`; `None` when it is not installed.
@@ -41,22 +39,25 @@ impl Etcd {
             Err(error) => return Err(error),
         };
         let etcd = Self { child, port, _data: data };
-        poll("etcd answers", async || match etcd.clients(1).await {
-            Ok(clients) => clients[0].put("ready", "yes").await.is_ok(),
+        poll("etcd answers", async || match etcd.client().await {
+            Ok(mut client) => client.put("ready", b"yes").await.is_ok(),
             Err(_) => false,
         })
         .await?;
         Ok(Some(etcd))
     }
 
-    /// Clients with connections of their own.
-    pub async fn clients(&self, count: usize) -> Result<Vec<Arc<Client>>> {
-        let mut clients = Vec::new();
-        for _ in 0..count {
-            let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{}", self.port))?;
-            clients.push(Arc::new(Client(endpoint.tcp_nodelay(true).connect().await?)));
-        }
-        Ok(clients)
+    /// A client with a connection of its own.
+    pub async fn client(&self) -> Result<Client> {
+        let authority = format!("127.0.0.1:{}", self.port);
+        let tcp = TcpStream::connect(&authority).await.context("connect to etcd")?;
+        tcp.set_nodelay(true).context("set TCP_NODELAY")?;
+        Ok(Client(Wire::start(tcp, authority, None).await?))
+    }
+
+    /// Its process number.
+    pub fn pid(&self) -> Result<u32> {
+        self.child.pid()
     }
 
     /// Ends it.
@@ -67,27 +68,34 @@ impl Etcd {
 
 impl Client {
     /// A durable put.
-    pub async fn put(&self, key: &str, value: &str) -> Result<()> {
-        let mut client = tonic::client::Grpc::new(self.0.clone());
-        client.ready().await?;
-        let put = Put { key: key.into(), value: value.into() };
-        let codec = tonic_prost::ProstCodec::<Put, Empty>::default();
-        client
-            .unary(Request::new(put), PathAndQuery::from_static("/etcdserverpb.KV/Put"), codec)
-            .await?;
+    pub async fn put(&mut self, key: &str, value: &[u8]) -> Result<()> {
+        let mut answered = false;
+        let body = put_message(key, value);
+        let ask =
+            Ask { method: "POST", path: "/etcdserverpb.KV/Put", content_type: GRPC, body: &body };
+        let code = self.0.call(&ask, |data| answered |= !data.is_empty()).await?;
+        // A call that fails has no message in its answer.
+        ensure!(code == 200 && answered, "etcd refused a put");
         Ok(())
     }
 }
 
-// upstream: etcd api/etcdserverpb/rpc.proto PutRequest
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Put {
-    #[prost(bytes = "vec", tag = "1")]
-    key: Vec<u8>,
-    #[prost(bytes = "vec", tag = "2")]
-    value: Vec<u8>,
+/// A `PutRequest` with its frame.
+///
+/// upstream: etcd api/etcdserverpb/rpc.proto PutRequest; gRPC over HTTP/2, Length-Prefixed-Message
+fn put_message(key: &str, value: &[u8]) -> Vec<u8> {
+    let mut message = vec![0; 5];
+    for (tag, bytes) in [(0x0a, key.as_bytes()), (0x12, value)] {
+        message.push(tag);
+        let mut length = bytes.len();
+        while length >= 128 {
+            message.push((length % 128) as u8 | 128);
+            length /= 128;
+        }
+        message.push(length as u8);
+        message.extend_from_slice(bytes);
+    }
+    let length = u32::try_from(message.len() - 5).unwrap_or(0).to_be_bytes();
+    message[1..5].copy_from_slice(&length);
+    message
 }
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Empty {}

@@ -6,20 +6,25 @@
 mod api;
 mod cri;
 mod etcd;
+mod lists;
 mod load;
 mod node;
 mod process;
 mod report;
+mod scale;
 mod watch;
+mod wire;
+mod writes;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
 use api::Api;
 use process::Server;
 use report::{Goal, Report};
+use wire::Target;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -30,6 +35,15 @@ struct Arguments {
     /// Run what a client can measure against this API server instead of starting one
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
+    /// The process of that server when it runs on this machine: its memory and use of the processor
+    #[arg(long, value_name = "PID", requires = "kubeconfig")]
+    pid: Option<u32>,
+    /// Run these benches only; see --list
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Show the names of the benches
+    #[arg(long)]
+    list: bool,
     /// The longshore binary
     #[arg(long, value_name = "FILE", default_value = "target/release/longshore")]
     binary: PathBuf,
@@ -44,9 +58,68 @@ struct Arguments {
     idle: u64,
 }
 
+/// A bench of `./x bench`.
+struct Entry {
+    name: &'static str,
+    about: &'static str,
+    kind: Kind,
+}
+
+/// What a bench needs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The binary.
+    Binary,
+    /// Any API server.
+    Client,
+    /// Any API server that may be filled and thrown away: only ours unless it is named.
+    Filling,
+    /// Root and a container runtime.
+    Node,
+}
+
+const fn entry(name: &'static str, kind: Kind, about: &'static str) -> Entry {
+    Entry { name, about, kind }
+}
+
+/// All benches in the order in which they run.
+const BENCHES: &[Entry] = &[
+    entry("startup", Kind::Binary, "exec to /readyz on an empty data directory; memory at rest"),
+    entry("creates", Kind::Client, "durable creates beside etcd's puts, 64 and 256 clients"),
+    entry("gets", Kind::Client, "reads of single objects"),
+    entry("updates", Kind::Client, "updates, merge patches and applies"),
+    entry("lists", Kind::Client, "LIST of 10,000 pods: whole, paged, by label, by field"),
+    entry("watch", Kind::Client, "1,000 watchers of one namespace"),
+    entry("watch-many", Kind::Client, "10,000 watchers of one namespace"),
+    entry("watch-nodes", Kind::Client, "5,000 nodes that watch their own pods"),
+    entry("scale", Kind::Filling, "150,000 pods, LIST of 100,000, 256 informers at once, restart"),
+    entry("node", Kind::Node, "exec to node Ready, idle cost, pod starts"),
+];
+
+/// An API server that is measured.
+pub struct Bench<'a> {
+    api: &'a Api,
+    target: Target,
+    /// A namespace of its own.
+    namespace: String,
+    dir: &'a Path,
+    /// The server's process, when it is known.
+    pid: Option<u32>,
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if arguments.list {
+        for Entry { name, about, .. } in BENCHES {
+            println!("{name:12} {about}");
+        }
+        return Ok(());
+    }
+    for name in &arguments.only {
+        let known = BENCHES.iter().any(|entry| entry.name == name);
+        ensure!(known, "there is no bench {name:?}: see --list");
+    }
     let mut report = Report::default();
     std::fs::create_dir_all(&arguments.dir).context("create the directory for data")?;
     let outcome = Box::pin(run(&arguments, &mut report)).await;
@@ -54,51 +127,102 @@ async fn main() -> Result<()> {
     outcome
 }
 
-async fn run(arguments: &Arguments, report: &mut Report) -> Result<()> {
-    if let Some(kubeconfig) = &arguments.kubeconfig {
-        let text = std::fs::read_to_string(kubeconfig)
-            .with_context(|| format!("read {}", kubeconfig.display()))?;
-        return client_side(&Api::new(text), &arguments.dir, report).await;
+impl Arguments {
+    fn wants(&self, entry: &Entry) -> bool {
+        if !self.only.is_empty() {
+            return self.only.iter().any(|name| name == entry.name);
+        }
+        match (entry.kind, self.kubeconfig.is_some()) {
+            (Kind::Client, _) => true,
+            (_, true) => false,
+            (Kind::Node, false) => !self.no_node,
+            (_, false) => true,
+        }
     }
-    start_up(arguments, report).await?;
-    let server = Server::start(&arguments.binary, &arguments.dir, process::ALONE).await?;
-    let measured = client_side(&Api::new(server.kubeconfig().await?), &arguments.dir, report).await;
-    server.stop().await?;
-    measured?;
-    if !arguments.no_node {
-        Box::pin(node::run(&arguments.binary, &arguments.dir, arguments.idle, report)).await?;
+}
+
+async fn run(arguments: &Arguments, report: &mut Report) -> Result<()> {
+    for entry in BENCHES.iter().filter(|entry| arguments.wants(entry)) {
+        let done = match (entry.kind, &arguments.kubeconfig) {
+            (Kind::Binary | Kind::Node, Some(_)) => {
+                anyhow::bail!("{} starts its own server: run it without --kubeconfig", entry.name)
+            }
+            (Kind::Binary, None) => start_up(arguments, report).await,
+            (Kind::Node, None) => {
+                Box::pin(node::run(&arguments.binary, &arguments.dir, arguments.idle, report)).await
+            }
+            (_, Some(kubeconfig)) => Box::pin(against(kubeconfig, entry, arguments, report)).await,
+            (_, None) => Box::pin(alone(entry, arguments, report)).await,
+        };
+        done.with_context(|| format!("the bench {}", entry.name))?;
     }
     Ok(())
+}
+
+/// Runs a bench against a server that is there.
+async fn against(
+    kubeconfig: &Path,
+    entry: &Entry,
+    arguments: &Arguments,
+    report: &mut Report,
+) -> Result<()> {
+    let text = std::fs::read_to_string(kubeconfig)
+        .with_context(|| format!("read {}", kubeconfig.display()))?;
+    let target = Target::new(&text)?;
+    let api = Api::new(text);
+    let namespace = format!("bench-{}-{}", entry.name, std::process::id());
+    let bench = Bench { api: &api, target, namespace, dir: &arguments.dir, pid: arguments.pid };
+    api.prepare(&bench.namespace).await.context("prepare a namespace")?;
+    let measured = client_side(entry, &bench, report).await;
+    api.clean(&bench.namespace).await.context("clean up")?;
+    measured
+}
+
+/// Runs a bench against a fresh server of ours, the API alone.
+async fn alone(entry: &Entry, arguments: &Arguments, report: &mut Report) -> Result<()> {
+    let server = Server::start(&arguments.binary, &arguments.dir, process::ALONE).await?;
+    let text = server.kubeconfig().await?;
+    let target = Target::new(&text)?;
+    let api = Api::new(text);
+    let namespace = format!("bench-{}", entry.name);
+    let pid = Some(server.pid()?);
+    let bench = Bench { api: &api, target, namespace, dir: &arguments.dir, pid };
+    api.prepare(&bench.namespace).await.context("prepare a namespace")?;
+    let measured = client_side(entry, &bench, report).await;
+    let server = match (&measured, entry.kind) {
+        (Ok(()), Kind::Filling) => scale::restart(server, report).await?,
+        _ => server,
+    };
+    server.stop().await?;
+    measured
+}
+
+async fn client_side(entry: &Entry, bench: &Bench<'_>, report: &mut Report) -> Result<()> {
+    match entry.name {
+        "creates" => writes::creates(bench, report).await,
+        "gets" => writes::gets(bench, report).await,
+        "updates" => writes::updates(bench, report).await,
+        "lists" => lists::run(bench, report).await,
+        "watch" => watch::run(bench, report).await,
+        "watch-many" => watch::many(bench, report).await,
+        "watch-nodes" => watch::nodes(bench, report).await,
+        "scale" => scale::run(bench, report).await,
+        other => anyhow::bail!("{other} is no bench of a client"),
+    }
 }
 
 /// From exec to the first `ok` of `/readyz`, each time on an empty data directory.
 async fn start_up(arguments: &Arguments, report: &mut Report) -> Result<()> {
-    let mut times = Vec::new();
-    for _ in 0..5 {
+    let (mut times, mut memory) = (Vec::new(), Vec::new());
+    for _ in 0..7 {
         let server = Server::start(&arguments.binary, &arguments.dir, process::ALONE).await?;
         times.push(server.ready_after.as_secs_f64() * 1e3);
+        memory.push(process::resident_mb(server.pid()?)?);
         server.stop().await?;
     }
-    report.add(
-        "exec to /readyz, empty data directory",
-        report::median(&mut times),
-        "ms",
-        Goal::AtMost(300.0),
-    );
+    let name = "exec to /readyz, empty data directory";
+    report.add(name, report::median(&mut times), "ms", Goal::AtMost(300.0));
+    let name = "memory of the API server alone when it is ready";
+    report.add(name, report::median(&mut memory), "MB", Goal::AtMost(80.0));
     Ok(())
-}
-
-/// Everything that a client of the API can measure.
-async fn client_side(api: &Api, dir: &std::path::Path, report: &mut Report) -> Result<()> {
-    let namespace = format!("bench-{}", std::process::id());
-    api.prepare(&namespace).await.context("prepare a namespace")?;
-    let measured = async {
-        load::creates(api, &namespace, dir, report).await.context("creates")?;
-        load::gets(api, &namespace, report).await.context("gets")?;
-        load::list(api, &namespace, report).await.context("list")?;
-        watch::run(api, &namespace, report).await.context("watch")
-    }
-    .await;
-    api.clean(&namespace).await.context("clean up")?;
-    measured
 }

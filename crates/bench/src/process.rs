@@ -56,34 +56,61 @@ impl Child {
     }
 }
 
-/// A server with an empty data directory.
+/// A server with a data directory of its own.
 pub struct Server {
     child: Child,
     data: tempfile::TempDir,
+    launch: Launch,
     /// The moment before exec.
     pub started: Instant,
     /// From exec to the first `ok` of `/readyz`.
     pub ready_after: Duration,
 }
 
+/// How a server is started.
+struct Launch {
+    binary: PathBuf,
+    log: PathBuf,
+    port: u16,
+    arguments: Vec<String>,
+}
+
 impl Server {
-    /// Starts a server and waits until `/readyz` says `ok`.
+    /// Starts a server with nothing in its data directory and waits until `/readyz` says `ok`.
     pub async fn start(binary: &Path, dir: &Path, arguments: &[&str]) -> Result<Self> {
+        let launch = Launch {
+            binary: binary.to_owned(),
+            log: dir.join("server.log"),
+            port: free_port()?,
+            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+        };
         let data = tempfile::tempdir_in(dir).context("create a data directory")?;
-        let port = free_port()?;
-        let mut command = tokio::process::Command::new(binary);
+        Self::launch(launch, data).await
+    }
+
+    /// Ends it and starts it again with what it has stored.
+    pub async fn restart(self) -> Result<Self> {
+        self.child.stop().await?;
+        Self::launch(self.launch, self.data).await
+    }
+
+    async fn launch(launch: Launch, data: tempfile::TempDir) -> Result<Self> {
+        let mut command = tokio::process::Command::new(&launch.binary);
         command
             .arg("server")
             .arg("--data-dir")
             .arg(data.path())
-            .args(["--secure-port", &port.to_string()]);
-        command.args(arguments);
-        let started = Instant::now();
-        let mut child = Child::spawn(command, &dir.join("server.log"))?;
+            .args(["--secure-port", &launch.port.to_string()]);
+        command.args(&launch.arguments);
         let kubeconfig = data.path().join("admin.kubeconfig");
+        if kubeconfig.exists() {
+            fs::remove_file(&kubeconfig).context("remove the old kubeconfig")?;
+        }
+        let started = Instant::now();
+        let mut child = Child::spawn(command, &launch.log)?;
         let mut connection = None;
         loop {
-            ensure!(!child.ended()?, "the server ended: see {}", dir.join("server.log").display());
+            ensure!(!child.ended()?, "the server ended: see {}", launch.log.display());
             ensure!(started.elapsed() < WAIT_MAX, "the server is not ready");
             if connection.is_none()
                 && let Ok(text) = fs::read_to_string(&kubeconfig)
@@ -100,7 +127,7 @@ impl Server {
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        Ok(Self { child, data, started, ready_after: started.elapsed() })
+        Ok(Self { child, data, launch, started, ready_after: started.elapsed() })
     }
 
     /// Its kubeconfig.
@@ -141,10 +168,20 @@ pub async fn poll(what: &str, mut holds: impl AsyncFnMut() -> bool) -> Result<()
 
 /// Resident memory of a process in megabytes.
 pub fn resident_mb(pid: u32) -> Result<f64> {
+    memory_mb(pid, "VmRSS:")
+}
+
+/// The most memory a process has ever had resident, in megabytes.
+pub fn peak_mb(pid: u32) -> Result<f64> {
+    memory_mb(pid, "VmHWM:")
+}
+
+fn memory_mb(pid: u32, name: &str) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))
         .context("read the status of a process")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse().context("VmRSS")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let line = line.with_context(|| format!("no {name}"))?;
+    let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse().context("memory")?;
     Ok(kilobytes / 1024.0)
 }
 

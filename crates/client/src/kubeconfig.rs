@@ -21,6 +21,24 @@ pub fn client(text: &str) -> Result<Client, Error> {
 
 /// The transport of the current context; see [`client`].
 pub fn transport(text: &str) -> Result<Https, Error> {
+    let target = target(text)?;
+    Https::new(&target.host, target.port, target.tls, target.token.as_deref())
+}
+
+/// A server and how to prove who we are to it.
+pub struct Target {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Trusted authorities and the client certificate.
+    pub tls: rustls::ClientConfig,
+    /// Bearer token.
+    pub token: Option<String>,
+}
+
+/// The server of the current context; see [`client`].
+pub fn target(text: &str) -> Result<Target, Error> {
     let config = longshore_api::yaml::decode(text.as_bytes())
         .map_err(|e| Error::Decode(format!("the kubeconfig is not YAML: {e}")))?;
     let context = named(&config, "contexts", "context", config["current-context"].as_str())?;
@@ -34,8 +52,12 @@ pub fn transport(text: &str) -> Result<Https, Error> {
     let authority: http::uri::Authority =
         authority.parse().map_err(|e| wrong(&format!("the server {server:?}: {e}")))?;
     let host = authority.host().trim_matches(|c| c == '[' || c == ']');
-    let token = user["token"].as_str();
-    Https::new(host, authority.port_u16().unwrap_or(443), tls(cluster, user)?, token)
+    Ok(Target {
+        host: host.to_owned(),
+        port: authority.port_u16().unwrap_or(443),
+        tls: tls(cluster, user)?,
+        token: user["token"].as_str().map(str::to_owned),
+    })
 }
 
 fn wrong(why: &str) -> Error {
