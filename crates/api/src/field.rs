@@ -199,6 +199,11 @@ impl Error {
         Self::with_value(ErrorType::Duplicate, path, value.into(), "")
     }
 
+    /// As [`Error::duplicate`] with the value already printed.
+    pub fn duplicate_text(path: &Path, value: &str) -> Self {
+        Self::make(ErrorType::Duplicate, path, Some(value.to_owned()), "")
+    }
+
     /// A name of something that does not exist.
     pub fn not_found(path: &Path, value: impl Into<Value>) -> Self {
         Self::with_value(ErrorType::NotFound, path, value.into(), "")

@@ -190,6 +190,26 @@ fn finalizers(object: &Object, path: &Path, errors: &mut ErrorList) {
     }
 }
 
+/// Finalizers that need no domain.
+///
+/// upstream: pkg/apis/core/helper/helpers.go IsStandardFinalizerName
+const STANDARD_FINALIZERS: [&str; 3] = ["foregroundDeletion", "kubernetes", "orphan"];
+
+/// The rule of finalizers that built-in kinds have besides: a known name or a domain.
+///
+/// upstream: pkg/apis/core/validation/validation.go validateKubeFinalizerName
+pub fn validate_kube_finalizers(object: &Object, path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    for (i, finalizer) in object.finalizers().into_iter().enumerate() {
+        if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer) {
+            let path = path.child("finalizers").index(i);
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(Error::invalid(&path, finalizer, detail));
+        }
+    }
+    errors
+}
+
 /// The broken rules of a changed object's metadata. Name, namespace and finalizers that were there
 /// before are not checked again; the resource version is the registry's business.
 pub fn validate_object_meta_update(new: &Object, old: &Object, path: &Path) -> ErrorList {

@@ -29,7 +29,7 @@ pub mod strategy;
 pub mod table;
 
 pub use core::services;
-pub use strategy::{Context, DeleteContext, Strategy};
+pub use strategy::{Context, DeleteContext, MetadataRules, Strategy};
 pub use table::{Column, Resource, Scope, Subresource};
 
 /// Every built-in resource, in the order of discovery.

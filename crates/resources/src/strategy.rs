@@ -31,6 +31,31 @@ pub struct DeleteContext {
     pub grace_period_seconds: Option<i64>,
 }
 
+/// What upstream's rules of a kind say about metadata besides the registry. On update they repeat
+/// what the registry has told already, and clients see every error as often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetadataRules {
+    /// How often the rules of a whole object run for a changed one.
+    pub whole: u8,
+    /// How often the rules of changes do.
+    pub changes: u8,
+    /// Whether finalizers have to have a domain or a known name.
+    pub known_finalizers: bool,
+}
+
+impl MetadataRules {
+    /// The kind's own rules look at metadata.
+    pub const OWN: Self = Self { whole: 0, changes: 0, known_finalizers: true };
+    /// The rules of changes run once more.
+    pub const CHANGES: Self = Self { changes: 1, ..Self::OWN };
+    /// The rules of a whole object run once more.
+    pub const WHOLE: Self = Self { whole: 1, ..Self::OWN };
+    /// Both run once more.
+    pub const BOTH: Self = Self { whole: 1, changes: 1, ..Self::OWN };
+    /// As [`MetadataRules::WHOLE`], with any finalizers.
+    pub const GENERIC: Self = Self { whole: 1, changes: 0, known_finalizers: false };
+}
+
 /// The rules of one resource. Every method has a default that suits a plain object without status.
 ///
 /// Order on create: schema defaults, `default`, `prepare_create`, mutating admission,
@@ -80,6 +105,11 @@ pub trait Strategy: Send + Sync + 'static {
 
     /// Brings a valid object into the form that is stored and shown.
     fn canonicalize(&self, _object: &mut Object) {}
+
+    /// What the kind's rules say about metadata.
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::OWN
+    }
 
     /// Texts for `Warning` headers on create and update.
     fn warnings(&self, _object: &Object, _old: Option<&Object>) -> Vec<String> {

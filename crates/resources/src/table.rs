@@ -55,6 +55,8 @@ pub struct Resource {
     pub scope: Scope,
     /// Verbs in discovery order.
     pub verbs: Vec<Text>,
+    /// The warning of every answer of a deprecated resource; empty for others.
+    pub deprecated: Text,
     /// Subresources by name.
     pub subresources: Vec<Subresource>,
     /// The storage location under `/registry/`, such as `pods` or `services/specs`. Versions of
@@ -184,6 +186,7 @@ impl Resource {
             categories: Vec::new(),
             scope,
             verbs: texts(&STANDARD_VERBS),
+            deprecated: "".into(),
             subresources: Vec::new(),
             storage: plural.into(),
             strategy: Arc::new(Plain),
@@ -205,6 +208,12 @@ impl Resource {
     /// Categories.
     pub fn categories(mut self, names: &[&'static str]) -> Self {
         self.categories = texts(names);
+        self
+    }
+
+    /// What is told with every answer of a deprecated resource.
+    pub fn deprecated(mut self, warning: &'static str) -> Self {
+        self.deprecated = warning.into();
         self
     }
 

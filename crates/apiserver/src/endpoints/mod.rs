@@ -107,6 +107,9 @@ pub async fn dispatch(
     if !allowed {
         return Err(method_not_allowed());
     }
+    if !resource.deprecated.is_empty() {
+        call.warnings.lock().push(resource.deprecated.to_string());
+    }
     if connect::is_stream(&call.info.subresource) {
         return connect::connect(call, handler.kubelets.as_ref(), request).await;
     }

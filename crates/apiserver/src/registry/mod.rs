@@ -20,7 +20,9 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use longshore_api::field::{ErrorList, Path};
 use longshore_api::schema::Type;
-use longshore_api::{Gvk, Gvr, Object, StatusError, complete, defaults, gostruct, schema};
+use longshore_api::{
+    Gvk, Gvr, Object, StatusError, complete, defaults, gostruct, meta_validation, schema,
+};
 use longshore_base::Clock;
 use longshore_base::rng::Rng;
 use longshore_resources::{Context, Resource};
@@ -358,12 +360,16 @@ impl Registry {
     /// Fails with 422 when metadata or the resource's own rules are broken.
     fn check_create(&self, ctx: &WriteContext<'_>, object: &Object) -> Result<(), StatusError> {
         let resource = ctx.resource();
-        let mut errors = longshore_api::meta_validation::validate_object_meta(
+        let mut errors = meta_validation::validate_object_meta(
             object,
             resource.namespaced(),
             &|name, prefix| resource.strategy.validate_name(name, prefix),
             &Path::new("metadata"),
         );
+        if resource.strategy.metadata_rules().known_finalizers {
+            let path = Path::new("metadata");
+            errors.extend(meta_validation::validate_kube_finalizers(object, &path));
+        }
         errors.extend(resource.strategy.validate_create(object));
         ctx.invalid(object.name(), errors)
     }

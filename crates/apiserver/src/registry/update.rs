@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use longshore_api::field::{Error, Path};
+use longshore_api::field::{Error, ErrorList, Path};
 use longshore_api::{Object, StatusError, meta_validation};
 use longshore_store::Op;
 
@@ -153,9 +153,33 @@ impl Registry {
         let mut errors =
             meta_validation::validate_object_meta(new, namespaced, &segment_rule, &meta);
         errors.extend(meta_validation::validate_object_meta_update(new, old, &meta));
+        repeat_metadata(ctx, new, old, &mut errors);
         let context = ctx.strategy_context();
         errors.extend(ctx.resource().strategy.validate_update(&context, new, old));
         ctx.invalid(name, errors)
+    }
+}
+
+/// What the kind's rules tell of metadata besides.
+fn repeat_metadata(ctx: &WriteContext<'_>, new: &Object, old: &Object, errors: &mut ErrorList) {
+    let strategy = &ctx.resource().strategy;
+    let mut rules = strategy.metadata_rules();
+    if !ctx.subresource.is_empty() {
+        // Subresources look at the changes only.
+        rules.changes = u8::from(rules.whole + rules.changes > 0);
+        rules.whole = 0;
+    }
+    let (path, namespaced) = (Path::new("metadata"), ctx.resource().namespaced());
+    let name_rule = |name: &str, prefix: bool| strategy.validate_name(name, prefix);
+    for run in 0..rules.whole + rules.changes {
+        errors.extend(if run < rules.whole {
+            meta_validation::validate_object_meta(new, namespaced, &name_rule, &path)
+        } else {
+            meta_validation::validate_object_meta_update(new, old, &path)
+        });
+        if rules.known_finalizers {
+            errors.extend(meta_validation::validate_kube_finalizers(new, &path));
+        }
     }
 }
 

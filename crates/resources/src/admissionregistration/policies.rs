@@ -19,7 +19,7 @@ use crate::core::pods::validation::common::{
 };
 use crate::plain::{separate, status_alone};
 use crate::rbac::segment_name;
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
 const ANNOTATIONS_MAX: usize = 20;
@@ -34,6 +34,10 @@ pub(super) struct Policies {
 impl Strategy for Policies {
     fn written_fields(&self, subresource: &str) -> Filter {
         status_alone(subresource)
+    }
+
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::GENERIC
     }
 
     fn default(&self, object: &mut Object) {
@@ -319,6 +323,10 @@ pub(super) struct Bindings {
 }
 
 impl Strategy for Bindings {
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::GENERIC
+    }
+
     fn default(&self, object: &mut Object) {
         if let Some(spec) = object.get_mut(&["spec"]) {
             match_defaults(spec, "matchResources");

@@ -17,7 +17,7 @@ use crate::core::pods::tree::{
 };
 use crate::core::pods::validation::common::{has_bad_values, label_selector, one_of, required};
 use crate::core::pods::validation::network::fully_qualified;
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
 const REVIEWS: [&str; 2] = ["v1", "v1beta1"];
@@ -30,6 +30,10 @@ pub(super) struct Webhooks {
 }
 
 impl Strategy for Webhooks {
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::GENERIC
+    }
+
     fn default(&self, object: &mut Object) {
         let hooks = object.get_mut(&["webhooks"]).and_then(Value::as_array_mut);
         for hook in hooks.into_iter().flatten() {

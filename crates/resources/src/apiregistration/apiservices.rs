@@ -14,7 +14,7 @@ use crate::core::pods::tree::{fill, int, part, text};
 use crate::core::pods::validation::common::{dns_subdomain, each, required};
 use crate::plain::{keep, status_alone};
 use crate::rbac::segment_name;
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
 /// The rules of API services.
@@ -23,6 +23,10 @@ pub(super) struct ApiServices;
 impl Strategy for ApiServices {
     fn written_fields(&self, subresource: &str) -> Filter {
         status_alone(subresource)
+    }
+
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::BOTH
     }
 
     fn default(&self, object: &mut Object) {

@@ -13,7 +13,7 @@ use crate::core::pods::cells::{AGE, NAME, age, human, text_column};
 use crate::core::pods::tree::{fill, list_mut, text, texts};
 use crate::plain::keep;
 use crate::rbac::segment_name;
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
 const USAGES: [&str; 23] = [
@@ -56,6 +56,10 @@ impl Strategy for SigningRequests {
             "approval" => Filter::Except(&[&["spec"], &["status", "certificate"]]),
             _ => Filter::Except(&[&["spec"], &["status"]]),
         }
+    }
+
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::BOTH
     }
 
     fn prepare_create(&self, ctx: &Context<'_>, object: &mut Object) {

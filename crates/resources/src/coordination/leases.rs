@@ -8,13 +8,17 @@ use longshore_api::field::{Error, ErrorList, Path};
 use serde_json::Value;
 
 use crate::core::pods::cells::{AGE, NAME, age, text_column};
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
 /// The rules of leases.
 pub(super) struct Leases;
 
 impl Strategy for Leases {
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::CHANGES
+    }
+
     fn validate_create(&self, object: &Object) -> ErrorList {
         rules(object)
     }

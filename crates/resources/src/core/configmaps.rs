@@ -8,7 +8,7 @@ use longshore_api::{Object, names};
 use serde_json::{Map, Value};
 
 use super::pods::cells::{AGE, NAME, age};
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
 /// Most bytes of all values together.
@@ -19,6 +19,10 @@ const FROZEN: &str = "field is immutable when `immutable` is set";
 pub(super) struct ConfigMaps;
 
 impl Strategy for ConfigMaps {
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::BOTH
+    }
+
     fn validate_create(&self, object: &Object) -> ErrorList {
         rules(object)
     }

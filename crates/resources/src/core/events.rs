@@ -12,7 +12,7 @@ use super::pods::cells::{since, text_column, wide};
 use super::pods::tree::{int, or_null, part, text};
 use super::pods::validation::common::{immutable, qualified_name};
 use crate::rbac::segment_name;
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::{Column, default_name_rule};
 
 /// How long an event is kept.
@@ -74,6 +74,10 @@ pub(crate) struct Events {
 }
 
 impl Strategy for Events {
+    fn metadata_rules(&self) -> MetadataRules {
+        if self.core { MetadataRules::OWN } else { MetadataRules::CHANGES }
+    }
+
     fn to_storage(&self, object: &mut Object) {
         if self.core {
             return;

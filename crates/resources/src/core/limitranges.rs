@@ -14,7 +14,7 @@ use super::pods::resources::quantity;
 use super::pods::tree::{entries, part, part_mut, text};
 use super::pods::validation::common::each;
 use super::pods::validation::compute::{container_name, may_overcommit, resource_name};
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 
 const KINDS: [&str; 3] = ["Pod", "Container", "PersistentVolumeClaim"];
 const LISTS: [&str; 5] = ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"];
@@ -25,6 +25,10 @@ const MILLI_MAX: i64 = i64::MAX / 1000;
 pub(super) struct LimitRanges;
 
 impl Strategy for LimitRanges {
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::WHOLE
+    }
+
     fn default(&self, object: &mut Object) {
         let limits = object.get_mut(&["spec", "limits"]).and_then(Value::as_array_mut);
         for limit in limits.into_iter().flatten() {

@@ -24,11 +24,15 @@ pub fn table() -> Vec<Resource> {
         namespaced("", "v1", "bindings", "Binding").verbs(&["create"]).virtual_kind(),
         cluster("", "v1", "componentstatuses", "ComponentStatus")
             .short(&["cs"])
+            .deprecated("v1 ComponentStatus is deprecated in v1.19+")
             .verbs(&["get", "list"])
             .virtual_kind(),
         namespaced("", "v1", "configmaps", "ConfigMap").short(&["cm"]).by(configmaps::ConfigMaps),
         namespaced("", "v1", "endpoints", "Endpoints")
             .short(&["ep"])
+            .deprecated(
+                "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+            )
             .stored("services/endpoints", endpoints::Endpoints),
         namespaced("", "v1", "events", "Event").short(&["ev"]).by(events::Events { core: true }),
         namespaced("", "v1", "limitranges", "LimitRange")

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::pods::cells::{AGE, NAME, age, text_column};
 use crate::plain::keep;
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
 /// The finalizer that holds a namespace until its content is gone.
@@ -22,6 +22,10 @@ const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 pub(super) struct Namespaces;
 
 impl Strategy for Namespaces {
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::BOTH
+    }
+
     fn default(&self, object: &mut Object) {
         if !object.name().is_empty() {
             let name = object.name().to_owned();

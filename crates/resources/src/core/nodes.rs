@@ -2,26 +2,30 @@
 //!
 //! upstream: pkg/registry/core/node/strategy.go, pkg/apis/core/validation/validation.go ValidateNode
 
+mod validation;
+
 use jiff::Timestamp;
-use longshore_api::field::{Error, ErrorList, Path};
-use longshore_api::{Object, names};
+use longshore_api::Object;
+use longshore_api::field::ErrorList;
 use serde_json::{Value, json};
 
 use super::pods::cells::{AGE, NAME, age, text_column, wide};
-use super::pods::tree::{list, text, texts};
-use super::pods::validation::common::required_one_of;
-use super::pods::validation::network::legacy_cidr;
+use super::pods::tree::{has, text, texts};
+use super::pods::validation::network::cidr_warnings;
 use crate::plain::keep;
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
-const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
 
 /// The rules of nodes.
 pub(super) struct Nodes;
 
 impl Strategy for Nodes {
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::BOTH
+    }
+
     fn default(&self, object: &mut Object) {
         // podCIDR and podCIDRs tell the same; the old field wins when it is changed alone.
         let one = object.str(&["spec", "podCIDR"]).to_owned();
@@ -43,54 +47,54 @@ impl Strategy for Nodes {
         }
     }
 
+    fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {
+        // The configuration from a config map is gone.
+        object.remove(&["spec", "configSource"]);
+        object.remove(&["status", "config"]);
+    }
+
     fn prepare_update(&self, ctx: &Context<'_>, new: &mut Object, old: &Object) {
+        let in_use = |path: [&str; 2]| old.get(&path).is_some_and(|v| !v.is_null());
         if ctx.subresource == "status" {
             keep(new, old, "spec");
+            if !in_use(["status", "config"]) {
+                new.remove(&["status", "config"]);
+            }
         } else {
             keep(new, old, "status");
+            if !in_use(["spec", "configSource"]) {
+                new.remove(&["spec", "configSource"]);
+            }
         }
     }
 
     fn validate_create(&self, object: &Object) -> ErrorList {
-        let mut errors = rules(object);
-        let path = Path::new("spec").child("podCIDRs");
-        let cidrs = texts(object.get(&["spec"]).unwrap_or(&Value::Null), "podCIDRs");
-        for (i, cidr) in cidrs.iter().enumerate() {
-            legacy_cidr(cidr, &path.index(i), &[], &mut errors);
+        validation::node(object)
+    }
+
+    fn validate_update(&self, ctx: &Context<'_>, new: &Object, old: &Object) -> ErrorList {
+        let mut errors = ErrorList::new();
+        if ctx.subresource.is_empty() {
+            errors.extend(validation::node(new));
         }
-        let families: Vec<bool> = cidrs.iter().map(|c| c.contains(':')).collect();
-        if cidrs.len() > 1 && (cidrs.len() > 2 || families[0] == families[1]) {
-            let why = "may specify no more than one CIDR for each IP family";
-            errors.push(Error::invalid(&path, json!(cidrs), why));
-        }
+        errors.extend(validation::update(new, old));
         errors
     }
 
-    fn validate_update(&self, _ctx: &Context<'_>, new: &Object, old: &Object) -> ErrorList {
-        let mut errors = rules(new);
-        let status = Path::new("status").child("addresses");
-        let mut seen: Vec<&Value> = Vec::new();
-        for (i, address) in new.list(&["status", "addresses"]).iter().enumerate() {
-            if seen.contains(&address) {
-                errors.push(Error::duplicate(&status.index(i), address.clone()));
-            }
-            seen.push(address);
+    fn warnings(&self, object: &Object, _old: Option<&Object>) -> Vec<String> {
+        let spec = object.get(&["spec"]).unwrap_or(&Value::Null);
+        let mut warnings = Vec::new();
+        if has(spec, "configSource") {
+            warnings.push("spec.configSource: the feature is removed".to_owned());
         }
-        let spec = Path::new("spec");
-        let before = old.list(&["spec", "podCIDRs"]);
-        if !before.is_empty() && before != new.list(&["spec", "podCIDRs"]) {
-            let why = "node updates may not change podCIDR except from \"\" to valid";
-            errors.push(Error::forbidden(&spec.child("podCIDRs"), why));
+        if !text(spec, "externalID").is_empty() {
+            let why = "spec.externalID: this field is deprecated, and is unused by Kubernetes";
+            warnings.push(why.to_owned());
         }
-        let provider = old.str(&["spec", "providerID"]);
-        if !provider.is_empty() && provider != new.str(&["spec", "providerID"]) {
-            let why = "node updates may not change providerID except from \"\" to valid";
-            errors.push(Error::forbidden(&spec.child("providerID"), why));
+        for (i, cidr) in texts(spec, "podCIDRs").into_iter().enumerate() {
+            warnings.extend(cidr_warnings(&format!("spec.podCIDRs[{i}]"), cidr));
         }
-        if old.str(&["spec", "externalID"]) != new.str(&["spec", "externalID"]) {
-            errors.push(Error::forbidden(&spec.child("externalID"), "may not be updated"));
-        }
-        errors
+        warnings
     }
 
     fn selectable_fields(&self, object: &Object) -> Vec<(&'static str, String)> {
@@ -169,33 +173,4 @@ fn roles(object: &Object) -> String {
     roles.sort_unstable();
     roles.dedup();
     if roles.is_empty() { "<none>".into() } else { roles.join(",") }
-}
-
-fn rules(object: &Object) -> ErrorList {
-    let mut errors = ErrorList::new();
-    // upstream tells the taints' path below metadata
-    let path = Path::new("metadata").child("taints");
-    let taints = list(object.get(&["spec"]).unwrap_or(&Value::Null), "taints");
-    let mut seen: Vec<(&str, &str)> = Vec::new();
-    for (i, taint) in taints.iter().enumerate() {
-        let path = path.index(i);
-        for why in names::is_qualified_name(text(taint, "key")) {
-            errors.push(Error::invalid(&path.child("key"), text(taint, "key"), &why));
-        }
-        let broken = names::is_valid_label_value(text(taint, "value"));
-        if !broken.is_empty() {
-            let why = broken.join(";");
-            errors.push(Error::invalid(&path.child("value"), text(taint, "value"), &why));
-        }
-        let effect = text(taint, "effect");
-        required_one_of(effect, &EFFECTS, &path.child("effect"), &mut errors);
-        let id = (text(taint, "key"), effect);
-        if seen.contains(&id) {
-            let mut error = Error::duplicate(&path, taint.clone());
-            error.body.push_str(": taints must be unique by key and effect pair");
-            errors.push(error);
-        }
-        seen.push(id);
-    }
-    errors
 }

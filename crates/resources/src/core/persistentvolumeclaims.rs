@@ -18,7 +18,7 @@ use super::pods::tree::{
 use super::pods::validation::claims::claim_spec;
 use super::pods::validation::common::{IMMUTABLE, immutable};
 use crate::plain::keep;
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
 const ATTRIBUTES: &str = "volumeAttributesClassName";
@@ -34,6 +34,10 @@ const RESIZES: [&str; 5] = [
 pub(super) struct PersistentVolumeClaims;
 
 impl Strategy for PersistentVolumeClaims {
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::BOTH
+    }
+
     fn default(&self, object: &mut Object) {
         if object.str(&["status", "phase"]).is_empty() {
             object.set(&["status", "phase"], "Pending");

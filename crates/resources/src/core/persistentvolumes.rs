@@ -14,7 +14,7 @@ use super::pods::defaults::round_list;
 use super::pods::resources::quantity;
 use super::pods::tree::{fill, fill_text, or_null, part, part_mut, text, texts};
 use crate::plain::keep;
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
 /// The old way to name a storage class.
@@ -24,6 +24,10 @@ pub(super) const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 pub(super) struct PersistentVolumes;
 
 impl Strategy for PersistentVolumes {
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules { whole: 2, ..MetadataRules::OWN }
+    }
+
     fn default(&self, object: &mut Object) {
         if object.str(&["status", "phase"]).is_empty() {
             object.set(&["status", "phase"], "Pending");

@@ -17,7 +17,7 @@ use super::pods::tree::{entries, list, or_null, part, text, texts};
 use super::pods::validation::common::IMMUTABLE;
 use super::pods::validation::compute::{WHOLE, is_extended, resource_name};
 use crate::plain::keep;
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
 /// Scopes that look at pods in one way or the other.
@@ -32,6 +32,10 @@ const UNCOUNTED: &str = "storage";
 pub(super) struct ResourceQuotas;
 
 impl Strategy for ResourceQuotas {
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::CHANGES
+    }
+
     fn default(&self, object: &mut Object) {
         for path in [["spec", "hard"], ["status", "hard"], ["status", "used"]] {
             round_list(object.get_mut(&path));

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::configmaps::{DATA_BYTES_MAX, frozen, map, size};
 use super::pods::cells::{AGE, NAME, age, text_column};
 use super::pods::validation::common::immutable;
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
 const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
@@ -21,6 +21,10 @@ const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
 pub(super) struct Secrets;
 
 impl Strategy for Secrets {
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::BOTH
+    }
+
     fn default(&self, object: &mut Object) {
         // What clients may write as plain text is kept as data.
         if let Some(Value::Object(plain)) = object.remove(&["stringData"]) {

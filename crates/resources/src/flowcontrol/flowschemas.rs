@@ -13,7 +13,7 @@ use crate::core::pods::cells::{AGE, NAME, age, text_column};
 use crate::core::pods::tree::{fill_int, flag, int, list, or_null, part, text, texts};
 use crate::core::pods::validation::common::{dns_label, dns_subdomain, required};
 use crate::plain::{separate, status_alone};
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
 const PRECEDENCE: i64 = 1000;
@@ -27,6 +27,10 @@ pub(super) struct FlowSchemas;
 impl Strategy for FlowSchemas {
     fn written_fields(&self, subresource: &str) -> Filter {
         status_alone(subresource)
+    }
+
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::WHOLE
     }
 
     fn default(&self, object: &mut Object) {

@@ -12,7 +12,7 @@ use super::conditions;
 use crate::core::pods::cells::{AGE, NAME, age, text_column};
 use crate::core::pods::tree::{fill, fill_int, int, part, part_mut, text};
 use crate::plain::{separate, status_alone};
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
 const QUEUES_MAX: i64 = 10_000_000;
@@ -26,6 +26,10 @@ pub(super) struct PriorityLevels;
 impl Strategy for PriorityLevels {
     fn written_fields(&self, subresource: &str) -> Filter {
         status_alone(subresource)
+    }
+
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::WHOLE
     }
 
     fn default(&self, object: &mut Object) {

@@ -17,13 +17,17 @@ use crate::core::pods::validation::common::{IMMUTABLE, dns_subdomain, each, immu
 use crate::core::pods::validation::network::{legacy_cidr, strict_ip};
 use crate::plain::{keep, status_alone};
 use crate::rbac::segment_name;
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
 /// The rules of addresses in use.
 pub(super) struct IpAddresses;
 
 impl Strategy for IpAddresses {
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::BOTH
+    }
+
     fn validate_create(&self, object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();
         let path = Path::new("spec").child("parentRef");
@@ -90,6 +94,10 @@ pub(super) struct ServiceCidrs;
 impl Strategy for ServiceCidrs {
     fn written_fields(&self, subresource: &str) -> Filter {
         status_alone(subresource)
+    }
+
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::CHANGES
     }
 
     fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {

@@ -13,7 +13,7 @@ use crate::core::pods::cells::{AGE, NAME, age, text_column};
 use crate::core::pods::tree::{fill, opt_text, text};
 use crate::core::pods::validation::common::{dns_label, domain_path, immutable, one_of};
 use crate::plain::count;
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
 const CONTROLLER_MAX: usize = 250;
@@ -23,6 +23,10 @@ const DEFAULT: &str = "ingressclass.kubernetes.io/is-default-class";
 pub(super) struct IngressClasses;
 
 impl Strategy for IngressClasses {
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::BOTH
+    }
+
     fn default(&self, object: &mut Object) {
         if let Some(parameters) = object.get_mut(&["spec", "parameters"]) {
             fill(parameters, "scope", "Cluster");

@@ -18,7 +18,7 @@ use crate::core::pods::validation::common::{
 };
 use crate::core::pods::validation::network::{legacy_ip, parse_sloppy};
 use crate::plain::separate;
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
 const CLASS: &str = "kubernetes.io/ingress.class";
@@ -32,6 +32,10 @@ const WILDCARD_RULE: &str = "a wildcard DNS-1123 subdomain must start with '*.',
 pub(super) struct Ingresses;
 
 impl Strategy for Ingresses {
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::BOTH
+    }
+
     fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {
         object.set(&["status"], json!({"loadBalancer": {}}));
         object.set(&["metadata", "generation"], 1);

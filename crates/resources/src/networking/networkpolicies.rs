@@ -15,7 +15,7 @@ use crate::core::pods::validation::common::{
 };
 use crate::core::pods::validation::network::{legacy_cidr, parse_sloppy};
 use crate::plain::count;
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
 /// The directions: rules and their peers.
@@ -31,6 +31,10 @@ struct Known<'a> {
 }
 
 impl Strategy for NetworkPolicies {
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::CHANGES
+    }
+
     fn default(&self, object: &mut Object) {
         let root = object.root_mut();
         let spec = root.entry("spec").or_insert_with(|| json!({}));

@@ -14,13 +14,17 @@ use crate::core::pods::validation::affinity::tolerations;
 use crate::core::pods::validation::common::{dns_label, immutable};
 use crate::core::pods::validation::compute::overhead;
 use crate::core::pods::validation::options::Options;
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
 /// The rules of runtime classes.
 pub(super) struct RuntimeClasses;
 
 impl Strategy for RuntimeClasses {
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::BOTH
+    }
+
     fn validate_create(&self, object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();
         match object.str(&["handler"]) {

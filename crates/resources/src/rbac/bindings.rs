@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{GROUP, segment_name};
 use crate::core::pods::cells::{AGE, NAME, age, text_column, wide};
 use crate::core::pods::tree::{fill_text, text};
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::{Column, default_name_rule};
 
 /// The rules of bindings; `namespaced` tells role bindings from cluster role bindings.
@@ -20,6 +20,10 @@ pub(super) struct Bindings {
 }
 
 impl Strategy for Bindings {
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::BOTH
+    }
+
     fn default(&self, object: &mut Object) {
         if let Some(role) = object.get_mut(&["roleRef"]) {
             fill_text(role, "apiGroup", GROUP);
@@ -93,7 +97,7 @@ impl Bindings {
             errors.push(Error::not_supported(&path.child("apiGroup"), group, &[GROUP]));
         }
         let kinds: &[&str] =
-            if self.namespaced { &["ClusterRole", "Role"] } else { &["ClusterRole"] };
+            if self.namespaced { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
         let kind = object.str(&["roleRef", "kind"]);
         if !kinds.contains(&kind) {
             errors.push(Error::not_supported(&path.child("kind"), kind, kinds));
@@ -134,7 +138,7 @@ impl Bindings {
             }
             "User" | "Group" => {}
             kind => {
-                let known = ["Group", "ServiceAccount", "User"];
+                let known = ["ServiceAccount", "User", "Group"];
                 errors.push(Error::not_supported(&path.child("kind"), kind, &known));
             }
         }

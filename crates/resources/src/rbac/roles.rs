@@ -5,12 +5,13 @@
 use jiff::Timestamp;
 use longshore_api::Object;
 use longshore_api::field::{Error, ErrorList, Path};
+use longshore_api::selector::LabelSelector;
 use serde_json::Value;
 
 use super::segment_name;
 use crate::core::pods::tree::{list, or_null};
 use crate::core::pods::validation::common::label_selector;
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
 /// The rules of roles; `namespaced` tells them from cluster roles.
@@ -20,6 +21,10 @@ pub(super) struct Roles {
 }
 
 impl Strategy for Roles {
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::BOTH
+    }
+
     fn validate_create(&self, object: &Object) -> ErrorList {
         self.check(object)
     }
@@ -56,6 +61,11 @@ impl Roles {
             }
             for (i, selector) in selectors.iter().enumerate() {
                 label_selector(Some(selector), &path.index(i), false, &mut errors);
+                // Upstream prints the selector that it could not make: none.
+                if LabelSelector::from_value(selector).is_err() {
+                    let why = "invalid label selector.";
+                    errors.push(Error::invalid_text(&path.index(i), "null", why));
+                }
             }
         }
         errors

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::core::pods::cells::{AGE, NAME, age, count, number, text_column, wide};
 use crate::core::pods::validation::common::{immutable, required_one_of};
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
 /// The highest priority that is not reserved.
@@ -23,6 +23,10 @@ const SYSTEM: [(&str, i64); 2] =
 pub(super) struct PriorityClasses;
 
 impl Strategy for PriorityClasses {
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::CHANGES
+    }
+
     fn default(&self, object: &mut Object) {
         if object.get(&["preemptionPolicy"]).is_none() {
             object.set(&["preemptionPolicy"], "PreemptLowerPriority");

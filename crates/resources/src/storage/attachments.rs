@@ -14,7 +14,7 @@ use crate::core::pods::cells::{AGE, NAME, age, text_column};
 use crate::core::pods::tree::{entries, int, opt_text, part, text};
 use crate::core::pods::validation::common::{dns_subdomain, immutable};
 use crate::plain::{keep, status_alone};
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
 const METADATA_BYTES_MAX: usize = 256 * 1024;
@@ -26,6 +26,10 @@ pub(super) struct VolumeAttachments;
 impl Strategy for VolumeAttachments {
     fn written_fields(&self, subresource: &str) -> Filter {
         status_alone(subresource)
+    }
+
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::WHOLE
     }
 
     fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {

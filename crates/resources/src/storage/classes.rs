@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::core::pods::cells::{AGE, NAME, age, text_column};
 use crate::core::pods::tree::{list, text, texts};
 use crate::core::pods::validation::common::{immutable, one_of, qualified_name};
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
 /// Most parameters, and most bytes of all together.
@@ -28,6 +28,10 @@ const DEFAULT: [&str; 2] = [
 pub(super) struct StorageClasses;
 
 impl Strategy for StorageClasses {
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::BOTH
+    }
+
     fn default(&self, object: &mut Object) {
         for (key, value) in [("reclaimPolicy", "Delete"), ("volumeBindingMode", "Immediate")] {
             if object.get(&[key]).is_none() {
@@ -160,6 +164,10 @@ fn topologies(object: &Object, errors: &mut ErrorList) {
 pub(super) struct VolumeAttributesClasses;
 
 impl Strategy for VolumeAttributesClasses {
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::BOTH
+    }
+
     fn validate_create(&self, object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();
         provisioner(object, "driverName", &mut errors);

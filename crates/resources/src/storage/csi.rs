@@ -18,7 +18,7 @@ use crate::core::pods::validation::common::{
     dns_subdomain, has_bad_values, immutable, label_selector, not_negative, one_of, qualified_name,
 };
 use crate::plain::count;
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
 const NODE_ID_MAX: usize = 256;
@@ -27,6 +27,10 @@ const NODE_ID_MAX: usize = 256;
 pub(super) struct CsiDrivers;
 
 impl Strategy for CsiDrivers {
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::CHANGES
+    }
+
     fn default(&self, object: &mut Object) {
         let root = object.root_mut();
         let spec = root.entry("spec").or_insert_with(|| json!({}));
@@ -165,6 +169,10 @@ fn driver(object: &Object) -> ErrorList {
 pub(super) struct CsiNodes;
 
 impl Strategy for CsiNodes {
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::WHOLE
+    }
+
     fn validate_create(&self, object: &Object) -> ErrorList {
         let mut errors = ErrorList::new();
         let path = Path::new("spec").child("drivers");
@@ -249,6 +257,10 @@ fn node_driver<'a>(
 pub(super) struct CsiStorageCapacities;
 
 impl Strategy for CsiStorageCapacities {
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules::BOTH
+    }
+
     fn validate_create(&self, object: &Object) -> ErrorList {
         capacity(object, false)
     }

@@ -114,6 +114,20 @@ pub(super) fn huge_page_error(name: &str, value: &Value) -> Option<String> {
     (!whole).then(|| format!("{amount} is not positive integer multiple of {name}"))
 }
 
+/// The amount of a resource, whatever its name.
+///
+/// upstream: pkg/apis/core/validation/validation.go ValidateResourceQuantityValue
+pub(crate) fn quantity_value(name: &str, value: &Value, path: &Path, errors: &mut ErrorList) {
+    let amount = quantity(value);
+    if amount.sign() < 0 {
+        let detail = "must be greater than or equal to 0";
+        errors.push(Error::invalid(path, amount.to_string(), detail));
+    }
+    if (WHOLE.contains(&name) || is_extended(name)) && amount.milli_value() % 1000 != 0 {
+        errors.push(Error::invalid(path, amount.to_string(), "must be an integer"));
+    }
+}
+
 type NameRule = fn(&str, &Path, &mut ErrorList);
 
 /// One amount of one resource; tells whether it is CPU or memory.
@@ -126,14 +140,8 @@ fn amount(
     errors: &mut ErrorList,
 ) -> bool {
     rule(name, path, errors);
+    quantity_value(name, value, path, errors);
     let amount = quantity(value);
-    if amount.sign() < 0 {
-        let detail = "must be greater than or equal to 0";
-        errors.push(Error::invalid(path, amount.to_string(), detail));
-    }
-    if (WHOLE.contains(&name) || is_extended(name)) && amount.milli_value() % 1000 != 0 {
-        errors.push(Error::invalid(path, amount.to_string(), "must be an integer"));
-    }
     if let (false, Some(detail)) = (options.indivisible_huge_pages, huge_page_error(name, value)) {
         errors.push(Error::invalid(path, amount.to_string(), &detail));
     }

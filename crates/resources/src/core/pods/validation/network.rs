@@ -122,7 +122,7 @@ pub(crate) fn ip_warnings(path: &str, text: &str) -> Option<String> {
 }
 
 /// An address range in parts: address and prefix length.
-fn parse_cidr(text: &str) -> Option<(IpAddr, u32)> {
+pub(crate) fn parse_cidr(text: &str) -> Option<(IpAddr, u32)> {
     let (ip, length) = text.split_once('/')?;
     let ip = parse_sloppy(ip)?;
     if length.is_empty() || !length.bytes().all(|b| b.is_ascii_digit()) {
