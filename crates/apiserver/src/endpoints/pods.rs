@@ -105,7 +105,7 @@ fn assign(
     }
     let condition = json!({
         "type": "PodScheduled", "status": "True", "lastProbeTime": null,
-        "lastTransitionTime": rfc3339(now), "observedGeneration": pod.generation(),
+        "lastTransitionTime": rfc3339(now),
     });
     let mut conditions = pod.list(&["status", "conditions"]).to_vec();
     match conditions.iter_mut().find(|c| c["type"] == "PodScheduled") {
