@@ -84,8 +84,7 @@ impl Controller {
         self.sets.synced().await;
         self.pods.synced().await;
         let Some(set) = self.sets.get(&namespace, &name) else { return Ok(None) };
-        let active =
-            claim_where(&self.ctx.client, PODS, &self.pods, &set, |pod| is_active(pod)).await?;
+        let active = claim_where(&self.ctx.client, PODS, &self.pods, &set, is_active).await?;
         let managed = if set.is_deleting() { Ok(()) } else { self.manage(&set, &active).await };
         let own = self.pods.owned_by(set.uid());
         let terminating = own.iter().filter(|pod| is_terminating(pod)).count();
