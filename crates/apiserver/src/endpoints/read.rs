@@ -15,7 +15,7 @@ use super::negotiate::{Format, Negotiated, Shape};
 use super::{Call, respond, table};
 use crate::body::Body;
 use crate::cache::{Entry, Snapshot, range};
-use crate::registry::Served;
+use crate::registry::{Served, Stored};
 
 /// Answers GET of one object.
 pub async fn get(call: &Call) -> Result<Response<Body>, StatusError> {
@@ -43,9 +43,20 @@ async fn at_least(call: &Call, version: &str) -> Result<(), StatusError> {
 fn one(call: &Call, code: u16, entry: &Entry) -> Response<Body> {
     let negotiated = &call.negotiated;
     if canonical(negotiated) && is_native(&call.served, entry) {
-        return respond::bytes(code, "application/json", entry.json());
+        return respond::bytes(code, "application/json", entry.json_line());
     }
     object(call, code, call.shown(entry))
+}
+
+/// An object that was written, in the negotiated format and shape.
+pub fn written(call: &Call, stored: Stored) -> Response<Body> {
+    let code = if stored.created { 201 } else { 200 };
+    match &stored.entry {
+        Some(entry) if canonical(&call.negotiated) && is_native(&call.served, entry) => {
+            one(call, code, entry)
+        }
+        _ => object(call, code, stored.object),
+    }
 }
 
 /// An object in the negotiated format and shape.
