@@ -60,9 +60,7 @@ pub async fn write(
         apply_scale(&mut new, &scale);
         Ok(new)
     };
-    let mut ctx = call.write_context(options.dry_run);
-    // The workload itself changes: its spec, not its status.
-    ctx.subresource = "";
+    let ctx = call.write_context(options.dry_run);
     let update = UpdateOptions::default();
     let stored = call.api.registry.update(&ctx, &call.info.name, update, &change).await?;
     call.warnings.lock().extend(warnings.into_inner());

@@ -44,10 +44,10 @@ impl Registry {
             let reserved = self.services.reserve(ctx, &mut object, None)?;
             ctx.resource().strategy.prepare_create(&ctx.strategy_context(), &mut object);
             self.check_create(ctx, &object)?;
+            ctx.warnings.lock().extend(ctx.resource().strategy.warnings(&object, None));
             let name = object.name().to_owned();
             let attributes = ctx.admission(Operation::Create, &name);
             self.admission.validate(&attributes, Some(&object), None).await?;
-            ctx.warnings.lock().extend(ctx.resource().strategy.warnings(&object, None));
             finish(ctx.resource(), &mut object);
             let key = ctx.served.cache.key(object.namespace(), object.name());
             if ctx.dry_run {
