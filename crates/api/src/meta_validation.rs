@@ -12,7 +12,7 @@ use crate::patch::gotext;
 use crate::{Object, gvk, names};
 
 /// Bytes of all annotations of an object together.
-const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
+pub(crate) const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
 /// Longest name of a field manager in bytes.
 ///
 /// upstream: staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/validation/validation.go

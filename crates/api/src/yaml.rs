@@ -20,6 +20,45 @@ pub fn decode(bytes: &[u8]) -> Result<Value, Error> {
     serde_saphyr::from_str_with_options(text, options).map_err(|error| Error(error.to_string()))
 }
 
+/// A body that was read although it is not quite right.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loose {
+    /// The first document; the last of repeated keys counts.
+    pub value: Value,
+    /// What a strict reader says about the first repeated key.
+    pub repeated: Option<String>,
+}
+
+/// Decodes the first YAML document of a body as upstream does where it takes what it gets.
+///
+/// # Errors
+/// When the first document is not YAML.
+pub fn decode_loose(bytes: &[u8]) -> Result<Loose, Error> {
+    let wrong = |error: serde_saphyr::Error| Error(error.to_string());
+    let text = std::str::from_utf8(bytes).map_err(|error| Error(error.to_string()))?;
+    let strict = serde_saphyr::options! { legacy_octal_numbers: true };
+    let error = match serde_saphyr::from_str_with_options(text, strict) {
+        Ok(value) => return Ok(Loose { value, repeated: None }),
+        Err(error) => error,
+    };
+    let repeated = match error.without_snippet() {
+        serde_saphyr::Error::DuplicateMappingKey { key, location } => {
+            let (line, key) = (location.line(), key.as_deref().unwrap_or(""));
+            Some(format!(
+                "error converting YAML to JSON: yaml: unmarshal errors:\n  line {line}: key {key:?} already set in map"
+            ))
+        }
+        _ => None,
+    };
+    let options = serde_saphyr::options! {
+        legacy_octal_numbers: true,
+        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
+    };
+    let mut reader = bytes;
+    let first = serde_saphyr::read_with_options(&mut reader, options).next();
+    Ok(Loose { value: first.unwrap_or(Ok(Value::Null)).map_err(wrong)?, repeated })
+}
+
 /// Encodes a tree as one YAML document.
 ///
 /// # Panics

@@ -33,13 +33,18 @@ impl Error {
     }
 
     /// Adds further problems.
-    #[expect(dead_code, reason = "apply tells all problems")]
     pub(super) fn add(&mut self, more: Self) {
         self.problems.extend(more.problems);
     }
 
+    /// Adds a further problem, if there is one.
+    pub(super) fn extend(&mut self, more: Option<Self>) {
+        if let Some(more) = more {
+            self.add(more);
+        }
+    }
+
     /// No error when there are no problems.
-    #[expect(dead_code, reason = "apply tells all problems")]
     pub(super) fn into_result(self) -> Result<(), Self> {
         if self.problems.is_empty() { Ok(()) } else { Err(self) }
     }

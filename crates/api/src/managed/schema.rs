@@ -62,7 +62,7 @@ pub(super) struct Atom {
 /// The one form that holds for a value.
 #[derive(Clone, Copy)]
 pub(super) enum Form {
-    Scalar(#[expect(dead_code, reason = "apply checks scalars")] ScalarKind),
+    Scalar(ScalarKind),
     List(List),
     Map(Map),
 }

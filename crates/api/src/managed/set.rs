@@ -10,7 +10,6 @@ mod tests;
 use std::cmp::Ordering;
 
 use super::path::PathElement;
-#[cfg(test)]
 use super::schema::Ref;
 
 /// A set of paths.
@@ -206,7 +205,6 @@ impl Set {
     }
 
     /// The set together with the fields of structs on the way to its members.
-    #[cfg(test)]
     pub(super) fn with_named_fields(&self, at: Ref) -> Self {
         let map = at.atom().map;
         let list = at.atom().list;

@@ -132,7 +132,7 @@ pub(super) fn claim(
     managers: &mut Managers,
 ) -> Result<(), Error> {
     let updater = write.updater(Reading::Native);
-    updater.reconcile(live, managers);
+    updater.reconcile(managers);
     let changed = match updater.update(live, new, managers, None, true)? {
         Ok(comparison) => comparison.modified.union(&comparison.added),
         Err(_) => Set::new(),

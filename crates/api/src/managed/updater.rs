@@ -14,10 +14,26 @@ use super::set::Set;
 use crate::Object;
 use crate::schema::Type;
 
-/// Converts objects between the versions of their kind.
+/// The versions of a kind besides that of the request.
 pub trait Versions {
-    /// The object in another version; none when the kind has no such version.
-    fn convert(&self, object: &Object, api_version: &str) -> Option<(&'static Type, Object)>;
+    /// The type in another version; none when the kind has no such version.
+    fn ty(&self, api_version: &str) -> Option<&'static Type>;
+
+    /// Converts an object between two versions, of which one may be that of the request.
+    fn convert(&self, object: &Object, from: &str, to: &str) -> Option<Object>;
+}
+
+/// The versions of a kind that has only one.
+pub struct OneVersion;
+
+impl Versions for OneVersion {
+    fn ty(&self, _: &str) -> Option<&'static Type> {
+        None
+    }
+
+    fn convert(&self, _: &Object, _: &str, _: &str) -> Option<Object> {
+        None
+    }
 }
 
 /// Everything that two states of an object are compared by.
@@ -39,12 +55,12 @@ pub(super) type Losses = BTreeMap<ManagerId, Set>;
 
 impl Updater<'_> {
     /// Leaves out managers of versions that are gone, and brings sets in line with the schema.
-    pub fn reconcile(&self, live: &Object, managers: &mut Managers) {
+    pub fn reconcile(&self, managers: &mut Managers) {
         managers.retain(|_, entry| {
             let ty = if entry.api_version == self.api_version {
                 Some(self.ty)
             } else {
-                self.versions.convert(live, &entry.api_version).map(|(ty, _)| ty)
+                self.versions.ty(&entry.api_version)
             };
             let Some(ty) = ty else { return false };
             if let Some(set) = reconcile(&entry.set, Ref::object(ty)) {
@@ -64,9 +80,9 @@ impl Updater<'_> {
         let found = if api_version == self.api_version {
             compare(self.ty, live.root(), new.root(), self.reading)?
         } else {
-            let live = self.versions.convert(live, api_version);
-            let (Some((ty, live)), Some((_, new))) =
-                (live, self.versions.convert(new, api_version))
+            let convert = |state| self.versions.convert(state, self.api_version, api_version);
+            let (Some(ty), Some(live), Some(new)) =
+                (self.versions.ty(api_version), convert(live), convert(new))
             else {
                 return Ok(None);
             };

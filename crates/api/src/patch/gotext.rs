@@ -16,6 +16,29 @@ pub fn text(value: &Value) -> String {
     out
 }
 
+/// A value as Go's `%#v` prints it: `map[string]interface {}{"a":1}`.
+pub fn syntax(value: &Value) -> String {
+    let list = |items: Vec<String>| items.join(", ");
+    match value {
+        Value::Null => "interface {}(nil)".into(),
+        Value::Bool(flag) => flag.to_string(),
+        Value::Number(number) => match number.as_f64() {
+            // Decoded JSON holds floats, which this form shortens early.
+            Some(float) if float.abs() >= 1e6 => exponent(float),
+            _ => go_number(number),
+        },
+        Value::String(text) => quote(text),
+        Value::Array(items) => {
+            format!("[]interface {{}}{{{}}}", list(items.iter().map(syntax).collect()))
+        }
+        Value::Object(fields) => {
+            let pairs =
+                fields.iter().map(|(key, value)| format!("{}:{}", quote(key), syntax(value)));
+            format!("map[string]interface {{}}{{{}}}", list(pairs.collect()))
+        }
+    }
+}
+
 /// A text as Go's `%q` prints it.
 pub fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
@@ -102,6 +125,10 @@ fn go_number(number: &Number) -> String {
     if float == 0.0 || (1e-4..1e21).contains(&float.abs()) {
         return float.to_string();
     }
+    exponent(float)
+}
+
+fn exponent(float: f64) -> String {
     let text = format!("{float:e}");
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |digits| ('-', digits));
@@ -120,6 +147,8 @@ mod tests {
         assert_eq!(plain(&value), "map[a:map[big:1e+300 f:1.5] b:[1 x true <nil>]]");
         assert_eq!(text(&json!([5, "x", null])), "[%!s(int64=5) x %!s(<nil>)]");
         assert_eq!(plain(&json!([1e-7, 2.0])), "[1e-07 2]");
+        let typed = r#"map[string]interface {}{"a":[]interface {}{1, true, "x", 1.2e+06}}"#;
+        assert_eq!(syntax(&json!({"a": [1, true, "x", 1_200_000]})), typed);
         assert_eq!(quote("a\"\\\n\u{1}\u{e9}\u{a0}\u{200b}"), r#""a\"\\\n\x01é\u00a0\u200b""#);
     }
 }

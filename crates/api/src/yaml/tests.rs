@@ -93,3 +93,18 @@ fn texts_that_look_like_something_else_round_trip() {
         assert_eq!(decode(yaml.as_bytes()).expect("YAML"), value, "{yaml}");
     }
 }
+
+#[test]
+fn a_loose_reader_takes_the_first_document_and_the_last_of_repeated_keys() {
+    let loose = |text: &str| decode_loose(text.as_bytes()).expect("a document");
+    let plain = |value| Loose { value, repeated: None };
+    assert_eq!(loose("a: 1\n---\nb: 2\n"), plain(json!({"a": 1})));
+    assert_eq!(loose("# nothing\n"), plain(Value::Null));
+    assert_eq!(loose(""), plain(Value::Null));
+    assert_eq!(loose("x: {<<: {a: 1}, b: 2}"), plain(json!({"x": {"a": 1, "b": 2}})));
+    let repeated = loose("a: 1\nb:\n  c: 1\n  c: 2\n");
+    assert_eq!(repeated.value, json!({"a": 1, "b": {"c": 2}}));
+    let want = "error converting YAML to JSON: yaml: unmarshal errors:\n  line 4: key \"c\" already set in map";
+    assert_eq!(repeated.repeated.as_deref(), Some(want));
+    assert!(decode_loose(b"a: [b").is_err());
+}

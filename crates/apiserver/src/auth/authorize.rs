@@ -60,7 +60,7 @@ impl Authorization {
     pub fn rules_for(&self, user: &UserInfo, namespace: &str) -> RulesFor {
         let mut out = RulesFor::default();
         let mut errors = Vec::new();
-        if user.is_node() {
+        if NodeAuthorizer::is_node(user) {
             out.incomplete = true;
             errors.push("node authorizer does not support user rule resolution".to_owned());
         }

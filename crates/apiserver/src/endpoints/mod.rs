@@ -3,10 +3,10 @@
 //!
 //! Invariant: an endpoint has no authorizer in scope; who may call it was decided before.
 
+pub mod apply;
 pub mod body;
 pub mod connect;
 pub mod continue_token;
-mod list_body;
 pub mod list_options;
 pub mod negotiate;
 pub mod options;

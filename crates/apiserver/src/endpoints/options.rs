@@ -34,6 +34,20 @@ impl WriteOptions {
             let text = "may not be specified for non-apply patch";
             errors.push(Error::forbidden(&Path::new("force"), text));
         }
+        Self::read(info, kind, errors)
+    }
+
+    /// The options of an apply.
+    pub fn of_apply(info: &RequestInfo) -> Result<Self, StatusError> {
+        let mut errors = ErrorList::new();
+        if info.param("fieldManager").is_empty() {
+            let text = "is required for apply patch";
+            errors.push(Error::required(&Path::new("fieldManager"), text));
+        }
+        Self::read(info, "PatchOptions", errors)
+    }
+
+    fn read(info: &RequestInfo, kind: &str, mut errors: ErrorList) -> Result<Self, StatusError> {
         errors
             .extend(validate_field_manager(info.param("fieldManager"), &Path::new("fieldManager")));
         let dry_run: Vec<&str> = values(info, "dryRun");

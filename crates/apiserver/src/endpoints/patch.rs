@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::body::{self, FieldValidation};
 use super::options::WriteOptions;
-use super::{Call, read, write};
+use super::{Call, apply, read, write};
 use crate::body::Body;
 use crate::registry::UpdateOptions;
 
@@ -33,6 +33,9 @@ pub async fn patch(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response<Body>, StatusError> {
+    if apply::is_apply(headers) {
+        return apply::apply(call, body).await;
+    }
     let kind = kind_of(headers)?;
     let bytes = body::read(body).await?;
     let options = WriteOptions::of(&call.info, "PatchOptions")?;
@@ -50,10 +53,10 @@ pub async fn patch(
         Ok(new)
     };
     let ctx = call.write_context(options.dry_run);
-    let update = UpdateOptions { allow_create: false, patch: true };
+    let update = UpdateOptions { patch: true, ..UpdateOptions::default() };
     let stored = call.api.registry.update(&ctx, &call.info.name, update, &change).await?;
     call.warnings.lock().extend(warnings.into_inner());
-    Ok(read::written(call, stored))
+    Ok(read::object(call, 200, stored.object))
 }
 
 fn kind_of(headers: &HeaderMap) -> Result<Kind, StatusError> {

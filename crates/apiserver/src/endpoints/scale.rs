@@ -3,15 +3,19 @@
 //! upstream: pkg/registry/apps/deployment/storage/storage.go ScaleREST
 
 use http::{HeaderMap, Response};
-use longshore_api::{Object, StatusError};
+use longshore_api::managed::scale::{Replicas, SCALE_VERSION};
+use longshore_api::managed::{self, Filter, OneVersion, Write};
+use longshore_api::{Object, StatusError, schema};
 use longshore_resources::autoscaling::scale::{apply_scale, to_scale, validate_scale};
 use parking_lot::Mutex;
 
 use super::options::WriteOptions;
 use super::patch::Patch;
-use super::{Call, body, read, write};
+use super::{Call, apply, body, read, write};
 use crate::body::Body;
-use crate::registry::UpdateOptions;
+use crate::registry::{UpdateOptions, rfc3339};
+
+const MANAGED_FIELDS: [&str; 2] = ["metadata", "managedFields"];
 
 fn scale_of(object: &Object) -> Object {
     Object::from_value(to_scale(object)).expect("a scale is an object")
@@ -33,7 +37,12 @@ pub async fn write(
     let bytes = body::read(body).await?;
     let gvk = write::kind_of(call);
     let put = call.info.verb == "update";
-    let options = WriteOptions::of(&call.info, if put { "UpdateOptions" } else { "PatchOptions" })?;
+    let apply = apply::is_apply(headers) && !put;
+    let options = match (put, apply) {
+        (true, _) => WriteOptions::of(&call.info, "UpdateOptions")?,
+        (_, true) => WriteOptions::of_apply(&call.info)?,
+        _ => WriteOptions::of(&call.info, "PatchOptions")?,
+    };
     let warnings = Mutex::new(Vec::new());
     let wanted = if put {
         let warnings = &mut warnings.lock();
@@ -41,15 +50,28 @@ pub async fn write(
         write::check_name(call, &mut scale)?;
         call.write_context(options.dry_run).check_namespace(&mut scale)?;
         Wanted::Scale(scale)
+    } else if apply {
+        Wanted::Config(apply::Config::decode(call, &bytes)?)
     } else {
         Wanted::Patch(Patch::from_request(headers, &bytes)?)
     };
+    let managers = Managers::of(call);
     let change = |old: Option<&Object>| {
         let Some(old) = old else { return Err(not_found(call)) };
+        let before = managers.scale_of(old)?;
         let scale = match &wanted {
-            Wanted::Scale(scale) => scale.clone(),
+            Wanted::Scale(scale) => managers.tracked(&before, scale.clone()),
             Wanted::Patch(patch) => {
-                patch.apply(&scale_of(old), &gvk, options.validation, &mut warnings.lock())?
+                let warnings = &mut warnings.lock();
+                let scale = patch.apply(&before, &gvk, options.validation, warnings)?;
+                managers.tracked(&before, scale)
+            }
+            Wanted::Config(config) => {
+                let mut scale = managers.apply(&before, config)?;
+                config.check(options.validation, &mut warnings.lock())?;
+                call.write_context(options.dry_run).check_namespace(&mut scale)?;
+                write::check_name(call, &mut scale)?;
+                scale
             }
         };
         let errors = validate_scale(&scale);
@@ -58,9 +80,14 @@ pub async fn write(
         }
         let mut new = old.clone();
         apply_scale(&mut new, &scale);
+        managers.put_back(&mut new, &scale)?;
         Ok(new)
     };
-    let ctx = call.write_context(options.dry_run);
+    let mut ctx = call.write_context(options.dry_run);
+    // The workload itself changes: its spec, not its status.
+    ctx.subresource = "";
+    // Its managed fields come out of those of the scale.
+    ctx.manager = None;
     let update = UpdateOptions::default();
     let stored = call.api.registry.update(&ctx, &call.info.name, update, &change).await?;
     call.warnings.lock().extend(warnings.into_inner());
@@ -70,6 +97,73 @@ pub async fn write(
 enum Wanted {
     Scale(Object),
     Patch(Patch),
+    Config(apply::Config),
+}
+
+/// The managers of a workload as its scale has them.
+struct Managers<'a> {
+    replicas: Replicas<'a>,
+    manager: &'a str,
+    now: String,
+}
+
+impl<'a> Managers<'a> {
+    fn of(call: &'a Call) -> Self {
+        let replicas = Replicas {
+            api_version: &call.served.api_version,
+            path: &["spec", "replicas"],
+            versions: match &*call.served.resource.group {
+                "" => &["v1"],
+                _ => &["apps/v1", "apps/v1beta2", "apps/v1beta1", "extensions/v1beta1"],
+            },
+        };
+        Self { replicas, manager: &call.manager, now: rfc3339(call.now) }
+    }
+
+    /// The scale of a workload with its managed fields.
+    fn scale_of(&self, object: &Object) -> Result<Object, StatusError> {
+        let mut scale = scale_of(object);
+        let entries = self.replicas.to_scale(object.list(&MANAGED_FIELDS));
+        if let Some(entries) = entries.map_err(StatusError::internal)? {
+            scale.set(&MANAGED_FIELDS, entries);
+        }
+        Ok(scale)
+    }
+
+    fn as_write<T>(&self, act: impl FnOnce(&Write<'_>) -> T) -> Option<T> {
+        let ty = schema::kind("autoscaling", "v1", "Scale")?;
+        Some(act(&Write {
+            ty,
+            api_version: SCALE_VERSION,
+            subresource: "scale",
+            manager: self.manager,
+            now: &self.now,
+            filter: Filter::All,
+            versions: &OneVersion,
+        }))
+    }
+
+    fn tracked(&self, before: &Object, mut scale: Object) -> Object {
+        self.as_write(|write| managed::track(write, before, &mut scale));
+        scale
+    }
+
+    fn apply(&self, before: &Object, config: &apply::Config) -> Result<Object, StatusError> {
+        let (value, force) = (config.value(), config.force());
+        self.as_write(|write| managed::apply(write, "Scale", before, value, force))
+            .unwrap_or_else(|| Err(StatusError::internal("scales have no schema")))
+    }
+
+    /// Gives the workload the managed fields that those of its scale make.
+    fn put_back(&self, object: &mut Object, scale: &Object) -> Result<(), StatusError> {
+        let entries =
+            self.replicas.to_parent(object.list(&MANAGED_FIELDS), scale.list(&MANAGED_FIELDS));
+        match entries.map_err(StatusError::internal)? {
+            Some(entries) => object.set(&MANAGED_FIELDS, entries),
+            None => drop(object.remove(&MANAGED_FIELDS)),
+        }
+        Ok(())
+    }
 }
 
 fn not_found(call: &Call) -> StatusError {

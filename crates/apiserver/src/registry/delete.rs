@@ -87,9 +87,10 @@ impl Registry {
             if ctx.dry_run || new == old {
                 return Ok(Ok(Deleted::Pending(new)));
             }
-            let written =
-                self.swap(ctx.served, &entry.key, entry.revision, &ctx.storage(&new)).await?;
-            return Ok(written.map(|entry| Deleted::Pending(with_version(new, entry.revision))));
+            let written = self
+                .swap(ctx.served, &entry.key, entry.revision, &ctx.storage(new.clone()))
+                .await?;
+            return Ok(written.map(|revision| Deleted::Pending(with_version(new, revision))));
         }
         if ctx.dry_run {
             return Ok(Ok(Deleted::Gone(old)));

@@ -4,10 +4,12 @@
 
 use std::sync::Arc;
 
-use longshore_api::managed::{self, Filter, Versions};
+use longshore_api::managed::{self, Filter, OneVersion, Versions};
 use longshore_api::schema::Type;
 use longshore_api::{Object, Reason, StatusError};
 use serde_json::Value;
+
+use crate::auth;
 
 use super::{Registry, Served, ServedTable, WriteContext, rfc3339, shown};
 
@@ -17,28 +19,68 @@ pub struct ServedVersions<'a> {
     served: &'a Served,
 }
 
-impl Versions for ServedVersions<'_> {
-    fn convert(&self, object: &Object, api_version: &str) -> Option<(&'static Type, Object)> {
-        // Kinds that are served in two groups are not converted from one to the other.
+impl ServedVersions<'_> {
+    /// The resource in another version. Kinds that are served in two groups are not converted
+    /// from one to the other.
+    fn sibling(&self, api_version: &str) -> Option<&Served> {
         let sibling = self.table.iter().find(|other| {
             Arc::ptr_eq(&other.cache, &self.served.cache)
                 && other.resource.group == self.served.resource.group
                 && other.api_version == api_version
-        })?;
+        });
+        sibling.map(|served| &**served)
+    }
+}
+
+impl Versions for ServedVersions<'_> {
+    fn ty(&self, api_version: &str) -> Option<&'static Type> {
+        self.sibling(api_version)?.ty
+    }
+
+    fn convert(&self, object: &Object, from: &str, to: &str) -> Option<Object> {
+        let (from, to) = (self.sibling(from)?, self.sibling(to)?);
         let mut object = object.clone();
-        self.served.resource.strategy.to_storage(&mut object);
-        Some((sibling.ty?, shown(sibling, object)))
+        from.resource.strategy.to_storage(&mut object);
+        Some(shown(to, object))
     }
 }
 
 impl Registry {
     /// Records what a write changes, in `new`; `live` is none when the object is made.
     pub(super) fn track(&self, ctx: &WriteContext<'_>, new: &mut Object, live: Option<&Object>) {
-        let (Some(manager), Some(ty)) = (ctx.manager, ctx.served.ty) else { return };
+        self.as_write(ctx, |write| match live {
+            Some(live) => managed::track(write, live, new),
+            None => managed::track(write, &Object::default(), new),
+        });
+    }
+
+    /// Applies a configuration to the live object, which is empty when it is to be made.
+    ///
+    /// # Errors
+    /// See [`managed::apply`].
+    pub fn apply(
+        &self,
+        ctx: &WriteContext<'_>,
+        live: &Object,
+        config: &Value,
+        force: bool,
+    ) -> Result<Object, StatusError> {
+        let kind = &ctx.resource().kind;
+        self.as_write(ctx, |write| managed::apply(write, kind, live, config, force))
+            .unwrap_or_else(|| Err(StatusError::internal(format!("{kind} has no schema"))))
+    }
+
+    /// Does something as the write that a context tells of; none when it is not tracked.
+    fn as_write<T>(
+        &self,
+        ctx: &WriteContext<'_>,
+        act: impl FnOnce(&managed::Write<'_>) -> T,
+    ) -> Option<T> {
+        let (Some(manager), Some(ty)) = (ctx.manager, ctx.served.ty) else { return None };
         let table = self.table();
         let versions = ServedVersions { table: &table, served: ctx.served };
         let now = rfc3339(ctx.now);
-        let write = managed::Write {
+        Some(act(&managed::Write {
             ty,
             api_version: &ctx.served.api_version,
             subresource: ctx.subresource,
@@ -46,22 +88,43 @@ impl Registry {
             now: &now,
             filter: ctx.resource().strategy.written_fields(ctx.subresource),
             versions: &versions,
+        }))
+    }
+
+    /// Who changes or applies an object that does not exist needs the right to create it.
+    ///
+    /// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/update.go withAuthorization
+    pub(super) fn check_may_create(
+        &self,
+        ctx: &WriteContext<'_>,
+        name: &str,
+    ) -> Result<(), StatusError> {
+        let resource = ctx.resource();
+        let path = format!("{}/{}/{name}", resource.gvr().prefix(), resource.plural);
+        let attributes = auth::Attributes {
+            user: ctx.user,
+            verb: "create",
+            group: &resource.group,
+            version: &resource.version,
+            resource: &resource.plural,
+            subresource: ctx.subresource,
+            namespace: ctx.namespace,
+            name,
+            field_selector: "",
+            path: &path,
+            resource_request: true,
         };
-        match live {
-            Some(live) => managed::track(&write, live, new),
-            None => managed::track(&write, &Object::default(), new),
+        match self.authorization.authorize(&attributes) {
+            auth::Decision::Allow(_) => Ok(()),
+            auth::Decision::Deny(reason) | auth::Decision::NoOpinion(reason) => {
+                Err(auth::forbidden(&attributes, &reason))
+            }
         }
     }
 }
 
 /// Records the writer of an object that is answered and not stored.
 pub fn track_unstored(ctx: &WriteContext<'_>, ty: Option<&'static Type>, object: &mut Object) {
-    struct Alone;
-    impl Versions for Alone {
-        fn convert(&self, _: &Object, _: &str) -> Option<(&'static Type, Object)> {
-            None
-        }
-    }
     let (Some(manager), Some(ty)) = (ctx.manager, ty) else { return };
     let (api_version, now) = (object.api_version().to_owned(), rfc3339(ctx.now));
     let write = managed::Write {
@@ -71,7 +134,7 @@ pub fn track_unstored(ctx: &WriteContext<'_>, ty: Option<&'static Type>, object:
         manager,
         now: &now,
         filter: Filter::All,
-        versions: &Alone,
+        versions: &OneVersion,
     };
     managed::track(&write, &Object::default(), object);
 }

@@ -11,8 +11,7 @@ mod fields;
 mod services;
 mod update;
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +36,7 @@ pub use update::{UpdateOptions, segment_rule};
 
 use crate::admission::{Admission, Attributes, Operation};
 use crate::auth::{Authorization, UserInfo};
-use crate::cache::{Entry, Hub, Parts, ResourceCache, hub};
+use crate::cache::{Entry, Hub, ResourceCache, hub};
 
 /// Writes are retried this often when others write the same object at the same time.
 const CONFLICT_RETRIES_MAX: usize = 32;
@@ -60,8 +59,6 @@ pub struct Served {
 #[derive(Default)]
 pub struct ServedTable {
     by_name: BTreeMap<Gvr, Arc<Served>>,
-    /// The first version of each resource, by resource and group.
-    first: HashMap<String, Vec<Arc<Served>>>,
     in_order: Vec<Arc<Served>>,
 }
 
@@ -73,7 +70,6 @@ impl ServedTable {
     pub fn new(resources: Vec<Resource>) -> Self {
         let mut caches: BTreeMap<String, Arc<ResourceCache>> = BTreeMap::new();
         let mut by_name = BTreeMap::new();
-        let mut first = HashMap::new();
         let mut in_order = Vec::new();
         for resource in resources {
             let resource = Arc::new(resource);
@@ -90,16 +86,11 @@ impl ServedTable {
                 resource: resource.clone(),
             };
             let served = Arc::new(served);
-            let same_name: &mut Vec<Arc<Served>> =
-                first.entry(resource.plural.to_string()).or_default();
-            if same_name.iter().all(|other| other.resource.group != resource.group) {
-                same_name.push(served.clone());
-            }
             in_order.push(served.clone());
             let before = by_name.insert(resource.gvr(), served);
             assert!(before.is_none(), "{} is in the table twice", resource.gvr());
         }
-        Self { by_name, first, in_order }
+        Self { by_name, in_order }
     }
 
     /// One resource.
@@ -109,7 +100,7 @@ impl ServedTable {
 
     /// One resource in whatever version it is served first.
     pub fn any_version(&self, group: &str, resource: &str) -> Option<&Arc<Served>> {
-        self.first.get(resource)?.iter().find(|served| served.resource.group == group)
+        self.in_order.iter().find(|s| s.resource.group == group && s.resource.plural == resource)
     }
 
     /// All resources in the order of the table.
@@ -201,21 +192,16 @@ impl WriteContext<'_> {
     }
 
     /// An object of the request's version as it is stored.
-    fn storage<'o>(&self, object: &'o Object) -> Cow<'o, Object> {
-        let strategy = &self.resource().strategy;
-        if !strategy.converts() {
-            return Cow::Borrowed(object);
-        }
-        let mut object = object.clone();
-        strategy.to_storage(&mut object);
-        Cow::Owned(object)
+    fn storage(&self, mut object: Object) -> Object {
+        self.resource().strategy.to_storage(&mut object);
+        object
     }
 
-    fn not_found(&self, name: &str) -> StatusError {
+    pub(crate) fn not_found(&self, name: &str) -> StatusError {
         StatusError::not_found(&self.resource().group, &self.resource().plural, name)
     }
 
-    fn conflict(&self, name: &str, why: &str) -> StatusError {
+    pub(crate) fn conflict(&self, name: &str, why: &str) -> StatusError {
         StatusError::conflict(&self.resource().group, &self.resource().plural, name, why)
     }
 
@@ -236,8 +222,6 @@ pub struct Stored {
     pub object: Object,
     /// Whether a write made the object.
     pub created: bool,
-    /// The object as it was stored; none unless it was.
-    pub entry: Option<Entry>,
 }
 
 /// The registry of all resources.
@@ -321,17 +305,8 @@ impl Registry {
         key: &Bytes,
         expect: u64,
         object: &Object,
-    ) -> Result<Result<Entry, Option<Entry>>, StatusError> {
-        self.swap_encoded(served, key, expect, served.cache.encode(object)).await
-    }
-
-    async fn swap_encoded(
-        &self,
-        served: &Served,
-        key: &Bytes,
-        expect: u64,
-        (value, parts): (Bytes, Parts),
-    ) -> Result<Result<Entry, Option<Entry>>, StatusError> {
+    ) -> Result<Result<u64, Option<Entry>>, StatusError> {
+        let (value, parts) = served.cache.encode(object);
         if value.len() > OBJECT_BYTES_MAX {
             return Err(StatusError::new(
                 longshore_api::Reason::RequestEntityTooLarge,
@@ -339,13 +314,12 @@ impl Registry {
             ));
         }
         let ttl = served.resource.strategy.ttl_seconds().map(Duration::from_secs);
-        let announcement = self.hub.announce(&value, parts.clone());
-        let op = Op::Put { value: value.clone(), ttl };
-        let written = self.transact(served, key, expect, op).await?;
-        Ok(written.map(|revision| {
+        let announcement = self.hub.announce(&value, parts);
+        let written = self.transact(served, key, expect, Op::Put { value, ttl }).await?;
+        if written.is_ok() {
             announcement.committed();
-            Entry::new(key, &value, revision, parts)
-        }))
+        }
+        Ok(written)
     }
 
     async fn transact(

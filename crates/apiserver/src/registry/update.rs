@@ -22,6 +22,9 @@ pub struct UpdateOptions {
     pub allow_create: bool,
     /// The new object is a patched one: its uid is no precondition.
     pub patch: bool,
+    /// The new object is an applied one: it is made when it does not exist, whatever the resource
+    /// says.
+    pub apply: bool,
 }
 
 const MODIFIED: &str =
@@ -47,7 +50,8 @@ impl Registry {
                 if !options.patch {
                     check_uid(ctx, name, &key, &new, None)?;
                 }
-                if options.allow_create && strategy.allow_create_on_update() {
+                if options.allow_create && (options.apply || strategy.allow_create_on_update()) {
+                    self.check_may_create(ctx, name)?;
                     return self.create(ctx, new).await;
                 }
                 return Err(ctx.not_found(name));
@@ -77,10 +81,9 @@ impl Registry {
             if ctx.dry_run {
                 return Ok(object);
             }
-            let written =
-                self.swap(ctx.served, &entry.key, entry.revision, &ctx.storage(&object)).await?;
-            match written {
-                Ok(entry) => return Ok(with_version(object, entry.revision)),
+            let stored = ctx.storage(object.clone());
+            match self.swap(ctx.served, &entry.key, entry.revision, &stored).await? {
+                Ok(revision) => return Ok(with_version(object, revision)),
                 Err(fresh) => present = fresh.map(Arc::new),
             }
         }
@@ -111,36 +114,33 @@ impl Registry {
         let reserved = self.services.reserve(ctx, &mut new, Some(&old))?;
         prepare(ctx, &mut new, &old)?;
         self.check_update(ctx, name, &new, &old)?;
-        ctx.warnings.lock().extend(ctx.resource().strategy.warnings(&new, Some(&old)));
         self.admission.validate(&attributes, Some(&new), Some(&old)).await?;
+        ctx.warnings.lock().extend(ctx.resource().strategy.warnings(&new, Some(&old)));
         finish(ctx.resource(), &mut new);
         keep_times(&mut new, &old);
         new.set(&["metadata", "resourceVersion"], entry.revision.to_string());
-        let encoded = ctx.served.cache.encode(&ctx.storage(&new));
-        if ctx.dry_run || entry.is_stored_as(&encoded.0) {
-            return Ok(Ok(Stored { object: new, created: false, entry: None }));
+        let stored = ctx.storage(new.clone());
+        if ctx.dry_run || stored == entry.object() {
+            return Ok(Ok(Stored { object: new, created: false }));
         }
-        let (key, expect) = (&entry.key, entry.revision);
         let mut written = if is_finished(&new) {
-            let deleted = self.transact(ctx.served, key, expect, Op::Delete).await;
-            deleted.map(|deleted| deleted.map(|revision| entry.at_revision(revision)))
+            self.transact(ctx.served, &entry.key, entry.revision, Op::Delete).await
         } else {
-            self.swap_encoded(ctx.served, key, expect, encoded).await
+            self.swap(ctx.served, &entry.key, entry.revision, &stored).await
         };
         if let Err(error) = written {
             shrink(error, &mut new)?;
-            written = self.swap(ctx.served, key, expect, &ctx.storage(&new)).await;
+            let stored = ctx.storage(new.clone());
+            written = self.swap(ctx.served, &entry.key, entry.revision, &stored).await;
         }
-        Ok(written?.map(|entry| {
+        Ok(written?.map(|revision| {
             reserved.keep();
             if is_finished(&new) {
                 self.services.release(ctx, &new);
             } else {
                 self.services.release_changed(ctx, &new, &old);
             }
-            let finished = is_finished(&new);
-            let object = with_version(new, entry.revision);
-            Stored { object, created: false, entry: (!finished).then_some(entry) }
+            Stored { object: with_version(new, revision), created: false }
         }))
     }
 

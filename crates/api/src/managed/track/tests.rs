@@ -1,14 +1,7 @@
 use serde_json::json;
 
 use super::*;
-
-struct OneVersion;
-
-impl Versions for OneVersion {
-    fn convert(&self, _: &Object, _: &str) -> Option<(&'static Type, Object)> {
-        None
-    }
-}
+use crate::managed::OneVersion;
 
 fn object(value: Value) -> Object {
     Object::from_value(value).expect("an object")
