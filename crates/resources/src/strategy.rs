@@ -2,6 +2,8 @@
 //!
 //! upstream: staging/src/k8s.io/apiserver/pkg/registry/rest/{create,update,delete}.go
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use longshore_api::managed::Filter;
 use longshore_api::{Object, field::ErrorList};
@@ -16,8 +18,12 @@ pub struct Context<'a> {
     pub now: Timestamp,
     /// Who asks; for fields that record the requester.
     pub user: &'a str,
+    /// The requester's unique name.
+    pub uid: &'a str,
     /// The groups of the requester.
     pub groups: &'a [String],
+    /// What else is known of the requester.
+    pub extra: &'a BTreeMap<String, Vec<String>>,
     /// The subresource written to; empty for the resource itself.
     pub subresource: &'a str,
 }
@@ -109,6 +115,16 @@ pub trait Strategy: Send + Sync + 'static {
     /// What the kind's rules say about metadata.
     fn metadata_rules(&self) -> MetadataRules {
         MetadataRules::OWN
+    }
+
+    /// The group that messages about broken rules name, when it is another one than the kind's.
+    fn error_group(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Warnings about what a client wrote that `prepare_create` changes.
+    fn early_warnings(&self, _object: &Object) -> Vec<String> {
+        Vec::new()
     }
 
     /// Texts for `Warning` headers on create and update.

@@ -41,6 +41,7 @@ impl Registry {
             let generated = self.generate_name(&mut object);
             self.stamp(ctx, &mut object);
             let reserved = self.services.reserve(ctx, &mut object, None)?;
+            ctx.warnings.lock().extend(ctx.resource().strategy.early_warnings(&object));
             ctx.resource().strategy.prepare_create(&ctx.strategy_context(), &mut object);
             self.check_create(ctx, &object)?;
             let name = object.name().to_owned();

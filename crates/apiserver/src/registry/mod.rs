@@ -150,7 +150,9 @@ impl WriteContext<'_> {
         Context {
             now: self.now,
             user: &self.user.name,
+            uid: &self.user.uid,
             groups: &self.user.groups,
+            extra: &self.user.extra,
             subresource: self.subresource,
         }
     }
@@ -211,7 +213,8 @@ impl WriteContext<'_> {
         }
         let gvk = self.resource().gvk();
         gostruct::render(&gvk.group, &gvk.version, &gvk.kind, &mut errors);
-        Err(StatusError::invalid(&gvk.group, &gvk.kind, name, &errors))
+        let group = self.resource().strategy.error_group().unwrap_or(&gvk.group);
+        Err(StatusError::invalid(group, &gvk.kind, name, &errors))
     }
 }
 

@@ -48,6 +48,12 @@ impl Strategy for Jobs {
         workload::complete(object, "batch/v1.Job");
     }
 
+    fn canonicalize(&self, object: &mut Object) {
+        // What is stored gets its defaults again when it is read: the labels of the template are
+        // known now.
+        self.default(object);
+    }
+
     fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {
         generate_selector(object);
         begin(object);

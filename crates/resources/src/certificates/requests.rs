@@ -68,6 +68,12 @@ impl Strategy for SigningRequests {
         }
         object.set(&["spec", "username"], ctx.user);
         object.set(&["spec", "groups"], ctx.groups.to_vec());
+        if !ctx.uid.is_empty() {
+            object.set(&["spec", "uid"], ctx.uid);
+        }
+        if !ctx.extra.is_empty() {
+            object.set(&["spec", "extra"], json!(ctx.extra));
+        }
         object.set(&["status"], json!({}));
     }
 

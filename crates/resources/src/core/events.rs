@@ -143,6 +143,11 @@ impl Strategy for Events {
         errors
     }
 
+    fn error_group(&self) -> Option<&'static str> {
+        // Upstream has one internal kind for both groups.
+        Some("")
+    }
+
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
         if self.core { segment_name(name) } else { default_name_rule(name, prefix) }
     }

@@ -41,6 +41,14 @@ impl Strategy for LimitRanges {
         }
     }
 
+    fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {
+        // A range without a name gets one that is unique.
+        if object.name().is_empty() {
+            let uid = object.uid().to_owned();
+            object.set(&["metadata", "name"], uid);
+        }
+    }
+
     fn validate_create(&self, object: &Object) -> ErrorList {
         rules(object)
     }

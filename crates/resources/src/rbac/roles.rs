@@ -5,7 +5,6 @@
 use jiff::Timestamp;
 use longshore_api::Object;
 use longshore_api::field::{Error, ErrorList, Path};
-use longshore_api::selector::LabelSelector;
 use serde_json::Value;
 
 use super::segment_name;
@@ -60,9 +59,10 @@ impl Roles {
                 errors.push(Error::required(&path, why));
             }
             for (i, selector) in selectors.iter().enumerate() {
+                let before = errors.len();
                 label_selector(Some(selector), &path.index(i), false, &mut errors);
                 // Upstream prints the selector that it could not make: none.
-                if LabelSelector::from_value(selector).is_err() {
+                if errors.len() > before {
                     let why = "invalid label selector.";
                     errors.push(Error::invalid_text(&path.index(i), "null", why));
                 }

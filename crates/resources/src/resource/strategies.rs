@@ -193,8 +193,7 @@ fn settle_devices(ctx: &Context<'_>, object: &mut Object, old: Option<&Object>) 
         devices.iter().any(|d| has(d, key) || entries(d, "attributes").any(|(_, a)| has(a, key)))
     };
     let unused = |key: &&str| !in_use(key);
-    let lists: Vec<&str> =
-        if LISTS.iter().all(|key| unused(key)) { LISTS.to_vec() } else { Vec::new() };
+    let lists: Vec<&str> = if LISTS.iter().all(unused) { LISTS.to_vec() } else { Vec::new() };
     let mappings = unused(&"nodeAllocatableResourceMappings");
     let Some(spec) = object.get_mut(&["spec"]) else { return };
     for device in list_mut(spec, "devices") {

@@ -4,6 +4,7 @@
 
 use longshore_api::Object;
 use longshore_api::field::{Error, ErrorList, Path};
+use longshore_api::meta_validation::validate_labels;
 use serde_json::{Value, json};
 
 use super::{
@@ -99,6 +100,11 @@ fn spec(spec: &Value, old: Option<&Value>, rules: Rules, errors: &mut ErrorList)
                 let (new, old) = (with_claims(spec), old.map(with_claims));
                 errors.extend(template(&new, old.as_ref(), &path.child("template")));
             }
+            let null = Value::Null;
+            let metadata = part(spec, "template").and_then(|t| part(t, "metadata"));
+            let metadata = metadata.unwrap_or(&null);
+            let at = path.child("template");
+            errors.extend(validate_labels(metadata.get("labels"), &at.child("labels")));
         }
     }
     let template = part(spec, "template").unwrap_or(&Value::Null);

@@ -113,7 +113,15 @@ pub(super) fn update(new: &Object, old: &Object) -> ErrorList {
     immutable(spec.get(mode), before.get(mode), &Path::new(mode), &mut errors);
     if let Some(affinity) = part(before, "nodeAffinity") {
         let path = Path::new("nodeAffinity");
-        immutable(part(spec, "nodeAffinity"), Some(affinity), &path, &mut errors);
+        let now = part(spec, "nodeAffinity");
+        if !now.is_some_and(|now| same_but_for_new_labels(now, affinity)) {
+            let shown = now.map_or_else(
+                || "null".to_owned(),
+                |now| gostruct::print("core/v1.VolumeNodeAffinity", now),
+            );
+            let why = "field is immutable, except for updating from beta label to GA";
+            errors.push(Error::invalid_text(&path, &shown, why));
+        }
     }
     let class = "volumeAttributesClassName";
     if has(before, class) && !has(spec, class) {
@@ -121,6 +129,42 @@ pub(super) fn update(new: &Object, old: &Object) -> ErrorList {
         errors.push(Error::forbidden(&path, "update from non-nil value to nil is forbidden"));
     }
     errors
+}
+
+/// Labels of nodes that have got new names: the old one and the new one.
+///
+/// upstream: pkg/apis/core/validation/validation.go betaToGALabel
+const RENAMED_LABELS: [(&str, &str); 5] = [
+    ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
+    ("beta.kubernetes.io/instance-type", "node.kubernetes.io/instance-type"),
+    ("beta.kubernetes.io/os", "kubernetes.io/os"),
+    ("failure-domain.beta.kubernetes.io/region", "topology.kubernetes.io/region"),
+    ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"),
+];
+
+/// Whether a choice of nodes is as before, but for new names of labels.
+fn same_but_for_new_labels(new: &Value, old: &Value) -> bool {
+    match (new, old) {
+        (Value::Object(now), Value::Object(before)) => {
+            let keys = now.keys().chain(before.keys().filter(|k| !now.contains_key(*k)));
+            let of = |fields: &serde_json::Map<String, Value>, key: &str| {
+                let value = fields.get(key).cloned().unwrap_or(Value::Null);
+                // Nothing and an empty list are the same.
+                if value.as_array().is_some_and(Vec::is_empty) { Value::Null } else { value }
+            };
+            keys.into_iter().all(|key| {
+                let (now, before) = (of(now, key), of(before, key));
+                let renamed = key == "key"
+                    && RENAMED_LABELS.iter().any(|(old, new)| before == *old && now == *new);
+                renamed || same_but_for_new_labels(&now, &before)
+            })
+        }
+        (Value::Array(now), Value::Array(before)) => {
+            now.len() == before.len()
+                && now.iter().zip(before).all(|(now, old)| same_but_for_new_labels(now, old))
+        }
+        _ => new == old,
+    }
 }
 
 /// The spec of a volume, of its own or `inline` in an attachment.
@@ -249,7 +293,7 @@ fn capacity(spec: &Value, path: &Path, errors: &mut ErrorList) {
     }
     let storage = entries(spec, "capacity").any(|(name, _)| name == "storage");
     if !storage || count > 1 {
-        let value = spec.get("capacity").cloned().unwrap_or(Value::Null);
+        let value = part(spec, "capacity").cloned().unwrap_or_else(|| serde_json::json!({}));
         errors.push(Error::not_supported(path, value, &["storage"]));
     }
     for (name, value) in entries(spec, "capacity") {

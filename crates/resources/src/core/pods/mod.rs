@@ -76,6 +76,13 @@ impl Strategy for Pods {
         validation::pod_update(ctx.subresource, new, old)
     }
 
+    fn early_warnings(&self, object: &Object) -> Vec<String> {
+        let annotations = object.get(&["metadata", "annotations"]).and_then(Value::as_object);
+        let old_profiles =
+            annotations.is_some_and(|a| a.keys().any(|k| k.starts_with(validation::APP_ARMOR)));
+        if old_profiles { prepare::app_armor(&mut object.clone()) } else { Vec::new() }
+    }
+
     fn warnings(&self, object: &Object, old: Option<&Object>) -> Vec<String> {
         if old.is_some() {
             return Vec::new();

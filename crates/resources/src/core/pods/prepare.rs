@@ -44,11 +44,14 @@ pub(crate) fn create(object: &mut Object, now: Timestamp) {
 /// Profiles in the old annotations become fields, where they differ from the pod's.
 ///
 /// upstream: pkg/registry/core/pod/strategy.go applyAppArmorVersionSkew
-fn app_armor(object: &mut Object) {
+///
+/// Gives the warnings about them.
+pub(super) fn app_armor(object: &mut Object) -> Vec<String> {
+    let mut warnings = Vec::new();
     let annotations = object.get(&["metadata", "annotations"]).cloned().unwrap_or(Value::Null);
-    let Some(spec) = object.get_mut(&["spec"]) else { return };
+    let Some(spec) = object.get_mut(&["spec"]) else { return warnings };
     if spec.get("os").is_some_and(|os| text(os, "name") == "windows") {
-        return;
+        return warnings;
     }
     let whole = spec.get("securityContext").and_then(|c| c.get("appArmorProfile")).cloned();
     for key in ["initContainers", "containers", "ephemeralContainers"] {
@@ -58,13 +61,21 @@ fn app_armor(object: &mut Object) {
             if has(context, "appArmorProfile") {
                 continue;
             }
-            let profile = annotations.get(&key).and_then(Value::as_str).and_then(app_armor_profile);
-            if let Some(profile) = profile.filter(|p| Some(p) != whole.as_ref()) {
-                let context = part_mut(container, "securityContext");
-                fill_always(context, "appArmorProfile", profile);
+            let Some(value) = annotations.get(&key).and_then(Value::as_str) else { continue };
+            match app_armor_profile(value) {
+                Some(profile) if Some(&profile) == whole.as_ref() => continue,
+                Some(profile) => {
+                    let context = part_mut(container, "securityContext");
+                    fill_always(context, "appArmorProfile", profile);
+                }
+                None => {}
             }
+            warnings.push(format!(
+                "metadata.annotations[{key}]: deprecated since v1.30; use the \"appArmorProfile\" field instead"
+            ));
         }
     }
+    warnings
 }
 
 /// The profile that an annotation stands for; none when it stands for no good one.

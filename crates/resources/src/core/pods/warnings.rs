@@ -94,7 +94,9 @@ fn spec_and_metadata(spec: &Value, metadata: &Value, prefix: &str, is_pod: bool)
     for (key, i, container) in all(spec) {
         let name = text(container, "name");
         seccomp(container, metadata, &format!("{SECCOMP}{name}"), &annotations, &mut warnings);
-        app_armor(spec, container, metadata, is_pod, &annotations, &mut warnings);
+        if !is_pod {
+            app_armor(spec, container, metadata, &annotations, &mut warnings);
+        }
         self::container(container, &format!("{path}.{key}[{i}]"), &mut warnings);
     }
     ports(spec, &path, &mut warnings);
@@ -259,12 +261,11 @@ fn seccomp(
     }
 }
 
-/// A profile in an annotation that is not the pod's. In pods it has become a field by now.
+/// A profile in the annotation of a template that is not the pod's. Pods tell theirs earlier.
 fn app_armor(
     spec: &Value,
     container: &Value,
     metadata: &Value,
-    is_pod: bool,
     annotations: &str,
     warnings: &mut Vec<String>,
 ) {
@@ -274,13 +275,7 @@ fn app_armor(
     let key = format!("{APP_ARMOR}{}", text(container, "name"));
     let Some(value) = annotation(metadata, &key) else { return };
     let (wanted, whole, own) = (app_armor_profile(value), of(spec), of(container));
-    let warn = match (is_pod, own) {
-        (true, own @ Some(_)) => own == wanted && own != whole,
-        (true, None) => wanted.is_none(),
-        (false, Some(_)) => false,
-        (false, None) => whole.is_none() || whole != wanted,
-    };
-    if warn {
+    if own.is_none() && (whole.is_none() || whole != wanted) {
         warnings.push(format!(
             "{annotations}[{key}]: deprecated since v1.30; use the \"appArmorProfile\" field instead"
         ));
