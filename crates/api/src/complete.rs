@@ -49,7 +49,7 @@ type Change<'a> = &'a dyn Fn(&'static Field, &mut Map<String, Value>);
 
 /// Calls `change` for every field of a struct and of all structs in it.
 fn walk(ty: &'static Type, fields: &mut Map<String, Value>, change: Change<'_>) {
-    for field in &ty.fields {
+    for field in ty.filled() {
         if field.inline {
             if let Some(inlined) = field.shape.as_struct() {
                 walk(inlined, fields, change);

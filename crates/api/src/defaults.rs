@@ -15,7 +15,7 @@ pub fn apply(ty: &'static Type, value: &mut Value) {
 }
 
 fn fill(ty: &'static Type, fields: &mut Map<String, Value>) {
-    for field in &ty.fields {
+    for field in ty.filled() {
         if field.inline {
             if let Some(inlined) = field.shape.as_struct() {
                 fill(inlined, fields);

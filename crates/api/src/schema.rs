@@ -135,6 +135,8 @@ pub struct Type {
     pub atomic: bool,
     /// Fields in declaration order.
     pub fields: Vec<Field>,
+    /// The positions of the fields that [`Type::filled`] gives.
+    filled: OnceLock<Vec<usize>>,
 }
 
 struct Schema {
@@ -174,6 +176,23 @@ pub fn types() -> &'static [Type] {
 }
 
 impl Type {
+    /// The fields that are filled when they are absent, inlined ones, and those that hold such: all
+    /// that filling an object has to look at. Most fields are none of these.
+    pub(crate) fn filled(&'static self) -> impl Iterator<Item = &'static Field> {
+        let positions = self.filled.get_or_init(|| {
+            let matters = |field: &Field| {
+                let empty = matches!(field.shape, Shape::List(_) | Shape::Map(_));
+                field.inline
+                    || field.default.is_some()
+                    || crate::complete::implied(field).is_some()
+                    || (empty && !field.omitempty && !field.pointer)
+                    || field.shape.holds_structs()
+            };
+            (0..self.fields.len()).filter(|at| matters(&self.fields[*at])).collect()
+        });
+        positions.iter().map(|at| &self.fields[*at])
+    }
+
     /// The field with this JSON name, also of inlined structs.
     pub fn field(&self, json_name: &str) -> Option<&'static Field> {
         // `self` is always an entry of the static table.
@@ -207,6 +226,14 @@ impl Shape {
         }
     }
 
+    /// Whether it is a struct or a list or map of them.
+    fn holds_structs(self) -> bool {
+        match self.item() {
+            Some(item) => item.holds_structs(),
+            None => matches!(self, Self::Struct(_)),
+        }
+    }
+
     /// The shape of a list's items or a map's values.
     pub fn item(self) -> Option<Shape> {
         match self {
@@ -234,7 +261,8 @@ impl Schema {
                 Some("T") => {
                     let name = words.next().expect("a type has a name");
                     let atomic = words.any(|w| w == "struct=atomic");
-                    schema.types.push(Type { name, atomic, fields: Vec::new() });
+                    let (fields, filled) = (Vec::new(), OnceLock::new());
+                    schema.types.push(Type { name, atomic, fields, filled });
                 }
                 Some("F") => {
                     let field = schema.field(words);
