@@ -22,8 +22,8 @@ const REST: usize = 25_000;
 const INFORMERS: usize = 256;
 /// How long the storm may take.
 const STORM_MAX: Duration = Duration::from_secs(240);
-/// Fills an annotation so that a stored pod has 4 KB.
-const FILL: usize = 1700;
+/// One container, and what fills an annotation so that a stored pod has 4 KB.
+const POD: (usize, usize) = (1, 700);
 
 /// Fills a server with pods and measures it.
 pub async fn run(bench: &Bench<'_>, out: &mut Report) -> Result<()> {
@@ -35,7 +35,7 @@ pub async fn run(bench: &Bench<'_>, out: &mut Report) -> Result<()> {
     for (name, count) in namespaces {
         let namespace = format!("{}-{name}", bench.namespace);
         bench.api.prepare(&namespace).await?;
-        made.push(make_pods(bench, &namespace, count, FILL).await?);
+        made.push(make_pods(bench, &namespace, count, POD).await?);
     }
     let seconds = start.elapsed().as_secs_f64();
     out.add(

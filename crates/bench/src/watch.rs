@@ -267,7 +267,7 @@ pub async fn nodes(bench: &Bench<'_>, out: &mut Report) -> Result<()> {
             let base = &base;
             async move {
                 for number in (writer..PODS).step_by(WRITERS) {
-                    let mut object = pod(number, 0);
+                    let mut object = pod(number, 2, 0);
                     object["metadata"]["name"] = format!("nodes-{with_nodes}-{number}").into();
                     object["spec"]["nodeName"] = format!("watched-{number}").into();
                     let body = object.to_string();

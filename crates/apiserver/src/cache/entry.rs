@@ -185,19 +185,20 @@ impl Entry {
 
     /// Keys and values of the labels, in order of the keys. Texts with characters that JSON escapes
     /// are none that a label may have; they are given escaped.
-    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+    fn labels(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let mut rest = self.part(self.parts.layout.labels);
         std::iter::from_fn(move || {
             let (key, after) = quoted(rest)?;
             let (value, after) = quoted(after.strip_prefix(b":")?)?;
             rest = after.strip_prefix(b",").unwrap_or_default();
-            Some((std::str::from_utf8(key).ok()?, std::str::from_utf8(value).ok()?))
+            Some((key, value))
         })
     }
 
     /// One label's value.
     pub fn label(&self, key: &str) -> Option<&str> {
-        self.labels().find(|(k, _)| *k == key).map(|(_, value)| value)
+        let (_, value) = self.labels().find(|(k, _)| *k == key.as_bytes())?;
+        std::str::from_utf8(value).ok()
     }
 
     /// A field selector's value; `None` for a field that the resource does not select by.
