@@ -21,6 +21,10 @@ use crate::handler::no_such_resource;
 
 /// How long a connection to a kubelet or pod may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of a refusal that are read.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/registry/generic/rest/response_checker.go maxReadLength
+const REFUSAL_MAX: usize = 50_000;
 /// The kubelet's port when the node names none.
 const KUBELET_PORT: u16 = 10250;
 
@@ -54,7 +58,38 @@ pub async fn connect(
         ("pods", _) => pod_stream(call).await?,
         _ => return Err(no_such_resource()),
     };
-    forward(kubelets, target, request).await
+    let response = forward(kubelets, target, request).await?;
+    let refused = !(200..=206).contains(&response.status().as_u16());
+    if refused && call.info.subresource == "log" {
+        return Err(refusal(call, response).await);
+    }
+    Ok(response)
+}
+
+/// What the kubelet says against a request for logs, as a Status.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/registry/generic/rest/response_checker.go
+async fn refusal(call: &Call, response: Response<Body>) -> StatusError {
+    let code = response.status();
+    let mut body = response.into_body();
+    let mut text = Vec::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+        if text.len() > REFUSAL_MAX {
+            text.truncate(REFUSAL_MAX);
+            break;
+        }
+    }
+    let text = String::from_utf8_lossy(&text).into_owned();
+    match code {
+        StatusCode::BAD_REQUEST => bad(text),
+        StatusCode::NOT_FOUND => {
+            let mut error = StatusError::not_found("", "pods/log", &call.info.name);
+            error.message = format!("the server could not find the requested resource ({text})");
+            error
+        }
+        _ => StatusError::internal(&text),
+    }
 }
 
 fn bad(message: String) -> StatusError {
