@@ -5,6 +5,7 @@
 
 mod containerd;
 mod down;
+mod netns;
 mod process;
 mod sample;
 
@@ -13,6 +14,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use sha2::{Digest as _, Sha256};
 
 use process::Daemon;
 
@@ -28,13 +30,15 @@ pub struct Cluster {
     images: PathBuf,
     secure_port: u16,
     node_port: u16,
+    /// The network namespace that it runs in; the machine's own when there is none.
+    netns: Option<String>,
     sample: bool,
     server_arguments: Vec<String>,
 }
 
 impl Cluster {
-    /// Reads `--dir`, `--binary`, `--images`, `--secure-port`, `--no-sample`, `--nodes`, and what follows `--`, which goes
-    /// to the server.
+    /// Reads `--dir`, `--netns`, `--binary`, `--images`, `--secure-port`, `--no-sample`, `--nodes`, and what follows `--`,
+    /// which goes to the server.
     fn parse(arguments: &[String]) -> Result<Self> {
         let here = std::env::current_dir().context("the working directory is gone")?;
         let mut cluster = Self {
@@ -43,6 +47,7 @@ impl Cluster {
             images: here.join("target/images"),
             secure_port: 6443,
             node_port: 30080,
+            netns: None,
             sample: true,
             server_arguments: Vec::new(),
         };
@@ -51,6 +56,7 @@ impl Cluster {
             let mut value = || rest.next().with_context(|| format!("{argument} needs a value"));
             match argument.as_str() {
                 "--dir" => cluster.dir = here.join(value()?),
+                "--netns" => cluster.netns = Some(netns::name(value()?)?),
                 "--binary" => cluster.binary = here.join(value()?),
                 "--images" => cluster.images = here.join(value()?),
                 "--secure-port" => {
@@ -81,6 +87,13 @@ impl Cluster {
 
     fn kubeconfig(&self) -> PathBuf {
         self.path("admin.kubeconfig")
+    }
+
+    /// The control group that those of the pods are in: of this cluster only.
+    fn cgroup(&self) -> String {
+        let digest = Sha256::digest(self.dir.as_os_str().as_encoded_bytes());
+        let digest: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("longshore-{digest}")
     }
 
     /// The answer of kubectl against this cluster.
@@ -119,6 +132,8 @@ impl Cluster {
                 .arg(format!("unix://{}", self.socket().display()))
                 .arg("--cni-conf-dir")
                 .arg(self.path("cni"))
+                .arg("--cgroup-root")
+                .arg(format!("/{}", self.cgroup()))
                 .args(&self.server_arguments);
             server.start(&command)?;
         }
@@ -171,12 +186,13 @@ impl Cluster {
 
 /// The `up` task.
 pub fn up(arguments: &[String]) -> Result<()> {
-    let cluster = Cluster::parse(arguments)?;
+    let mut cluster = Cluster::parse(arguments)?;
     ensure!(cluster.binary.exists(), "{} is missing: run ./x build", cluster.binary.display());
     for folder in ["cni", "containerd", "data"] {
         let path = cluster.path(folder);
         std::fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
     }
+    netns::enter(&mut cluster)?;
     down::remember(&cluster)?;
     containerd::start(&cluster)?;
     cluster.import_images()?;
@@ -196,11 +212,12 @@ pub fn up(arguments: &[String]) -> Result<()> {
 
 /// The `down` task.
 pub fn down(arguments: &[String]) -> Result<()> {
-    let cluster = Cluster::parse(arguments)?;
+    let mut cluster = Cluster::parse(arguments)?;
     if !cluster.dir.exists() {
         say("there is no cluster");
         return Ok(());
     }
+    netns::enter(&mut cluster)?;
     down::run(&cluster)
 }
 

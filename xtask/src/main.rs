@@ -28,7 +28,11 @@ const TASKS: &[Task] = &[
     ),
     ("image", "[NAME...] [--out DIR]: build the images as OCI archives", image::run),
     ("tidy", "check the rules that the compiler does not know", tidy::run),
-    ("up", "[--dir DIR] [--no-sample] [-- ARG...]: start a cluster on this machine", cluster::up),
+    (
+        "up",
+        "[--dir DIR] [--netns NAME] [--no-sample] [-- ARG...]: start a cluster on this machine",
+        cluster::up,
+    ),
 ];
 
 fn main() -> Result<()> {

@@ -48,6 +48,11 @@ impl Backoff {
         Ok(())
     }
 
+    /// Forgets all keys that begin so.
+    pub(crate) fn forget(&mut self, start: &str) {
+        self.0.retain(|key, _| !key.starts_with(start));
+    }
+
     /// When the last attempt was.
     pub(crate) fn last(&self, key: &str) -> Option<Timestamp> {
         self.0.get(key).map(|entry| entry.since)

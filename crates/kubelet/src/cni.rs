@@ -9,8 +9,9 @@ const FILE: &str = "10-longshore.conflist";
 /// The bridge that pods are connected to.
 const BRIDGE: &str = "lsh0";
 
-/// Writes the configuration for a node's part of the pod network, if it is another one.
-pub(crate) fn write(dir: &Path, pod_cidr: &str) -> std::io::Result<()> {
+/// Writes the configuration for a node's part of the pod network, if it is another one. Addresses
+/// that are taken are written down in `leases`.
+pub(crate) fn write(dir: &Path, leases: &Path, pod_cidr: &str) -> std::io::Result<()> {
     let config = json!({
         "cniVersion": "0.4.0", "name": "longshore",
         "plugins": [
@@ -18,7 +19,8 @@ pub(crate) fn write(dir: &Path, pod_cidr: &str) -> std::io::Result<()> {
                 "type": "bridge", "bridge": BRIDGE, "isGateway": true, "ipMasq": true,
                 "hairpinMode": true, "promiscMode": false,
                 "ipam": {
-                    "type": "host-local", "ranges": [[{ "subnet": pod_cidr }]],
+                    "type": "host-local", "dataDir": leases.display().to_string(),
+                    "ranges": [[{ "subnet": pod_cidr }]],
                     "routes": [{ "dst": "0.0.0.0/0" }],
                 },
             },

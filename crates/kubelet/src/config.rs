@@ -1,6 +1,6 @@
 //! The settings of a node agent.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,12 +19,14 @@ pub struct Config {
     pub runtime_socket: PathBuf,
     /// Where the runtime reads its network configuration from; nothing is written when `None`.
     pub cni_conf_dir: Option<PathBuf>,
+    /// Control group below which those of the pods are made; empty is the top.
+    pub cgroup_root: String,
     /// Service address of the cluster DNS.
     pub cluster_dns: Ipv4Addr,
     /// Domain of the cluster DNS.
     pub cluster_domain: String,
-    /// Where the server for logs and streams listens.
-    pub listen: IpAddr,
+    /// Where the server for logs and streams listens; it does not block.
+    pub listener: Arc<std::net::TcpListener>,
     /// Its port.
     pub port: u16,
     /// TLS of that server: it asks for client certificates of the cluster's authority.

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::Shared;
 use crate::env::{self, ConfigError};
+use crate::images::Found;
 use crate::observe::labels;
 use crate::{plan, sandbox, volumes};
 
@@ -30,10 +31,12 @@ pub(crate) async fn config(
     pod: &Object,
     spec: &Value,
     attempt: u32,
-    image: &str,
+    image: &Found,
     ips: &[String],
+    target: Option<&str>,
 ) -> Result<ContainerConfig, ConfigError> {
     let name = spec["name"].as_str().unwrap_or("").to_owned();
+    not_root(pod, spec, image)?;
     let envs = env::of(shared, pod, spec, ips).await?;
     let lookup = |n: &str| envs.iter().find(|(k, _)| k == n).map(|(_, v)| v.clone());
     let words = |key: &str| -> Vec<String> {
@@ -62,7 +65,7 @@ pub(crate) async fn config(
     Ok(ContainerConfig {
         metadata: Some(ContainerMetadata { name: name.clone(), attempt }),
         image: Some(ImageSpec {
-            image: image.to_owned(),
+            image: image.reference.clone(),
             user_specified_image: text("image"),
             ..Default::default()
         }),
@@ -79,10 +82,39 @@ pub(crate) async fn config(
         tty: flag("tty"),
         linux: Some(LinuxContainerConfig {
             resources: Some(resources(shared, pod, spec)),
-            security_context: Some(security(pod, spec)),
+            security_context: Some(security(pod, spec, image, target)),
         }),
         ..Default::default()
     })
+}
+
+/// Refuses a container that would run as root though it must not.
+///
+/// upstream: pkg/kubelet/kuberuntime/security_context.go verifyRunAsNonRoot
+fn not_root(pod: &Object, spec: &Value, image: &Found) -> Result<(), ConfigError> {
+    let field = |key: &str| {
+        let own = spec["securityContext"].get(key);
+        own.or(pod.get(&["spec", "securityContext", key])).cloned().unwrap_or(Value::Null)
+    };
+    if field("runAsNonRoot") != true {
+        return Ok(());
+    }
+    let name = spec["name"].as_str().unwrap_or("");
+    let shown = format!("{}_{}({})", pod.name(), pod.namespace(), pod.uid());
+    let place = format!("(pod: {shown:?}, container: {name})");
+    let why = match (field("runAsUser").as_i64(), image.uid) {
+        (Some(0), _) => format!("container's runAsUser breaks non-root policy {place}"),
+        (Some(_), _) => return Ok(()),
+        (None, Some(0)) => {
+            format!("container has runAsNonRoot and image will run as root {place}")
+        }
+        (None, None) if !image.user.is_empty() => format!(
+            "container has runAsNonRoot and image has non-numeric user ({}), cannot verify user is non-root {place}",
+            image.user
+        ),
+        _ => return Ok(()),
+    };
+    Err(ConfigError::Missing(why))
 }
 
 fn io(path: &std::path::Path, error: &std::io::Error) -> ConfigError {
@@ -93,7 +125,8 @@ fn io(path: &std::path::Path, error: &std::io::Error) -> ConfigError {
 fn hosts_mount(shared: &Shared, pod: &Object, ips: &[String]) -> Result<Mount, ConfigError> {
     let path = volumes::pod_dir(shared, pod).join("etc-hosts");
     let mut text = if pod.bool(&["spec", "hostNetwork"]) {
-        std::fs::read_to_string("/etc/hosts").unwrap_or_default()
+        let own = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+        format!("# Kubernetes-managed hosts file (host network).\n{own}")
     } else {
         let mut text = String::from(
             "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nfe00::\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
@@ -177,6 +210,18 @@ fn resources(shared: &Shared, pod: &Object, spec: &Value) -> LinuxContainerResou
     resources
 }
 
+/// The namespaces of a container: one for debugging may look at the processes of another.
+fn namespaces(pod: &Object, target: Option<&str>) -> NamespaceOption {
+    let mut namespaces = sandbox::namespaces(pod);
+    if let Some(target) = target
+        && namespaces.pid == NamespaceMode::Container as i32
+    {
+        namespaces.pid = NamespaceMode::Target as i32;
+        namespaces.target_id = target.to_owned();
+    }
+    namespaces
+}
+
 /// How early the kernel ends a container when memory runs out.
 ///
 /// upstream: pkg/kubelet/qos/policy.go
@@ -199,7 +244,12 @@ fn oom_score(shared: &Shared, pod: &Object, spec: &Value) -> i64 {
     }
 }
 
-fn security(pod: &Object, spec: &Value) -> LinuxContainerSecurityContext {
+fn security(
+    pod: &Object,
+    spec: &Value,
+    image: &Found,
+    target: Option<&str>,
+) -> LinuxContainerSecurityContext {
     let pod_context = pod.get(&["spec", "securityContext"]).cloned().unwrap_or(Value::Null);
     let own = &spec["securityContext"];
     let number = |key: &str| {
@@ -209,6 +259,11 @@ fn security(pod: &Object, spec: &Value) -> LinuxContainerSecurityContext {
     let names = |key: &str| -> Vec<String> {
         let list = own["capabilities"][key].as_array().into_iter().flatten();
         list.filter_map(|v| v.as_str().map(str::to_owned)).collect()
+    };
+    let run_as_user = number("runAsUser").or(image.uid.map(|value| Int64Value { value }));
+    let run_as_username = match run_as_user {
+        Some(_) => String::new(),
+        None => image.user.clone(),
     };
     let groups = pod_context["supplementalGroups"].as_array().into_iter().flatten();
     let mut groups: Vec<i64> = groups.filter_map(Value::as_i64).collect();
@@ -237,8 +292,9 @@ fn security(pod: &Object, spec: &Value) -> LinuxContainerSecurityContext {
             ..Default::default()
         }),
         privileged,
-        namespace_options: Some(sandbox::namespaces(pod)),
-        run_as_user: number("runAsUser"),
+        namespace_options: Some(namespaces(pod, target)),
+        run_as_user,
+        run_as_username,
         run_as_group: number("runAsGroup"),
         readonly_rootfs: own["readOnlyRootFilesystem"] == true,
         supplemental_groups: groups,

@@ -223,7 +223,9 @@ pub(crate) fn resource(shared: &Shared, pod: &Object, own: &Value, reference: &V
     let text = given.map(str::to_owned).or(whole.filter(|_| kind == "limits"));
     let quantity = Quantity::parse(&text.unwrap_or_default()).unwrap_or(Quantity::from_integer(0));
     let divisor = Quantity::parse(reference["divisor"].as_str().unwrap_or("1"));
-    let divisor = divisor.unwrap_or(Quantity::from_integer(1));
+    // Zero is the API's default and stands for one.
+    let one = Quantity::from_integer(1);
+    let divisor = divisor.ok().filter(|d| d.milli_value() > 0).unwrap_or(one);
     let (value, unit) = if name == "cpu" {
         (quantity.milli_value(), divisor.milli_value())
     } else {

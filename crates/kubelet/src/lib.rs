@@ -9,6 +9,7 @@ mod cni;
 mod config;
 mod container;
 mod env;
+mod hooks;
 mod images;
 mod node;
 mod observe;
@@ -18,6 +19,8 @@ mod probes;
 mod sandbox;
 mod server;
 mod status;
+mod stops;
+mod tokens;
 mod volumes;
 mod worker;
 
@@ -48,13 +51,8 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The server for logs and streams cannot start.
-    #[error("the node agent cannot listen on {address}: {why}")]
-    Listen {
-        /// Where.
-        address: String,
-        /// What went wrong.
-        why: String,
-    },
+    #[error("the node agent cannot use its port: {0}")]
+    Listen(std::io::Error),
 }
 
 /// What all parts of the agent share.
@@ -68,6 +66,7 @@ pub(crate) struct Shared {
     clock: Arc<dyn Clock>,
     images: images::Images,
     probes: probes::Results,
+    tokens: tokens::Tokens,
 }
 
 /// Runs the agent until shutdown.
@@ -108,6 +107,7 @@ pub async fn run(
     let shared = Arc::new(Shared {
         images: images::Images::default(),
         probes: probes::Results::default(),
+        tokens: tokens::Tokens::default(),
         runtime,
         services,
         nodes,

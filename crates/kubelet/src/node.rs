@@ -11,7 +11,7 @@ use longshore_base::rng::Rng;
 use longshore_base::{Shutdown, TaskKind};
 use longshore_client::Error;
 use longshore_client::resource::{LEASES, NODES};
-use longshore_cri::v1::{StatusRequest, VersionResponse};
+use longshore_cri::v1::{ListImagesRequest, StatusRequest, VersionResponse};
 use serde_json::{Value, json};
 
 use crate::{Shared, cni};
@@ -26,6 +26,15 @@ const STATUS_PERIOD: Duration = Duration::from_secs(10);
 const STATUS_PERIOD_STARTING: Duration = Duration::from_millis(100);
 /// How often the status is written when nothing changed, in seconds.
 const REPORT_SECONDS: i64 = 300;
+/// How often the images are listed, in seconds.
+///
+/// upstream: pkg/kubelet/images/image_gc_manager.go
+const IMAGES_SECONDS: i64 = 30;
+/// Images that are told, and names of each.
+///
+/// upstream: pkg/kubelet/apis/config/v1beta1/defaults.go NodeStatusMaxImages, pkg/kubelet/nodestatus/setters.go
+const IMAGES_MAX: usize = 50;
+const IMAGE_NAMES_MAX: usize = 5;
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// Memory that is kept for the system, in bytes.
 const RESERVED_MEMORY: u64 = 100 << 20;
@@ -34,6 +43,8 @@ struct Node {
     shared: Arc<Shared>,
     version: VersionResponse,
     written: Timestamp,
+    images: Value,
+    images_listed: Timestamp,
 }
 
 /// Starts the tasks of the node.
@@ -47,7 +58,13 @@ pub(crate) fn start(
     longshore_base::spawn(TaskKind::Critical, "node lease", lease);
     let shutdown = shutdown.clone();
     longshore_base::spawn(TaskKind::Critical, "node status", async move {
-        let mut node = Node { shared, version, written: Timestamp::UNIX_EPOCH };
+        let mut node = Node {
+            shared,
+            version,
+            written: Timestamp::UNIX_EPOCH,
+            images: json!([]),
+            images_listed: Timestamp::UNIX_EPOCH,
+        };
         node.run(&shutdown).await;
     });
 }
@@ -126,12 +143,13 @@ impl Node {
         if let (Some(dir), cidr) =
             (&self.shared.config.cni_conf_dir, node.str(&["spec", "podCIDR"]))
             && !cidr.is_empty()
-            && let Err(error) = cni::write(dir, cidr)
+            && let Err(error) = cni::write(dir, &self.shared.config.root_dir.join("cni"), cidr)
         {
             tracing::warn!(path = %dir.display(), %error, "cannot write the network configuration");
         }
         let now = self.shared.clock.now();
         let (ready, problem) = self.runtime_state().await;
+        self.list_images(now).await;
         let mut changed = (*node).clone();
         self.fill_status(&mut changed, ready, &problem, now);
         let due = now.as_second() - self.written.as_second() >= REPORT_SECONDS;
@@ -141,6 +159,27 @@ impl Node {
             self.written = now;
         }
         Ok(ready)
+    }
+
+    /// Looks at the images from time to time: the largest first.
+    async fn list_images(&mut self, now: Timestamp) {
+        if now.as_second() - self.images_listed.as_second() < IMAGES_SECONDS {
+            return;
+        }
+        let mut list = match self.shared.runtime.list_images(ListImagesRequest::default()).await {
+            Ok(answer) => answer.images,
+            Err(error) => return tracing::debug!(%error, "the runtime does not tell its images"),
+        };
+        list.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.id.cmp(&b.id)));
+        list.truncate(IMAGES_MAX);
+        let shown = list.into_iter().map(|image| {
+            let mut names = image.repo_digests;
+            names.extend(image.repo_tags);
+            names.truncate(IMAGE_NAMES_MAX);
+            json!({ "names": names, "sizeBytes": image.size })
+        });
+        self.images = shown.collect();
+        self.images_listed = now;
     }
 
     fn registration(&self) -> Value {
@@ -210,6 +249,7 @@ impl Node {
             &["status", "daemonEndpoints"],
             json!({ "kubeletEndpoint": { "Port": config.port } }),
         );
+        node.set(&["status", "images"], self.images.clone());
         let runtime = format!("{}://{}", self.version.runtime_name, self.version.runtime_version);
         node.set(
             &["status", "nodeInfo"],

@@ -22,8 +22,12 @@ pub(crate) struct Health {
 pub(crate) enum Why {
     /// The pod ends.
     PodEnds,
-    /// A probe failed.
+    /// A liveness probe failed.
     Unhealthy,
+    /// A startup probe failed.
+    NotStarted,
+    /// What it had to do after its start failed.
+    HookFailed,
     /// Its part of the spec changed.
     Changed,
     /// Its sandbox is gone.
@@ -45,17 +49,18 @@ pub(crate) struct Plan {
     pub(crate) finished: bool,
 }
 
-/// A container of the spec.
+/// The lists of containers in the spec of a pod.
+pub(crate) const CONTAINER_FIELDS: [&str; 3] =
+    ["initContainers", "containers", "ephemeralContainers"];
+
+/// The names of the containers in a list of the spec.
 fn names(pod: &Object, field: &str) -> Vec<String> {
     let list = pod.list(&["spec", field]).iter();
     list.filter_map(|c| c["name"].as_str().map(str::to_owned)).collect()
 }
 
 fn spec_of<'a>(pod: &'a Object, name: &str) -> Option<&'a Value> {
-    ["containers", "initContainers"]
-        .iter()
-        .flat_map(|field| pod.list(&["spec", field]))
-        .find(|c| c["name"] == name)
+    CONTAINER_FIELDS.iter().flat_map(|field| pod.list(&["spec", field])).find(|c| c["name"] == name)
 }
 
 /// A part of the spec in a short form that changes when it changes.
@@ -91,7 +96,7 @@ pub(crate) fn decide(
 ) -> Plan {
     let mut plan = Plan::default();
     if ends || is_over(pod, observed) {
-        end(observed, &mut plan);
+        end(pod, observed, &mut plan);
         return plan;
     }
     let sandbox = observed.sandbox().filter(|s| s.ready);
@@ -107,6 +112,9 @@ pub(crate) fn decide(
     // Older sandboxes are left over from a restart of the pod.
     plan.stop_sandboxes.extend(observed.sandboxes[1..].iter().map(|s| s.id.clone()));
     let in_sandbox = |name: &str| observed.newest(name).filter(|c| c.sandbox == sandbox.id);
+    // Those for debugging start once, whatever the others do.
+    let debuggers = names(pod, "ephemeralContainers").into_iter();
+    plan.start.extend(debuggers.filter(|name| in_sandbox(name).is_none()));
     if !init_containers(pod, &in_sandbox, health, &mut plan) {
         return plan;
     }
@@ -117,8 +125,8 @@ pub(crate) fn decide(
             Some(c) if c.state == State::Running => {
                 if c.hash != hash(spec) {
                     plan.stop.push((c.id.clone(), Why::Changed));
-                } else if health(&name).broken {
-                    plan.stop.push((c.id.clone(), Why::Unhealthy));
+                } else if let Some(why) = unhealthy(health(&name)) {
+                    plan.stop.push((c.id.clone(), why));
                 }
             }
             Some(c) if c.state == State::Created => plan.start.push(name),
@@ -149,8 +157,8 @@ fn init_containers<'a>(
             match found {
                 Some(c) if c.state == State::Running => {
                     let health = health(name);
-                    if health.broken {
-                        plan.stop.push((c.id.clone(), Why::Unhealthy));
+                    if let Some(why) = unhealthy(health) {
+                        plan.stop.push((c.id.clone(), why));
                     }
                     if !health.started && !begun {
                         return false;
@@ -190,6 +198,11 @@ fn init_containers<'a>(
     true
 }
 
+fn unhealthy(health: Health) -> Option<Why> {
+    let why = if health.started { Why::Unhealthy } else { Why::NotStarted };
+    health.broken.then_some(why)
+}
+
 fn running(observed: &Observed) -> impl Iterator<Item = &Container> {
     observed.containers.iter().filter(|c| matches!(c.state, State::Running | State::Created))
 }
@@ -214,9 +227,19 @@ pub(crate) fn is_over(pod: &Object, observed: &Observed) -> bool {
     init_failed || (all_ended && !names.is_empty())
 }
 
-fn end(observed: &Observed, plan: &mut Plan) {
-    for container in running(observed) {
-        plan.stop.push((container.id.clone(), Why::PodEnds));
+/// Ends the containers: those that run beside the others after them, the last one first.
+///
+/// upstream: pkg/kubelet/kuberuntime/kuberuntime_termination_order.go
+fn end(pod: &Object, observed: &Observed, plan: &mut Plan) {
+    let place = |c: &Container| {
+        let list = pod.list(&["spec", "initContainers"]);
+        list.iter().position(|spec| is_sidecar(spec) && spec["name"] == c.name.as_str())
+    };
+    let main = running(observed).filter(|c| place(c).is_none());
+    plan.stop.extend(main.map(|c| (c.id.clone(), Why::PodEnds)));
+    if plan.stop.is_empty() {
+        let last = running(observed).max_by_key(|c| place(c));
+        plan.stop.extend(last.map(|c| (c.id.clone(), Why::PodEnds)));
     }
     if plan.stop.is_empty() {
         let ready = observed.sandboxes.iter().filter(|s| s.ready);

@@ -2,19 +2,17 @@
 //!
 //! upstream: pkg/kubelet/prober
 
+pub(crate) mod ask;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::Empty;
-use hyper_util::rt::TokioIo;
 use longshore_api::Object;
 use longshore_base::TaskKind;
 use longshore_client::recorder::Severity;
-use longshore_cri::v1::ExecSyncRequest;
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::Shared;
@@ -29,6 +27,8 @@ pub(crate) struct Verdict {
     pub(crate) started: bool,
     pub(crate) broken: bool,
     pub(crate) ready: bool,
+    /// Its pod ends: it is only asked whether it is ready.
+    ending: bool,
 }
 
 /// What all probes say, by container id.
@@ -46,6 +46,13 @@ impl Results {
         match self.get(id) {
             Some(v) => Health { started: v.started, broken: v.broken },
             None => Health { started: spec["startupProbe"].is_null(), broken: false },
+        }
+    }
+
+    /// The pod of a container ends.
+    pub(crate) fn ending(&self, id: &str) {
+        if let Some(verdict) = self.0.lock().get_mut(id) {
+            verdict.ending = true;
         }
     }
 
@@ -82,6 +89,7 @@ pub(crate) fn begin(
             started: spec["startupProbe"].is_null(),
             broken: false,
             ready: spec["readinessProbe"].is_null(),
+            ending: false,
         };
         all.insert(id.to_owned(), verdict);
     }
@@ -126,7 +134,12 @@ impl Probe {
         loop {
             tick.tick().await;
             let Some(verdict) = self.shared.probes.get(&self.id) else { return };
-            if verdict.broken || (self.kind == "startupProbe" && verdict.started) {
+            let over = match self.kind {
+                "readinessProbe" => false,
+                "startupProbe" => verdict.started || verdict.broken || verdict.ending,
+                _ => verdict.broken || verdict.ending,
+            };
+            if over {
                 return;
             }
             if self.kind != "startupProbe" && !verdict.started {
@@ -177,87 +190,17 @@ impl Probe {
 
     async fn ask(&self) -> Result<(), String> {
         let probe = &self.container[self.kind];
+        let (container, ip) = (&self.container, self.ip.as_str());
         if probe["exec"].is_object() {
-            let words = probe["exec"]["command"].as_array().into_iter().flatten();
-            let request = ExecSyncRequest {
-                container_id: self.id.clone(),
-                cmd: words.filter_map(|w| w.as_str().map(str::to_owned)).collect(),
-                timeout: i64::try_from(self.number("timeoutSeconds", 1)).unwrap_or(1),
-            };
-            let answer = self.shared.runtime.exec_sync(request).await.map_err(|e| e.to_string())?;
-            if answer.exit_code == 0 {
-                return Ok(());
-            }
-            return Err(
-                String::from_utf8_lossy(&[answer.stdout, answer.stderr].concat()).into_owned()
-            );
+            let limit = i64::try_from(self.number("timeoutSeconds", 1)).unwrap_or(1);
+            return ask::exec(&self.shared.runtime, &self.id, &probe["exec"], limit).await;
         }
         if probe["httpGet"].is_object() {
-            return self.http(&probe["httpGet"]).await;
+            return ask::http(container, ip, &probe["httpGet"], "kube-probe/1.36").await;
         }
-        let target =
-            if probe["tcpSocket"].is_object() { &probe["tcpSocket"] } else { &probe["grpc"] };
-        let address = self.address(target)?;
-        TcpStream::connect(&address).await.map(drop).map_err(|e| format!("dial tcp {address}: {e}"))
-    }
-
-    /// Host and port of a probe; a named port is one of the container's.
-    fn address(&self, target: &Value) -> Result<String, String> {
-        let host = target["host"].as_str().filter(|h| !h.is_empty()).unwrap_or(&self.ip);
-        let port = match &target["port"] {
-            Value::String(name) => {
-                let ports = self.container["ports"].as_array().into_iter().flatten();
-                let port = ports.clone().find(|p| p["name"] == name.as_str());
-                match port.and_then(|p| p["containerPort"].as_u64()).or(name.parse().ok()) {
-                    Some(port) => port,
-                    None => return Err(format!("port {name:?} is not known")),
-                }
-            }
-            number => number.as_u64().unwrap_or(0),
-        };
-        Ok(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
-    }
-
-    async fn http(&self, target: &Value) -> Result<(), String> {
-        let address = self.address(target)?;
-        let path = target["path"].as_str().filter(|p| !p.is_empty()).unwrap_or("/");
-        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        let secure = target["scheme"] == "HTTPS";
-        let url = format!("{}://{address}{path}", if secure { "https" } else { "http" });
-        let failed = |e: &dyn std::fmt::Display| format!("Get {url:?}: {e}");
-        if secure {
-            // The certificate of a pod is not checked; reaching the port tells enough here.
-            return TcpStream::connect(&address).await.map(drop).map_err(|e| failed(&e));
+        if probe["grpc"].is_object() {
+            return ask::grpc(container, ip, &probe["grpc"]).await;
         }
-        let stream = TcpStream::connect(&address).await.map_err(|e| failed(&e))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|e| failed(&e))?;
-        longshore_base::spawn(TaskKind::PerItem, "probe connection", async {
-            if let Err(error) = connection.await {
-                tracing::trace!(%error, "a probe's connection ended");
-            }
-        });
-        let mut request = http::Request::get(&path)
-            .header(http::header::USER_AGENT, "kube-probe/1.36")
-            .header(http::header::ACCEPT, "*/*")
-            .header(http::header::CONNECTION, "close");
-        let mut host = address.clone();
-        for header in target["httpHeaders"].as_array().into_iter().flatten() {
-            let text = |key: &str| header[key].as_str().unwrap_or("");
-            if text("name").eq_ignore_ascii_case("host") {
-                host = text("value").to_owned();
-            } else {
-                request = request.header(text("name"), text("value"));
-            }
-        }
-        let request = request.header(http::header::HOST, host);
-        let request = request.body(Empty::<bytes::Bytes>::new()).map_err(|e| failed(&e))?;
-        let response = sender.send_request(request).await.map_err(|e| failed(&e))?;
-        let code = response.status().as_u16();
-        if (200..400).contains(&code) {
-            return Ok(());
-        }
-        Err(format!("HTTP probe failed with statuscode: {code}"))
+        ask::tcp(container, ip, &probe["tcpSocket"]).await
     }
 }

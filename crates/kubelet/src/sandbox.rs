@@ -165,13 +165,13 @@ fn texts(map: Option<&Value>) -> HashMap<String, String> {
 }
 
 /// The cgroup that the pod's containers live in.
-pub(crate) fn cgroup_parent(pod: &Object) -> String {
+pub(crate) fn cgroup_parent(shared: &Shared, pod: &Object) -> String {
     let class = match pod.str(&["status", "qosClass"]) {
         "Guaranteed" => "",
         "Burstable" => "/burstable",
         _ => "/besteffort",
     };
-    format!("/kubepods{class}/pod{}", pod.uid())
+    format!("{}/kubepods{class}/pod{}", shared.config.cgroup_root, pod.uid())
 }
 
 /// The configuration of a pod's sandbox.
@@ -206,7 +206,7 @@ pub(crate) fn config(shared: &Shared, pod: &Object, attempt: u32) -> PodSandboxC
         labels,
         annotations: texts(pod.get(&["metadata", "annotations"])),
         linux: Some(LinuxPodSandboxConfig {
-            cgroup_parent: cgroup_parent(pod),
+            cgroup_parent: cgroup_parent(shared, pod),
             security_context: Some(security(pod)),
             sysctls: sysctls.collect(),
             ..Default::default()

@@ -49,10 +49,8 @@ pub(crate) async fn start(
     pods: Informer,
     shutdown: &Shutdown,
 ) -> Result<(), Error> {
-    let address = std::net::SocketAddr::new(shared.config.listen, shared.config.port);
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|e| Error::Listen { address: address.to_string(), why: e.to_string() })?;
+    let listener = shared.config.listener.try_clone().and_then(TcpListener::from_std);
+    let listener = listener.map_err(Error::Listen)?;
     let acceptor = tokio_rustls::TlsAcceptor::from(shared.config.tls.clone());
     let server = Arc::new(Server { shared, pods });
     let limit = Arc::new(Semaphore::new(CONNECTIONS_MAX));

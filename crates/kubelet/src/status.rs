@@ -25,7 +25,14 @@ pub(crate) struct Facts<'a> {
     pub(crate) now: Timestamp,
     /// Nothing runs any more, and nothing will.
     pub(crate) finished: bool,
+    /// The pod was active for longer than it may be.
+    pub(crate) late: bool,
 }
+
+/// Why a pod that was active for too long failed.
+///
+/// upstream: pkg/kubelet/active_deadline.go
+pub(crate) const DEADLINE: &str = "DeadlineExceeded";
 
 fn time(at: Option<Timestamp>) -> Value {
     at.map_or(Value::Null, |at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into())
@@ -49,9 +56,84 @@ fn ended(container: &Container) -> Value {
     json!({ "terminated": state })
 }
 
+/// The three kinds of containers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Init,
+    Main,
+    Ephemeral,
+}
+
+impl Kind {
+    /// Where the status of such containers stands.
+    fn field(self) -> &'static str {
+        match self {
+            Self::Init => "initContainerStatuses",
+            Self::Main => "containerStatuses",
+            Self::Ephemeral => "ephemeralContainerStatuses",
+        }
+    }
+}
+
+/// The mounts of a container as its status shows them.
+fn mounts(spec: &Value) -> Option<Value> {
+    let mounts = spec["volumeMounts"].as_array().filter(|list| !list.is_empty())?;
+    let shown = mounts.iter().map(|mount| {
+        let mut shown = json!({ "name": mount["name"], "mountPath": mount["mountPath"] });
+        if mount["readOnly"] == true {
+            shown["readOnly"] = true.into();
+            shown["recursiveReadOnly"] = "Disabled".into();
+        }
+        shown
+    });
+    Some(shown.collect())
+}
+
+/// The status of a container that the runtime does not have: it waits, or it is not known how it
+/// ended.
+fn missing(
+    facts: &Facts<'_>,
+    mut status: Value,
+    before: Option<&Value>,
+    kind: Kind,
+    initial: &str,
+    waiting: Option<&(String, String)>,
+) -> Value {
+    if let Some(before) = before {
+        if before["state"]["terminated"].is_object() {
+            return before.clone();
+        }
+        status["restartCount"] = before["restartCount"].clone();
+        status["lastState"] = before["lastState"].clone();
+        if before["state"]["running"].is_object() && kind == Kind::Main {
+            let text = "The container could not be located when the pod was deleted.  The container used to be Running";
+            let end = json!({
+                "exitCode": 137, "reason": "ContainerStatusUnknown", "message": text,
+                "startedAt": null, "finishedAt": null,
+            });
+            if facts.finished {
+                status["state"] = json!({ "terminated": end });
+                return status;
+            }
+            if !status["lastState"]["terminated"].is_object() {
+                status["lastState"] = json!({ "terminated": end });
+                if !facts.pod.is_deleting() {
+                    let count = status["restartCount"].as_i64().unwrap_or(0) + 1;
+                    status["restartCount"] = count.into();
+                }
+            }
+        }
+    }
+    let (reason, message) = waiting.cloned().unwrap_or((initial.to_owned(), String::new()));
+    status["state"] = wait(&reason, &message);
+    status
+}
+
 /// The status of one container of the spec.
-fn container_status(facts: &Facts<'_>, spec: &Value, init: bool, begun: bool) -> Value {
+fn container_status(facts: &Facts<'_>, spec: &Value, kind: Kind) -> Value {
+    let init = kind == Kind::Init;
     let name = spec["name"].as_str().unwrap_or("");
+    let before = facts.pod.list(&["status", kind.field()]).iter().find(|s| s["name"] == name);
     let newest = facts.observed.newest(name);
     let previous = facts.observed.previous(name);
     let waiting = facts.waiting.get(name);
@@ -59,12 +141,27 @@ fn container_status(facts: &Facts<'_>, spec: &Value, init: bool, begun: bool) ->
         "name": name, "image": spec["image"], "imageID": "", "ready": false, "restartCount": 0,
         "started": false, "lastState": {},
     });
-    let initial = if begun { "ContainerCreating" } else { "PodInitializing" };
+    if let Some(mounts) = mounts(spec) {
+        status["volumeMounts"] = mounts;
+    }
+    let waits_for_init = !facts.pod.list(&["spec", "initContainers"]).is_empty();
+    let initial = if waits_for_init { "PodInitializing" } else { "ContainerCreating" };
     let Some(container) = newest else {
-        let (reason, message) = waiting.cloned().unwrap_or((initial.to_owned(), String::new()));
-        status["state"] = wait(&reason, &message);
-        return status;
+        return missing(facts, status, before, kind, initial, waiting);
     };
+    if kind != Kind::Ephemeral {
+        // What was asked for is what was given: nothing is changed in place.
+        status["resources"] = match &spec["resources"] {
+            Value::Object(given) => Value::Object(given.clone()),
+            _ => json!({}),
+        };
+        if spec["resources"]["requests"].is_object() {
+            status["allocatedResources"] = spec["resources"]["requests"].clone();
+        }
+    }
+    if !container.image.is_empty() {
+        status["image"] = container.image.as_str().into();
+    }
     status["containerID"] = format!("containerd://{}", container.id).into();
     status["imageID"] = container.image_id.as_str().into();
     status["restartCount"] = container.attempt.into();
@@ -153,7 +250,7 @@ pub(crate) fn of(facts: &Facts<'_>) -> Value {
     let pod = facts.pod;
     let init_specs = pod.list(&["spec", "initContainers"]);
     let init: Vec<Value> =
-        init_specs.iter().map(|spec| container_status(facts, spec, true, false)).collect();
+        init_specs.iter().map(|spec| container_status(facts, spec, Kind::Init)).collect();
     let initialized = init_specs.iter().zip(&init).all(|(spec, s)| {
         if is_sidecar(spec) {
             s["started"] == true
@@ -164,19 +261,28 @@ pub(crate) fn of(facts: &Facts<'_>) -> Value {
         .list(&["spec", "containers"])
         .iter()
         .any(|spec| facts.observed.newest(spec["name"].as_str().unwrap_or("")).is_some());
-    let main: Vec<Value> = pod
+    let mut main: Vec<Value> = pod
         .list(&["spec", "containers"])
         .iter()
-        .map(|spec| container_status(facts, spec, false, initialized))
+        .map(|spec| container_status(facts, spec, Kind::Main))
         .collect();
+    main.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+    let debuggers = pod.list(&["spec", "ephemeralContainers"]).iter();
+    let debuggers: Vec<Value> =
+        debuggers.map(|spec| container_status(facts, spec, Kind::Ephemeral)).collect();
     let was = pod.str(&["status", "phase"]);
     let phase = match was {
         // An end is final.
         "Succeeded" | "Failed" => was,
+        _ if facts.late => "Failed",
         _ => phase(facts, &main, &init, initialized),
     };
     let mut status = pod.get(&["status"]).cloned().unwrap_or_else(|| json!({}));
     status["phase"] = phase.into();
+    if facts.late && was != phase {
+        status["reason"] = DEADLINE.into();
+        status["message"] = "Pod was active on the node longer than the specified deadline".into();
+    }
     status["hostIP"] = facts.host_ip.into();
     status["hostIPs"] = json!([{ "ip": facts.host_ip }]);
     status["observedGeneration"] = pod.generation().into();
@@ -197,6 +303,9 @@ pub(crate) fn of(facts: &Facts<'_>) -> Value {
     if !init.is_empty() {
         status["initContainerStatuses"] = init.into();
     }
+    if !debuggers.is_empty() {
+        status["ephemeralContainerStatuses"] = debuggers.into();
+    }
     status
 }
 
@@ -215,10 +324,7 @@ fn conditions(
     };
     let unready = names(&|s| s["ready"] != true, main);
     let incomplete = names(&|s| s["ready"] != true, init);
-    let gates = facts.pod.list(&["spec", "readinessGates"]).iter().all(|gate| {
-        let present = facts.pod.list(&["status", "conditions"]).iter();
-        present.clone().any(|c| c["type"] == gate["conditionType"] && c["status"] == "True")
-    });
+    let gates = gates(facts);
     let completed = if phase == "Succeeded" { "PodCompleted" } else { "PodFailed" };
     let containers = if over {
         ("False", completed, String::new())
@@ -227,12 +333,8 @@ fn conditions(
     } else {
         ("False", "ContainersNotReady", format!("containers with unready status: [{unready}]"))
     };
-    let ready = if containers.0 == "True" && !gates {
-        (
-            "False",
-            "ReadinessGatesNotReady",
-            "corresponding condition of pod readiness gate is not met".to_owned(),
-        )
+    let ready = if containers.0 == "True" && !gates.is_empty() {
+        ("False", "ReadinessGatesNotReady", gates)
     } else {
         containers.clone()
     };
@@ -255,6 +357,27 @@ fn conditions(
     ] {
         set_condition(status, facts, kind, value, reason, &message);
     }
+}
+
+/// What the readiness gates lack.
+///
+/// upstream: pkg/kubelet/status/generate.go GeneratePodReadyCondition
+fn gates(facts: &Facts<'_>) -> String {
+    let conditions = facts.pod.list(&["status", "conditions"]);
+    let lacks = facts.pod.list(&["spec", "readinessGates"]).iter().filter_map(|gate| {
+        let kind = gate["conditionType"].as_str().unwrap_or("");
+        match conditions.iter().find(|c| c["type"] == kind) {
+            None => Some(format!(
+                "corresponding condition of pod readiness gate {kind:?} does not exist."
+            )),
+            Some(c) if c["status"] == "True" => None,
+            Some(c) => Some(format!(
+                "the status of pod readiness gate {kind:?} is not \"True\", but {}",
+                c["status"].as_str().unwrap_or("")
+            )),
+        }
+    });
+    lacks.collect::<Vec<_>>().join(", ")
 }
 
 fn set_condition(

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use longshore_api::Object;
 use longshore_base::Shutdown;
 use longshore_client::recorder::Severity;
@@ -17,7 +18,8 @@ use crate::backoff::Backoff;
 use crate::observe::{Known, Observed, State, observe};
 use crate::plan::{self, Plan, Why};
 use crate::status::{self, Waiting};
-use crate::{Shared, container, images, probes, sandbox, volumes};
+use crate::stops::{Stop, Stops};
+use crate::{Shared, container, hooks, images, probes, sandbox, volumes};
 
 /// How long until the next attempt after a failure.
 const RETRY: Duration = Duration::from_secs(2);
@@ -25,7 +27,9 @@ const RETRY: Duration = Duration::from_secs(2);
 ///
 /// upstream: pkg/kubelet syncFrequency
 const REFRESH: Duration = Duration::from_secs(60);
-/// The grace period of a container that is stopped for another reason than the pod's end.
+/// How long a container's hook after its start may take, in seconds.
+const POST_START_MAX: i64 = 600;
+/// The grace period of a pod that names none.
 const GRACE_DEFAULT: i64 = 30;
 
 /// Why a look failed, whatever it comes from.
@@ -39,6 +43,13 @@ pub(crate) struct Worker {
     known: Known,
     backoff: Backoff,
     waiting: Waiting,
+    stops: Stops,
+    /// The pod was active for longer than it may be.
+    late: bool,
+    /// When the pod began to end.
+    ending: Option<Timestamp>,
+    /// When the files of volumes were written last, and for which labels and annotations.
+    refreshed: Option<(Timestamp, Value)>,
     told: Option<Value>,
     last: Arc<Object>,
     /// When to look again, if nothing happens before.
@@ -60,6 +71,10 @@ impl Worker {
             known: Known::new(),
             backoff: Backoff::default(),
             waiting: HashMap::new(),
+            stops: Stops::default(),
+            late: false,
+            ending: None,
+            refreshed: None,
             told: None,
             last: first,
             again: None,
@@ -98,7 +113,11 @@ impl Worker {
     async fn step(&mut self, gone: bool) -> Result<bool, Failure> {
         let pod = self.last.clone();
         let observed = observe(&self.shared.runtime, pod.uid(), &mut self.known).await?;
-        let ends = gone || pod.is_deleting();
+        self.late = self.is_late(&pod);
+        let ends = gone || pod.is_deleting() || self.late;
+        if ends && self.ending.is_none() {
+            self.ending = Some(self.shared.clock.now());
+        }
         let specs = specs(&pod);
         let plan = plan::decide(&pod, &observed, ends, &|name| match (
             observed.newest(name),
@@ -108,15 +127,59 @@ impl Worker {
             _ => plan::Health::default(),
         });
         self.watch_health(&pod, &observed, &specs, ends);
+        if !ends {
+            self.refresh(&pod, &observed).await;
+        }
         let finished = plan.finished;
         self.tell(&pod, &observed, finished, gone).await?;
         if finished {
             return self.finish(&pod, gone).await;
         }
-        if self.act(&pod, &observed, &specs, plan, ends).await {
+        if Box::pin(self.act(&pod, &observed, &specs, plan, ends)).await {
             self.poke.notify_one();
         }
         Ok(false)
+    }
+
+    /// Whether a pod has been active for longer than it may be.
+    ///
+    /// upstream: pkg/kubelet/active_deadline.go
+    fn is_late(&mut self, pod: &Object) -> bool {
+        if pod.str(&["status", "reason"]) == status::DEADLINE {
+            return true;
+        }
+        let Some(limit) = pod.int(&["spec", "activeDeadlineSeconds"]) else { return false };
+        let start: Option<Timestamp> = pod.str(&["status", "startTime"]).parse().ok();
+        let over = matches!(pod.str(&["status", "phase"]), "Succeeded" | "Failed");
+        let Some(start) = start.filter(|_| !over) else { return false };
+        let left = start.as_second() + limit - self.shared.clock.now().as_second();
+        if left > 0 {
+            let left = Duration::from_secs(left.unsigned_abs());
+            self.again = Some(self.again.map_or(left, |again| again.min(left)));
+        }
+        left <= 0
+    }
+
+    /// Brings the files of volumes up to date, from time to time and when the pod's own fields
+    /// changed.
+    async fn refresh(&mut self, pod: &Object, observed: &Observed) {
+        let runs = observed.containers.iter().any(|c| c.state == State::Running);
+        if !runs || !volumes::may_change(pod) {
+            return;
+        }
+        let now = self.shared.clock.now();
+        let fields =
+            json!([pod.get(&["metadata", "labels"]), pod.get(&["metadata", "annotations"])]);
+        let age =
+            |at: Timestamp| now.duration_since(at).as_secs() >= REFRESH.as_secs().cast_signed();
+        if self.refreshed.as_ref().is_some_and(|(at, seen)| *seen == fields && !age(*at)) {
+            return;
+        }
+        let ips = observed.sandbox().map_or(&[][..], |s| &s.ips);
+        if let Err(error) = volumes::prepare(&self.shared, pod, ips).await {
+            tracing::debug!(pod = pod.name(), %error, "the volumes are not up to date");
+        }
+        self.refreshed = Some((now, fields));
     }
 
     /// Begins to probe what runs, and forgets what does not.
@@ -127,12 +190,14 @@ impl Worker {
         specs: &HashMap<String, Value>,
         ends: bool,
     ) {
-        let host = self.shared.config.node_ip.to_string();
-        let own = observed.sandbox().and_then(|s| s.ips.first().cloned());
-        let ip = if pod.bool(&["spec", "hostNetwork"]) { Some(host) } else { own };
+        let ip = self.ip(pod, observed);
         for container in &observed.containers {
-            let running = container.state == State::Running && !ends;
+            let running = container.state == State::Running;
+            if ends && running {
+                self.shared.probes.ending(&container.id);
+            }
             match (specs.get(&container.name), &ip) {
+                (Some(_), Some(_)) if running && ends => {}
                 (Some(spec), Some(ip)) if running => {
                     probes::begin(&self.shared, pod, spec, &container.id, ip, &self.poke);
                 }
@@ -150,6 +215,7 @@ impl Worker {
             host_ip: &self.shared.config.node_ip.to_string(),
             now: self.shared.clock.now(),
             finished,
+            late: self.late,
         })
     }
 
@@ -200,6 +266,8 @@ impl Worker {
             self.shared.runtime.remove_pod_sandbox(request).await?;
         }
         volumes::remove(&self.shared, pod.uid());
+        images::forget(&self.shared, pod.uid());
+        self.shared.tokens.forget(pod.uid());
         let logs = sandbox::logs_dir(&self.shared, pod);
         if let Err(error) = std::fs::remove_dir_all(&logs)
             && error.kind() != std::io::ErrorKind::NotFound
@@ -219,9 +287,8 @@ impl Worker {
         ends: bool,
     ) -> bool {
         let mut done = false;
-        let stops = plan.stop.iter().map(|(id, why)| self.stop(pod, observed, specs, id, why));
-        for stopped in futures_util::future::join_all(stops).await {
-            done |= stopped;
+        for (id, why) in plan.stop {
+            self.stop(pod, observed, specs, &id, why);
         }
         for id in &plan.stop_sandboxes {
             let request = StopPodSandboxRequest { pod_sandbox_id: id.clone() };
@@ -280,66 +347,49 @@ impl Worker {
         }
     }
 
-    /// Stops a container: its hook first, then the signal, and after the grace period the end.
-    async fn stop(
+    /// Begins to stop a container.
+    fn stop(
         &self,
-        pod: &Object,
+        pod: &Arc<Object>,
         observed: &Observed,
         specs: &HashMap<String, Value>,
         id: &str,
-        why: &Why,
-    ) -> bool {
-        let Some(container) = observed.containers.iter().find(|c| c.id == id) else { return false };
-        let name = &container.name;
-        let path = format!("spec.containers{{{name}}}");
-        let message = match why {
-            Why::Unhealthy => format!("Container {name} failed liveness probe, will be restarted"),
-            Why::Changed => format!("Container {name} definition changed, will be restarted"),
-            _ => format!("Stopping container {name}"),
-        };
-        self.shared.recorder.event_at(pod, &path, Severity::Normal, "Killing", &message);
-        let grace = pod
-            .int(&["metadata", "deletionGracePeriodSeconds"])
-            .or(pod.int(&["spec", "terminationGracePeriodSeconds"]))
-            .unwrap_or(GRACE_DEFAULT);
-        let hook = specs.get(name).map(|spec| &spec["lifecycle"]["preStop"]);
-        if let Some(hook) = hook.filter(|hook| hook.is_object() && *why != Why::SandboxGone) {
-            self.run_hook(pod, id, hook, grace).await;
-        }
-        let request = StopContainerRequest { container_id: id.to_owned(), timeout: grace };
-        match self.shared.runtime.stop_container(request).await {
-            Ok(_) => true,
-            Err(error) if error.is_not_found() => true,
-            Err(error) => {
-                let text = format!("error killing container {name}: {error}");
-                self.shared.recorder.event(pod, Severity::Warning, "FailedKillPod", &text);
-                false
-            }
-        }
+        why: Why,
+    ) {
+        let Some(container) = observed.containers.iter().find(|c| c.id == id) else { return };
+        let spec = specs.get(&container.name).cloned().unwrap_or(Value::Null);
+        let grace = self.grace(pod, &spec, &why);
+        let ip = self.ip(pod, observed).unwrap_or_default();
+        let (id, name) = (id.to_owned(), container.name.clone());
+        let stop = Stop { pod: pod.clone(), spec, id, name, ip, why, grace };
+        self.stops.begin(&self.shared, stop, &self.poke);
     }
 
-    async fn run_hook(&self, pod: &Object, id: &str, hook: &Value, grace: i64) {
-        let limit = Duration::from_secs(u64::try_from(grace.max(1)).unwrap_or(1));
-        let outcome = if let Some(seconds) = hook["sleep"]["seconds"].as_u64() {
-            tokio::time::sleep(Duration::from_secs(seconds).min(limit)).await;
-            Ok(())
-        } else {
-            let words = hook["exec"]["command"].as_array().into_iter().flatten();
-            let request = ExecSyncRequest {
-                container_id: id.to_owned(),
-                cmd: words.filter_map(|w| w.as_str().map(str::to_owned)).collect(),
-                timeout: grace.max(1),
-            };
-            match self.shared.runtime.exec_sync(request).await {
-                Ok(answer) if answer.exit_code == 0 => Ok(()),
-                Ok(answer) => Err(format!("the command ended with {}", answer.exit_code)),
-                Err(error) => Err(error.to_string()),
-            }
+    /// The seconds that a container has from now on.
+    ///
+    /// upstream: pkg/kubelet/kuberuntime/kuberuntime_container.go setTerminationGracePeriod
+    fn grace(&self, pod: &Object, spec: &Value, why: &Why) -> i64 {
+        let of_probe = match why {
+            Why::Unhealthy => spec["livenessProbe"]["terminationGracePeriodSeconds"].as_i64(),
+            Why::NotStarted => spec["startupProbe"]["terminationGracePeriodSeconds"].as_i64(),
+            _ => None,
         };
-        if let Err(why) = outcome {
-            let text = format!("PreStopHook failed: {why}");
-            self.shared.recorder.event(pod, Severity::Warning, "FailedPreStopHook", &text);
+        let whole = pod.int(&["metadata", "deletionGracePeriodSeconds"]).or(of_probe);
+        let whole = whole.or(pod.int(&["spec", "terminationGracePeriodSeconds"]));
+        let whole = whole.unwrap_or(GRACE_DEFAULT);
+        // What others took before is gone from the pod's time.
+        let later = *why == Why::PodEnds && plan::is_sidecar(spec);
+        let since = self.ending.filter(|_| later);
+        let gone = since.map_or(0, |at| self.shared.clock.now().duration_since(at).as_secs());
+        (whole - gone).max(0)
+    }
+
+    /// The address of a pod.
+    fn ip(&self, pod: &Object, observed: &Observed) -> Option<String> {
+        if pod.bool(&["spec", "hostNetwork"]) {
+            return Some(self.shared.config.node_ip.to_string());
         }
+        observed.sandbox().and_then(|s| s.ips.first().cloned())
     }
 
     fn wait(&mut self, name: &str, reason: &str, message: &str, again: i64) {
@@ -408,7 +458,9 @@ impl Worker {
         }
         let attempt = newest.map_or(0, |c| c.attempt + 1);
         let ips = &sandbox.ips;
-        let config = container::config(&self.shared, pod, spec, attempt, &image, ips).await;
+        let target = spec["targetContainerName"].as_str().and_then(|name| observed.newest(name));
+        let target = target.map(|container| container.id.as_str());
+        let config = container::config(&self.shared, pod, spec, attempt, &image, ips, target).await;
         let config = match config {
             Ok(config) => config,
             Err(error) => {
@@ -464,7 +516,31 @@ impl Worker {
         recorder.event_at(pod, path, Severity::Normal, "Started", "Container started");
         let hook = &spec["lifecycle"]["postStart"];
         if hook.is_object() {
-            self.run_hook(pod, &created, hook, GRACE_DEFAULT).await;
+            let ip = sandbox.ips.first().map_or("", String::as_str);
+            let outcome =
+                hooks::run(&self.shared, pod, spec, &created, ip, hook, POST_START_MAX).await;
+            if let Err(why) = outcome {
+                recorder.event_at(
+                    pod,
+                    path,
+                    Severity::Warning,
+                    "FailedPostStartHook",
+                    "PostStartHook failed",
+                );
+                self.wait(name, "PostStartHookError", &why, 5);
+                let grace = self.grace(pod, spec, &Why::HookFailed);
+                let stop = Stop {
+                    pod: pod.clone(),
+                    spec: spec.clone(),
+                    id: created,
+                    name: name.to_owned(),
+                    ip: ip.to_owned(),
+                    why: Why::HookFailed,
+                    grace,
+                };
+                self.stops.begin(&self.shared, stop, &self.poke);
+                return false;
+            }
         }
         true
     }
@@ -477,6 +553,6 @@ fn go_duration(seconds: i64) -> String {
 
 /// The containers of a pod by name.
 fn specs(pod: &Object) -> HashMap<String, Value> {
-    let all = ["initContainers", "containers"].iter().flat_map(|f| pod.list(&["spec", f]));
+    let all = plan::CONTAINER_FIELDS.iter().flat_map(|f| pod.list(&["spec", f]));
     all.filter_map(|c| Some((c["name"].as_str()?.to_owned(), c.clone()))).collect()
 }

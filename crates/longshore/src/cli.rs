@@ -96,6 +96,9 @@ pub struct ServerArguments {
     /// Directory of the runtime's CNI configuration [default: /etc/cni/net.d].
     #[arg(long, value_name = "DIR")]
     pub cni_conf_dir: Option<PathBuf>,
+    /// Control group below which those of the pods are made [default: /].
+    #[arg(long, value_name = "PATH")]
+    pub cgroup_root: Option<String>,
     /// Port of the node agent [default: 10250].
     #[arg(long, value_name = "PORT")]
     pub kubelet_port: Option<u16>,

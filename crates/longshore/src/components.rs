@@ -12,9 +12,11 @@ use longshore_resources::table::Text;
 
 use crate::config::ServerConfig;
 use crate::control_plane::ControlPlane;
+use crate::server::Stop;
 
 /// Starts every component that is not disabled.
-pub fn start(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown) {
+pub fn start(config: &ServerConfig, plane: &ControlPlane, stop: &Stop) {
+    let shutdown = &stop.shutdown;
     if config.runs("controllers") {
         controllers(config, plane, shutdown);
     }
@@ -25,7 +27,7 @@ pub fn start(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown) {
         proxy(config, plane, shutdown);
     }
     if config.runs("dns") {
-        dns(config, plane, shutdown);
+        dns(config, plane, stop);
     }
 }
 
@@ -59,23 +61,23 @@ fn proxy(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown) {
     longshore_proxy::start(settings, &caches, shutdown);
 }
 
-fn dns(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown) {
+fn dns(config: &ServerConfig, plane: &ControlPlane, stop: &Stop) {
     // It writes its own service besides reading services.
     let client = plane.server().client(UserInfo::new("system:apiserver", &["system:masters"]));
-    let caches = Factory::new(client.clone(), shutdown.clone());
+    let caches = Factory::new(client.clone(), stop.shutdown.clone());
     let settings = longshore_dns::Config {
         listen: (config.advertise, 0).into(),
         cluster_domain: config.cluster_domain.clone(),
         cluster_dns: config.cluster_dns,
         node_ip: config.advertise,
     };
-    let shutdown = shutdown.clone();
+    let stop = stop.clone();
     longshore_base::spawn(TaskKind::Critical, "dns", async move {
-        match longshore_dns::start(settings, client, &caches, &shutdown).await {
+        match longshore_dns::start(settings, client, &caches, &stop.shutdown).await {
             Ok(address) => tracing::info!(%address, "the cluster DNS listens"),
             Err(error) => {
-                tracing::error!(%error, "there is no cluster DNS; use --disable dns to run without");
-                shutdown.cancel();
+                let why = format!("there is no cluster DNS (--disable dns runs without): {error}");
+                stop.failed(anyhow::Error::msg(why));
             }
         }
     });

@@ -91,6 +91,8 @@ pub struct ServerConfig {
     pub runtime_socket: PathBuf,
     /// Directory of the runtime's CNI configuration.
     pub cni_conf_dir: PathBuf,
+    /// Control group below which those of the pods are made; empty is the top.
+    pub cgroup_root: String,
     /// Port of the node agent.
     pub kubelet_port: u16,
     /// Whether the API is also served as CBOR.
@@ -111,7 +113,10 @@ impl ServerConfig {
             let path = path.display().to_string();
             let wrong = |why: String| Error::File { path: path.clone(), why };
             let bytes = std::fs::read(&path).map_err(|e| wrong(e.to_string()))?;
-            let file = longshore_api::yaml::decode(&bytes).map_err(|e| wrong(e.to_string()))?;
+            // The first line says where; the others show the text.
+            let first = |e: String| e.lines().next().unwrap_or("").to_owned();
+            let file = longshore_api::yaml::decode(&bytes);
+            let file = file.map_err(|e| wrong(first(e.to_string())))?;
             merge(&mut arguments, &file).map_err(wrong)?;
         }
         Self::check(arguments)
@@ -137,6 +142,21 @@ impl ServerConfig {
                 why: format!("is not in the service network {service_network}"),
             });
         }
+        let apart = |one: Network, other: Network| {
+            !one.contains(other.address) && !other.contains(one.address)
+        };
+        if !apart(service_network, cluster_network) {
+            return Err(Error::Value {
+                flag: "cluster-cidr",
+                value: cluster_network.to_string(),
+                why: format!("overlaps the service network {service_network}"),
+            });
+        }
+        let log = a.log.unwrap_or("info".into());
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log) {
+            let why = format!("is not a log filter such as info: {error}");
+            return Err(Error::Value { flag: "log", value: log, why });
+        }
         let endpoint =
             a.container_runtime_endpoint.unwrap_or("unix:///run/containerd/containerd.sock".into());
         let runtime_socket = endpoint.strip_prefix("unix://").unwrap_or(&endpoint).into();
@@ -157,10 +177,11 @@ impl ServerConfig {
             node_name,
             runtime_socket,
             cni_conf_dir: a.cni_conf_dir.unwrap_or("/etc/cni/net.d".into()),
+            cgroup_root: cgroup_root(a.cgroup_root)?,
             kubelet_port: a.kubelet_port.unwrap_or(10250),
             cbor: serves_cbor(a.feature_gates.unwrap_or_default())?,
             disable: disabled(a.disable.unwrap_or_default())?,
-            log: a.log.unwrap_or("info".into()),
+            log,
         })
     }
 
@@ -234,6 +255,19 @@ fn network(flag: &'static str, given: Option<String>, default: &str) -> Result<N
     Ok(Network { address: Ipv4Addr::from(u32::from(address) & mask), prefix })
 }
 
+fn cgroup_root(given: Option<String>) -> Result<String, Error> {
+    let value = given.unwrap_or_default();
+    let parts = value.trim_matches('/').split('/');
+    let wrong = !value.is_empty() && !value.starts_with('/')
+        || parts.clone().any(|part| part == "." || part == "..");
+    if wrong {
+        let why = "is not a path such as /nodes/one".to_owned();
+        return Err(Error::Value { flag: "cgroup-root", value, why });
+    }
+    let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+    Ok(parts.iter().map(|part| format!("/{part}")).collect())
+}
+
 fn port_range(given: Option<String>) -> Result<RangeInclusive<u16>, Error> {
     let value = given.unwrap_or_else(|| "30000-32767".to_owned());
     let range = value.split_once('-').and_then(|(from, to)| {
@@ -284,6 +318,7 @@ fn merge(a: &mut ServerArguments, file: &Value) -> Result<(), String> {
             "cni-conf-dir" => {
                 a.cni_conf_dir = a.cni_conf_dir.take().or_else(|| Some(text().into()))
             }
+            "cgroup-root" => a.cgroup_root = a.cgroup_root.take().or_else(|| Some(text())),
             "kubelet-port" => a.kubelet_port = Some(a.kubelet_port.map_or_else(number, Ok)?),
             "log" => a.log = a.log.take().or_else(|| Some(text())),
             "disable" => a.disable = a.disable.take().or_else(|| Some(words(value))),

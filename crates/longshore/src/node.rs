@@ -1,56 +1,72 @@
 //! The node agent inside the server.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use longshore_apiserver::auth::UserInfo;
 use longshore_base::rng::{Rng, SystemRng};
-use longshore_base::{Clock, Shutdown, SystemClock, TaskKind};
+use longshore_base::{Clock, SystemClock, TaskKind};
 use longshore_client::EventRecorder;
 use rustls::server::WebPkiClientVerifier;
 
 use crate::config::{API_LEVEL, ServerConfig};
 use crate::control_plane::ControlPlane;
+use crate::server::Stop;
 
 /// Pods that a node takes. upstream: pkg/kubelet/apis/config/v1beta1/defaults.go MaxPods
 const PODS_MAX: u32 = 110;
 
-/// Whether what the node agent needs is there; asked before anything is started.
+/// Whether what the node agent needs is there, asked before anything is started: the port that it
+/// listens on.
 ///
 /// # Errors
-/// When the container runtime does not answer.
-pub fn check(config: &ServerConfig) -> Result<()> {
+/// When the container runtime does not answer, or the port is in use.
+pub fn check(config: &ServerConfig) -> Result<Option<TcpListener>> {
     if !config.runs("kubelet") {
-        return Ok(());
+        return Ok(None);
     }
-    std::os::unix::net::UnixStream::connect(&config.runtime_socket).map(drop).with_context(|| {
-        format!(
-            "no container runtime answers at {}: start containerd, name its socket with \
+    std::os::unix::net::UnixStream::connect(&config.runtime_socket).map(drop).with_context(
+        || {
+            format!(
+                "no container runtime answers at {}: start containerd, name its socket with \
              --container-runtime-endpoint, or run without a node with --disable kubelet,proxy,dns",
-            config.runtime_socket.display()
-        )
-    })
+                config.runtime_socket.display()
+            )
+        },
+    )?;
+    let address = (Ipv4Addr::UNSPECIFIED, config.kubelet_port);
+    let listener = TcpListener::bind(address)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    let listener = listener.with_context(|| {
+        format!("cannot listen on port {}: choose another --kubelet-port", config.kubelet_port)
+    })?;
+    Ok(Some(listener))
 }
 
 /// Starts the node agent; when it fails the whole server stops.
 ///
 /// # Errors
 /// When its certificate cannot be used.
-pub fn start(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown) -> Result<()> {
+pub fn start(
+    config: &ServerConfig,
+    plane: &ControlPlane,
+    listener: TcpListener,
+    stop: &Stop,
+) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let rng: Arc<dyn Rng> = Arc::new(SystemRng);
     let user = format!("system:node:{}", config.node_name);
     let client =
         plane.server().client(UserInfo::new(&user, &["system:nodes", "system:authenticated"]));
-    let (host, stop) = (&config.node_name, shutdown.clone());
+    let (host, stop) = (&config.node_name, stop.clone());
     let recorder = EventRecorder::new(
         client.clone(),
         "kubelet",
         host,
         clock.clone(),
         rng.clone(),
-        stop.clone(),
+        stop.shutdown.clone(),
     );
     let settings = longshore_kubelet::Config {
         node_name: config.node_name.clone(),
@@ -59,19 +75,20 @@ pub fn start(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown) -
         logs_dir: config.data_dir.join("logs"),
         runtime_socket: config.runtime_socket.clone(),
         cni_conf_dir: Some(config.cni_conf_dir.clone()),
+        cgroup_root: config.cgroup_root.clone(),
         cluster_dns: config.cluster_dns,
         cluster_domain: config.cluster_domain.clone(),
-        listen: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        listener: Arc::new(listener),
         port: config.kubelet_port,
         tls: tls(plane)?,
         max_pods: PODS_MAX,
         version: API_LEVEL.to_owned(),
     };
     longshore_base::spawn(TaskKind::Critical, "kubelet", async move {
-        let agent = longshore_kubelet::run(settings, client, recorder, clock, rng, stop.clone());
+        let agent =
+            longshore_kubelet::run(settings, client, recorder, clock, rng, stop.shutdown.clone());
         if let Err(error) = Box::pin(agent).await {
-            tracing::error!(%error, "the node agent failed; the server stops");
-            stop.cancel();
+            stop.failed(error);
         }
     });
     Ok(())

@@ -1,6 +1,6 @@
 //! `longshore server`: puts the components together and runs them until a signal.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result};
 use longshore_base::{Clock as _, Shutdown, SystemClock};
@@ -22,6 +22,24 @@ pub fn run(config: ServerConfig) -> Result<()> {
     runtime.block_on(serve(Arc::new(config)))
 }
 
+/// The end of the server: by a signal, or because a part that it cannot be without has failed.
+#[derive(Clone)]
+pub struct Stop {
+    /// Tells every part to end.
+    pub shutdown: Shutdown,
+    why: Arc<OnceLock<anyhow::Error>>,
+}
+
+impl Stop {
+    /// Ends the server because of a failure; the first one counts.
+    pub fn failed(&self, why: impl Into<anyhow::Error>) {
+        if let Err(other) = self.why.set(why.into()) {
+            tracing::warn!(%other, "another part failed as well");
+        }
+        self.shutdown.cancel();
+    }
+}
+
 fn start_logging(filter: &str) -> Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .with_context(|| format!("--log {filter:?} is not a log filter"))?;
@@ -30,14 +48,15 @@ fn start_logging(filter: &str) -> Result<()> {
 }
 
 async fn serve(config: Arc<ServerConfig>) -> Result<()> {
-    crate::node::check(&config)?;
+    let listener = crate::node::check(&config)?;
     let shutdown = Shutdown::new();
+    let stop = Stop { shutdown: shutdown.clone(), why: Arc::default() };
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let plane = ControlPlane::start(config.clone(), SystemClock.now(), shutdown.clone()).await?;
-    crate::components::start(&config, &plane, &shutdown);
-    if config.runs("kubelet") {
-        crate::node::start(&config, &plane, &shutdown)?;
+    crate::components::start(&config, &plane, &stop);
+    if let Some(listener) = listener {
+        crate::node::start(&config, &plane, listener, &stop)?;
     }
     tracing::info!(address = %plane.address(), "the API server is ready");
     tokio::select! {
@@ -48,5 +67,5 @@ async fn serve(config: Arc<ServerConfig>) -> Result<()> {
     tracing::info!("stopping");
     shutdown.cancel();
     plane.stopped().await;
-    Ok(())
+    stop.why.get().map_or(Ok(()), |why| Err(anyhow::anyhow!("{why:#}")))
 }

@@ -10,14 +10,12 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::process::{all, command_line, signal};
-use super::{Cluster, ask, containerd, say, wait};
+use super::{Cluster, ask, containerd, netns, say, wait};
 
 /// Tables of nftables that only a cluster makes.
 const OUR_TABLES: &[&str] = &["longshore", "kube-proxy", "cni_plugins"];
 /// Tables that the CNI plugins use through iptables; they go when they were not there before.
 const SHARED_TABLES: &[&str] = &["filter", "mangle", "nat", "raw"];
-/// Groups at the top of each cgroup hierarchy that a node agent and containerd make.
-const CGROUPS: &[&str] = &["kubepods", "k8s.io"];
 /// Where address leases and results of CNI plugins are kept by default.
 const CNI_STATE: &str = "/var/lib/cni";
 
@@ -56,16 +54,21 @@ pub fn run(cluster: &Cluster) -> Result<()> {
     kill_rest(cluster)?;
     unmount(&cluster.dir)?;
     let networks = networks(&cluster.path("cni"));
-    let mut alone = true;
-    for network in &networks {
-        alone &= remove_network(network)?;
-    }
     let before = fs::read_to_string(cluster.path("before")).unwrap_or_default();
     let before: BTreeSet<&str> = before.lines().collect();
-    if alone {
-        remove_tables(&before);
+    remove_results(&cluster.dir)?;
+    if cluster.netns.is_some() {
+        netns::remove(cluster)?;
+    } else {
+        let mut alone = true;
+        for network in &networks {
+            alone &= remove_network(network)?;
+        }
+        if alone {
+            remove_tables(&before);
+        }
     }
-    for path in cgroups()? {
+    for path in cgroups(cluster)? {
         remove_cgroup(&path);
     }
     for folder in FOLDERS.iter().filter(|folder| !before.contains(*folder)) {
@@ -156,16 +159,17 @@ fn networks(dir: &Path) -> Vec<Network> {
 
 /// Removes a network that no pod uses any more; whether nobody did.
 fn remove_network(network: &Network) -> Result<bool> {
+    // Asked of the kernel rather than of /sys, which may show another network namespace.
     let used = |bridge: &String| {
-        let ports = fs::read_dir(Path::new("/sys/class/net").join(bridge).join("brif"));
-        ports.is_ok_and(|mut ports| ports.next().is_some())
+        let ports = ask("ip", &["-o", "link", "show", "master", bridge]);
+        ports.is_some_and(|ports| !ports.trim().is_empty())
     };
     if network.bridges.iter().any(used) {
         eprintln!("the network {} stays: pods of another cluster use it", network.name);
         return Ok(false);
     }
     for bridge in &network.bridges {
-        if Path::new("/sys/class/net").join(bridge).exists()
+        if ask("ip", &["link", "show", bridge]).is_some()
             && ask("ip", &["link", "delete", bridge]).is_none()
         {
             eprintln!("cannot delete the bridge {bridge}");
@@ -177,16 +181,22 @@ fn remove_network(network: &Network) -> Result<bool> {
     for leases in network.leases.iter().filter(|path| path.exists()) {
         fs::remove_dir_all(leases).with_context(|| format!("remove {}", leases.display()))?;
     }
+    Ok(true)
+}
+
+/// Removes what the CNI plugins answered for pods of this cluster: those whose network namespace lay in its directory.
+fn remove_results(dir: &Path) -> Result<()> {
+    let mark = format!("{}/", dir.display());
     for folder in ["results", "cache/results"] {
         for entry in fs::read_dir(Path::new(CNI_STATE).join(folder)).into_iter().flatten().flatten()
         {
-            if entry.file_name().to_string_lossy().starts_with(&format!("{}-", network.name)) {
+            if fs::read_to_string(entry.path()).is_ok_and(|text| text.contains(&mark)) {
                 fs::remove_file(entry.path())
                     .with_context(|| format!("remove {}", entry.path().display()))?;
             }
         }
     }
-    Ok(true)
+    Ok(())
 }
 
 /// The tables of nftables as `family name`.
@@ -226,8 +236,8 @@ fn only_cni(family: &str, name: &str) -> bool {
     })
 }
 
-/// The groups of our kind in every hierarchy.
-fn cgroups() -> Result<Vec<PathBuf>> {
+/// The group of the cluster in every hierarchy.
+fn cgroups(cluster: &Cluster) -> Result<Vec<PathBuf>> {
     let root = Path::new("/sys/fs/cgroup");
     let mut found = Vec::new();
     let mut hierarchies = vec![root.to_owned()];
@@ -235,7 +245,7 @@ fn cgroups() -> Result<Vec<PathBuf>> {
         hierarchies.push(entry?.path());
     }
     for hierarchy in hierarchies {
-        found.extend(CGROUPS.iter().map(|name| hierarchy.join(name)).filter(|path| path.is_dir()));
+        found.extend(Some(hierarchy.join(cluster.cgroup())).filter(|path| path.is_dir()));
     }
     Ok(found)
 }

@@ -8,19 +8,18 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use longshore_api::Object;
-use longshore_client::resource::{CONFIG_MAPS, Resource, SECRETS, SERVICE_ACCOUNTS};
-use serde_json::{Value, json};
+use longshore_client::resource::{CONFIG_MAPS, Resource, SECRETS};
+use serde_json::Value;
 
 use crate::Shared;
 use crate::env::{self, ConfigError};
+use crate::tokens;
 
 /// The link to the directory with the present files.
 const DATA: &str = "..data";
 const DATA_NEW: &str = "..data_tmp";
 /// The mode of files when the volume says nothing.
 const MODE_DEFAULT: u32 = 0o644;
-/// How long a token is good for when the volume says nothing, in seconds.
-const TOKEN_SECONDS: i64 = 3600;
 
 /// One file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +66,7 @@ pub(crate) async fn files(
                 fields(shared, pod, spec, ips, default, &mut files);
             }
             if let Some(spec) = part.get("serviceAccountToken") {
-                let content = token(shared, pod, spec).await?;
+                let content = tokens::get(shared, pod, spec).await?;
                 let path = spec["path"].as_str().unwrap_or("token").to_owned();
                 files.insert(path, File { content, mode: default });
             }
@@ -130,30 +129,6 @@ fn fields(
         let path = item["path"].as_str().unwrap_or("").to_owned();
         files.insert(path, File { content: text.into(), mode: mode(&item["mode"], default) });
     }
-}
-
-/// A token of the pod's service account, good as long as the pod lives.
-async fn token(shared: &Shared, pod: &Object, spec: &Value) -> Result<Vec<u8>, ConfigError> {
-    let audience = spec["audience"].as_str().filter(|a| !a.is_empty());
-    let request = json!({
-        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
-        "spec": {
-            "audiences": audience.map(|a| vec![a]).unwrap_or_default(),
-            "expirationSeconds": spec["expirationSeconds"].as_i64().unwrap_or(TOKEN_SECONDS),
-            "boundObjectRef": {
-                "apiVersion": "v1", "kind": "Pod", "name": pod.name(), "uid": pod.uid(),
-            },
-        },
-    });
-    let account = match pod.str(&["spec", "serviceAccountName"]) {
-        "" => "default",
-        name => name,
-    };
-    let answer = shared
-        .client
-        .create_subresource(SERVICE_ACCOUNTS, pod.namespace(), account, "token", &request)
-        .await?;
-    Ok(answer["status"]["token"].as_str().unwrap_or("").into())
 }
 
 /// Writes the files in one step: into a new directory, then a link is turned to it.
