@@ -2,7 +2,8 @@
 //!
 //! | command | what it does |
 //! |---|---|
-//! | `toolbox serve` | HTTP on 8080, TCP echo on 8081, UDP echo on 8082 (`HTTP_PORT`, `TCP_PORT`, `UDP_PORT`) |
+//! | `toolbox serve` | HTTP on 8080, TCP echo on 8081, UDP echo on 8082, gRPC health on 8083 (`HTTP_PORT`, `TCP_PORT`, `UDP_PORT`, `GRPC_PORT`) |
+//! | `toolbox ask udp\|tcp HOST:PORT TEXT` | sends the text and prints the answer |
 //! | `toolbox exit CODE [MILLISECONDS]` | ends with the code, after the time |
 //! | `toolbox ignore-term` | ignores SIGTERM until it is killed |
 //!
@@ -16,6 +17,8 @@
 //! | `/file/PATH` | the file; PUT writes it |
 //! | `/healthz`, `/fail`, `/heal` | 200 or 500, as the last of the other two said |
 //! | `/exit/CODE` | ends the process with that code |
+
+mod health;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -46,8 +49,12 @@ async fn main() -> ExitCode {
             return exit_code(code);
         }
         ["ignore-term"] => ignore_term().await,
+        ["ask", "tcp", to, text] => ask_tcp(to, text).await,
+        ["ask", "udp", to, text] => ask_udp(to, text).await,
         _ => {
-            eprintln!("usage: toolbox serve | exit CODE [MILLISECONDS] | ignore-term");
+            eprintln!(
+                "usage: toolbox serve | ask udp|tcp HOST:PORT TEXT | exit CODE [MILLISECONDS] | ignore-term"
+            );
             return ExitCode::from(64);
         }
     };
@@ -72,6 +79,29 @@ async fn ignore_term() -> std::io::Result<()> {
     Ok(())
 }
 
+/// How long an answer may take.
+const ASK_MAX: Duration = Duration::from_secs(5);
+
+async fn ask_tcp(to: &str, text: &str) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect(to).await?;
+    stream.write_all(text.as_bytes()).await?;
+    stream.shutdown().await?;
+    let mut answer = String::new();
+    tokio::time::timeout(ASK_MAX, stream.read_to_string(&mut answer)).await??;
+    println!("{answer}");
+    Ok(())
+}
+
+async fn ask_udp(to: &str, text: &str) -> std::io::Result<()> {
+    let socket = UdpSocket::bind(("0.0.0.0", 0)).await?;
+    socket.connect(to).await?;
+    socket.send(text.as_bytes()).await?;
+    let mut answer = vec![0; 65_536];
+    let length = tokio::time::timeout(ASK_MAX, socket.recv(&mut answer)).await??;
+    println!("{}", String::from_utf8_lossy(&answer[..length]));
+    Ok(())
+}
+
 fn port(name: &str, default: u16) -> std::io::Result<u16> {
     std::env::var(name).map_or(Ok(default), |text| text.parse().map_err(std::io::Error::other))
 }
@@ -79,6 +109,7 @@ fn port(name: &str, default: u16) -> std::io::Result<u16> {
 async fn serve() -> std::io::Result<()> {
     let http = TcpListener::bind(("::", port("HTTP_PORT", 8080)?)).await?;
     let tcp = TcpListener::bind(("::", port("TCP_PORT", 8081)?)).await?;
+    let grpc = TcpListener::bind(("::", port("GRPC_PORT", 8083)?)).await?;
     let udp = UdpSocket::bind(("::", port("UDP_PORT", 8082)?)).await?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut datagram = vec![0; 65_536];
@@ -93,6 +124,9 @@ async fn serve() -> std::io::Result<()> {
                     let (mut read, mut write) = stream.split();
                     log("tcp", tokio::io::copy(&mut read, &mut write).await.map(drop));
                 });
+            },
+            accepted = grpc.accept() => if let Ok((stream, _)) = accepted {
+                tokio::spawn(async move { log("grpc", health::serve(stream).await) });
             },
             received = udp.recv_from(&mut datagram) => if let Ok((length, from)) = received {
                 log("udp", udp.send_to(&datagram[..length], from).await.map(drop));

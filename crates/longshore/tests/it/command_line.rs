@@ -38,6 +38,18 @@ fn wrong_flags_are_usage_errors() {
     check_one_line(&["server", "--service-cluster-ip-range", "10.0.0.0"], 64, "10.0.0.0");
     check_one_line(&["server", "--bind-address", "here"], 64, "here");
     check_one_line(&["server", "--config", "/no/such/file"], 64, "/no/such/file");
+    check_one_line(&["server", "--cluster-cidr", "10.96.0.0/12"], 64, "overlaps");
+    check_one_line(&["server", "--log", "=="], 64, "==");
+    check_one_line(&["server", "--node-name", "Bad_Name"], 64, "node-name");
+    check_one_line(&["server", "--cgroup-root", "relative"], 64, "relative");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("settings.yaml");
+    let file = file.to_str().unwrap();
+    for (text, says) in [("nonsense: 1\n", "nonsense"), ("a: [\n", "line 1"), ("- 1\n", "settings")]
+    {
+        std::fs::write(file, text).unwrap();
+        check_one_line(&["server", "--config", file], 64, says);
+    }
 }
 
 #[test]
@@ -59,6 +71,44 @@ fn a_busy_port_is_named() {
         disable,
     ];
     check_one_line(&arguments, 1, &format!("127.0.0.1:{port}"));
+}
+
+#[test]
+fn a_busy_port_of_the_node_agent_is_named_before_anything_starts() {
+    let listener = std::net::TcpListener::bind(("0.0.0.0", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let dir = tempfile::tempdir().unwrap();
+    let (data, socket) = (dir.path().join("data"), dir.path().join("socket"));
+    let _runtime = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let data = data.to_str().unwrap();
+    let endpoint = format!("unix://{}", socket.display());
+    let arguments = [
+        "server",
+        "--data-dir",
+        data,
+        "--kubelet-port",
+        &port,
+        "--container-runtime-endpoint",
+        &endpoint,
+    ];
+    check_one_line(&arguments, 1, &format!("port {port}: choose another --kubelet-port"));
+    assert!(!std::path::Path::new(data).exists());
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_made_is_named() {
+    let port = crate::server::free_port().to_string();
+    let disable = "controllers,scheduler,kubelet,proxy,dns";
+    let arguments = [
+        "server",
+        "--data-dir",
+        "/etc/hostname/data",
+        "--secure-port",
+        &port,
+        "--disable",
+        disable,
+    ];
+    check_one_line(&arguments, 1, "/etc/hostname/data");
 }
 
 #[test]
