@@ -5,6 +5,7 @@ mod ci;
 mod cluster;
 mod codegen;
 mod cri;
+mod fuzz;
 mod golden;
 mod image;
 mod tidy;
@@ -21,6 +22,7 @@ const TASKS: &[Task] = &[
     ("codegen", "write the schema table from ../shared/facts", |_| codegen::run()),
     ("cri", "write the runtime interface's messages from ../shared/facts", |_| cri::run()),
     ("down", "[--dir DIR]: take the cluster away, with everything it made", cluster::down),
+    ("fuzz", "[ARG...]: build and run the fuzzers; --help lists the arguments", fuzz::run),
     (
         "golden",
         "[--check]: write the generated files, or fail when one is not up to date",

@@ -18,6 +18,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("longshore-controllers", 5),
     ("longshore-cri", 2),
     ("longshore-dns", 5),
+    ("longshore-fuzz", 7),
     ("longshore-image-hello", 0),
     ("longshore-image-pause", 0),
     ("longshore-image-toolbox", 0),

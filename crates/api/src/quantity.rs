@@ -12,6 +12,9 @@ use std::str::FromStr;
 /// Billionths in one.
 const NANO: i128 = 1_000_000_000;
 
+/// The largest binary quantity: a larger one is cut to it.
+const BINARY_MAX: i128 = i64::MAX as i128 * NANO;
+
 /// How a quantity is written; kept from what was parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -90,7 +93,14 @@ impl Quantity {
         if integer.is_empty() && fraction.is_empty() {
             return Err(ParseError::Number);
         }
-        let magnitude = scale(integer, fraction, base, exponent);
+        let mut magnitude = scale(integer, fraction, base, exponent);
+        let mut format = format;
+        if format == Format::BinarySi {
+            magnitude = magnitude.min(BINARY_MAX);
+            if 0 < magnitude && magnitude < NANO {
+                format = Format::DecimalSi;
+            }
+        }
         let nanos = if text.starts_with('-') { -magnitude } else { magnitude };
         Ok(Self { nanos, format })
     }

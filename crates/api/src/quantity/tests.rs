@@ -129,3 +129,20 @@ fn plain_texts_are_kept_as_given() {
         assert_eq!(Quantity::kept_text(given).as_deref(), Ok(kept), "{given}");
     }
 }
+
+#[test]
+fn binary_quantities_end_at_the_largest_integer() {
+    for (given, printed) in [
+        ("10000000000000000000000000Ei", "9223372036854775807"),
+        ("-9Ei", "-9Ei"),
+        ("-99Ei", "-9223372036854775807"),
+        ("0.0001Ki", "102400u"),
+        ("0.5Ki", "512"),
+    ] {
+        assert_eq!(
+            Quantity::parse(given).map(|q| q.to_string()).as_deref(),
+            Ok(printed),
+            "{given}"
+        );
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, stream};
 use longshore_test_api::run::run;
 use longshore_test_api::scenario::Library;
-use longshore_test_api::server::Target;
+use longshore_test_api::server::{Server, Target};
 
 /// The folder of scenarios.
 pub const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cases");
@@ -39,5 +39,7 @@ async fn every_scenario_holds() {
     }
     let count = outcomes.len();
     assert!(failed == 0, "{failed} of {count} scenarios fail:\n\n{failures}");
+    let log = target.server.as_ref().map_or_else(String::new, Server::log);
+    assert!(!log.contains("panicked"), "{log}");
     println!("{count} scenarios hold");
 }
