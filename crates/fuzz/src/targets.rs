@@ -1,6 +1,7 @@
 //! The table of targets.
 
 mod bodies;
+mod managed;
 mod patches;
 mod texts;
 
@@ -47,6 +48,22 @@ pub const TARGETS: &[Target] = &[
         run: bodies::protobuf,
     },
     Target {
+        name: "cbor",
+        about: "decodes CBOR; what is decoded survives encoding",
+        seeds: bodies::cbor_seeds,
+        words: &[
+            b"\xd9\xd9\xf7",
+            b"\x5f",
+            b"\x9f",
+            b"\xbf",
+            b"\xff",
+            b"\xfb\x7f\xf0",
+            b"\xc2",
+            b"\x1b\xff",
+        ],
+        run: bodies::cbor,
+    },
+    Target {
         name: "body",
         about: "a request body in any format, with its media type, as an object of any kind",
         seeds: bodies::body_seeds,
@@ -82,6 +99,13 @@ pub const TARGETS: &[Target] = &[
         run: patches::strategic,
     },
     Target {
+        name: "managed-fields",
+        about: "updates an object with the managed fields that a client sends",
+        seeds: managed::seeds,
+        words: managed::WORDS,
+        run: managed::managed,
+    },
+    Target {
         name: "label-selector",
         about: "parses a label selector; what is printed parses to the same",
         seeds: texts::label_seeds,
@@ -108,6 +132,24 @@ pub const TARGETS: &[Target] = &[
         seeds: texts::duration_seeds,
         words: &[b"h", b"m", b"s", b"ms", b"us", b"ns", b".", b"-", b"9223372036854775807"],
         run: texts::duration,
+    },
+    Target {
+        name: "continue-token",
+        about: "reads a continue token",
+        seeds: texts::token_seeds,
+        words: &[
+            b"\"v\":",
+            b"\"rv\":",
+            b"\"start\":",
+            b"meta.k8s.io/v1",
+            b"\\u0000",
+            b"..",
+            b"/",
+            b"-1",
+            b"e30",
+            b"=",
+        ],
+        run: texts::token,
     },
     Target {
         name: "request-line",

@@ -6,7 +6,9 @@ use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 use jiff::Timestamp;
 use longshore_api::field::Path;
 use longshore_api::meta_validation::validate_object_meta;
-use longshore_api::{Gvk, Object, complete, defaults, json, normalize, protobuf, schema, yaml};
+use longshore_api::{
+    Gvk, Object, cbor, complete, defaults, json, normalize, protobuf, schema, yaml,
+};
 use longshore_apiserver::endpoints::body::{self, FieldValidation};
 use longshore_resources::{Context, Resource};
 use serde_json::Value;
@@ -178,6 +180,23 @@ fn kinds() -> &'static [Gvk] {
     KINDS.get_or_init(|| generate::kinds().into_iter().map(|(gvk, _)| gvk).collect())
 }
 
+pub fn cbor_seeds(random: &mut Random) -> Vec<Vec<u8>> {
+    objects(random).iter().map(cbor::encode).collect()
+}
+
+pub fn cbor(input: &[u8]) -> String {
+    let sequence = cbor::decode_sequence(input);
+    let value = match cbor::decode(input) {
+        Ok(value) => value,
+        Err(error) => return error.to_string(),
+    };
+    assert_eq!(sequence.as_deref().ok(), Some(&[value.clone()][..]), "a document is a sequence");
+    let again = cbor::decode(&cbor::encode(&value));
+    assert_eq!(again.as_ref().ok(), Some(&value), "CBOR round trip");
+    assert!(!value.to_string().is_empty() && !yaml::encode(&value).is_empty());
+    "decoded".into()
+}
+
 /// Media types of bodies, some with parameters.
 const MEDIA_TYPES: &[&str] = &[
     "application/json",
@@ -192,7 +211,8 @@ pub fn body_seeds(random: &mut Random) -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for (index, object) in objects(random).iter().enumerate() {
         let binary = protobuf::encode_object(object).unwrap_or_default();
-        let bodies = [object.to_string().into_bytes(), yaml::encode(object).into_bytes(), binary];
+        let yaml = yaml::encode(object).into_bytes();
+        let bodies = [object.to_string().into_bytes(), yaml, binary, cbor::encode(object)];
         for (media_type, body) in bodies.into_iter().enumerate() {
             let head = [&choice(index)[..], &[u8::try_from(media_type).unwrap_or(0)]].concat();
             seeds.push([head, body].concat());

@@ -1,11 +1,14 @@
 //! Targets that read short texts: selectors, quantities, request lines, headers.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use longshore_api::duration;
 use longshore_api::quantity::{Format, Quantity};
 use longshore_api::selector::{FieldSelector, LabelSelector};
-use longshore_apiserver::endpoints::negotiate::negotiate;
+use longshore_apiserver::endpoints::continue_token::ContinueToken;
+use longshore_apiserver::endpoints::negotiate::{Shapes, negotiate};
 use longshore_apiserver::request_info::RequestInfo;
 
 use super::{lines, outcome};
@@ -151,8 +154,47 @@ pub fn accept(input: &[u8]) -> String {
     let Ok(value) = HeaderValue::from_bytes(input) else { return "no header".into() };
     headers.insert(ACCEPT, value);
     let info = RequestInfo::parse(&Method::GET, &Uri::from_static("/api/v1/pods"));
-    match negotiate(&headers, &info) {
+    let tables = negotiate(&headers, &info, Shapes::All, true);
+    if negotiate(&headers, &info, Shapes::None, true).is_ok() {
+        assert!(tables.is_ok(), "an endpoint that can do more can do less");
+    }
+    match tables {
         Ok(negotiated) => format!("{negotiated:?}"),
         Err(error) => outcome::<()>(Err(error.message), ""),
     }
+}
+
+pub fn token_seeds(random: &mut Random) -> Vec<Vec<u8>> {
+    let texts = [
+        r#"{"v":"meta.k8s.io/v1","rv":5,"start":"a\u0000"}"#,
+        r#"{"v":"meta.k8s.io/v1","rv":-1,"start":"../x"}"#,
+        r#"{"v":"meta.k8s.io/v2","rv":"5","start":7}"#,
+        "null",
+        "[1]",
+    ];
+    let encode = |text: &str| URL_SAFE_NO_PAD.encode(text).into_bytes();
+    let own = ContinueToken::after(b"default/a", "default", random.next() >> 1).into_bytes();
+    texts.into_iter().map(encode).chain([own]).collect()
+}
+
+/// The input as a token, and as what is in a token.
+pub fn token(input: &[u8]) -> String {
+    let text = String::from_utf8_lossy(input);
+    let mut outcomes = String::new();
+    for token in [text.clone().into_owned(), URL_SAFE_NO_PAD.encode(input)] {
+        for namespace in ["", "default"] {
+            outcomes.push_str(&match ContinueToken::decode(&token, namespace) {
+                Ok(token) => format!("revision {:?}", token.revision.is_some()),
+                Err(error) => error.message,
+            });
+        }
+        let newest = ContinueToken::in_newest_state(&token);
+        if let Some(newest) = newest {
+            assert!(
+                ContinueToken::in_newest_state(&newest).is_some(),
+                "a token of our own is not read: {newest:?}"
+            );
+        }
+    }
+    outcomes
 }

@@ -1,6 +1,6 @@
 //! The formats agree: an object written in one of them and read back is the same object.
 
-use longshore_api::{json, normalize, protobuf, yaml};
+use longshore_api::{cbor, json, normalize, protobuf, yaml};
 use longshore_fuzz::generate;
 use longshore_fuzz::random::Random;
 use serde_json::Value;
@@ -20,9 +20,13 @@ fn formats_agree_on_every_kind() {
             let from_yaml = yaml::decode(yaml::encode(&object).as_bytes()).unwrap();
             let bytes = protobuf::encode_object(&object).unwrap();
             let from_protobuf = protobuf::decode_object(&bytes, ("", "")).unwrap();
-            for (format, read) in
-                [("JSON", from_json), ("YAML", from_yaml), ("protobuf", from_protobuf)]
-            {
+            let from_cbor = cbor::decode(&cbor::encode(&object)).unwrap();
+            for (format, read) in [
+                ("JSON", from_json),
+                ("YAML", from_yaml),
+                ("protobuf", from_protobuf),
+                ("CBOR", from_cbor),
+            ] {
                 match normal(read) {
                     Ok(read) if read == object => {}
                     Ok(read) => {
