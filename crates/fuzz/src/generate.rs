@@ -94,14 +94,14 @@ fn scalar_value(random: &mut Random, scalar: Scalar) -> Value {
     match scalar {
         Scalar::String => text(random).into(),
         Scalar::Bool => random.one_in(2).into(),
-        Scalar::Int32 => (random.next() as i32 >> random.below(31)).into(),
-        Scalar::Int64 => (random.next() as i64 >> random.below(63)).into(),
+        Scalar::Int32 => (random.number() as i32 >> random.below(31)).into(),
+        Scalar::Int64 => (random.number() as i64 >> random.below(63)).into(),
         Scalar::Float64 => {
             let number = (random.below(2_000_001) as f64 - 1_000_000.0) / 64.0;
             Number::from_f64(number).map_or(Value::Null, Value::Number)
         }
         Scalar::Bytes => {
-            let bytes: Vec<u8> = (0..random.below(40)).map(|_| random.next() as u8).collect();
+            let bytes: Vec<u8> = (0..random.below(40)).map(|_| random.number() as u8).collect();
             base64::engine::general_purpose::STANDARD.encode(bytes).into()
         }
         Scalar::Time => "2026-03-04T05:06:07Z".into(),
@@ -203,7 +203,7 @@ fn text(random: &mut Random) -> String {
         0 => (*random.pick(SPECIAL)).to_owned(),
         1 => name(random),
         _ => (0..random.below(20))
-            .filter_map(|_| char::from_u32(random.next() as u32 % 0x2_0000))
+            .filter_map(|_| char::from_u32(random.number() as u32 % 0x2_0000))
             .collect(),
     }
 }

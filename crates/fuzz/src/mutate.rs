@@ -28,7 +28,7 @@ fn change(random: &mut Random, out: &mut Vec<u8>, others: &[Vec<u8>], words: &[&
         0 if at < out.len() => out[at] ^= 1 << random.below(8),
         1 if at < out.len() => out[at] = *random.pick(EDGES),
         2 => {
-            out.insert(at, random.next() as u8);
+            out.insert(at, random.number() as u8);
         }
         3 => {
             out.drain(at..end);

@@ -173,7 +173,7 @@ pub fn token_seeds(random: &mut Random) -> Vec<Vec<u8>> {
         "[1]",
     ];
     let encode = |text: &str| URL_SAFE_NO_PAD.encode(text).into_bytes();
-    let own = ContinueToken::after(b"default/a", "default", random.next() >> 1).into_bytes();
+    let own = ContinueToken::after(b"default/a", "default", random.number() >> 1).into_bytes();
     texts.into_iter().map(encode).chain([own]).collect()
 }
 
