@@ -106,6 +106,13 @@ pub const TARGETS: &[Target] = &[
         run: managed::managed,
     },
     Target {
+        name: "apply",
+        about: "applies a configuration over another manager's; it may be applied twice",
+        seeds: managed::apply_seeds,
+        words: patches::WORDS,
+        run: managed::applied,
+    },
+    Target {
         name: "label-selector",
         about: "parses a label selector; what is printed parses to the same",
         seeds: texts::label_seeds,

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use longshore_api::managed::{Filter, Versions, Write, codec, managers, track};
+use longshore_api::managed::{Filter, OneVersion, Write, apply, codec, managers, track};
 use longshore_api::schema::Type;
 use longshore_api::{Object, json, normalize};
 use serde_json::{Value, json};
@@ -50,15 +50,6 @@ fn lives() -> &'static [Live] {
         };
         generate::kinds().into_iter().map(&mut make).collect()
     })
-}
-
-/// No other versions.
-struct OneVersion;
-
-impl Versions for OneVersion {
-    fn convert(&self, _: &Object, _: &str) -> Option<(&'static Type, Object)> {
-        None
-    }
 }
 
 fn write<'a>(live: &'a Live, manager: &'a str) -> Write<'a> {
@@ -123,4 +114,43 @@ pub fn managed(input: &[u8]) -> String {
     track(&write(live, "eve"), &once, &mut new);
     assert_eq!(new, once, "an update that changes nothing changes managers");
     format!("{outcome} {} managers", managed.min(4))
+}
+
+/// Applied configurations of each kind.
+pub fn apply_seeds(random: &mut Random) -> Vec<Vec<u8>> {
+    let all = generate::kinds().into_iter().enumerate();
+    all.map(|(index, (gvk, ty))| {
+        let config = generate::object(random, &gvk, ty).to_string();
+        [&choice(index)[..], config.as_bytes()].concat()
+    })
+    .collect()
+}
+
+/// A live object that somebody else has applied, and a configuration for it.
+pub fn applied(input: &[u8]) -> String {
+    let Some((live, rest)) = chosen(input, lives()) else { return "too short".into() };
+    let Ok(decoded) = json::decode(rest) else { return "no JSON".into() };
+    let config = decoded.value;
+    let kind = live.object.str(&["kind"]);
+    let nothing = Object::from_value(json!({})).expect("an object");
+    let mut other = live.object.clone();
+    track(&write(live, "other"), &nothing, &mut other);
+    let eve = write(live, "eve");
+    let once = match apply(&eve, kind, &other, &config, true) {
+        Ok(once) => once,
+        Err(error) => return error.message,
+    };
+    let own = |object: &Object| {
+        let managers = managers::decode(object.list(&["metadata", "managedFields"]));
+        let managers = managers.expect("what apply writes can be read");
+        managers.into_iter().find(|(id, _)| id.name == "eve").map(|(_, entry)| entry.set)
+    };
+    let owned = own(&once);
+    // The same configuration again conflicts with nobody and owns the same.
+    let twice = match apply(&eve, kind, &once, &config, false) {
+        Ok(twice) => twice,
+        Err(error) => panic!("what was applied by force conflicts again: {}", error.message),
+    };
+    assert_eq!(own(&twice), owned, "applying twice owns something else");
+    format!("applied, {}", owned.map_or(0, |set| set.len()).min(9))
 }
