@@ -1,5 +1,6 @@
 //! Targets that read bodies.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
@@ -269,8 +270,10 @@ pub fn object(input: &[u8]) -> String {
     resource.strategy.default(&mut object);
     let now = Timestamp::from_second(1_772_600_000).expect("a time in range");
     let groups = ["system:authenticated".to_owned()];
+    let extra = BTreeMap::new();
     for subresource in ["", "status"] {
-        let ctx = Context { now, user: "eve", groups: &groups, subresource };
+        let ctx =
+            Context { now, user: "eve", uid: "", groups: &groups, extra: &extra, subresource };
         let strategy = &resource.strategy;
         let mut new = object.clone();
         strategy.prepare_create(&ctx, &mut new);
