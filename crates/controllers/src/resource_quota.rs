@@ -2,15 +2,16 @@
 //!
 //! upstream: pkg/controller/resourcequota, pkg/quota/v1/evaluator/core
 
-mod usage;
-
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use longshore_api::quantity::Quantity;
 use longshore_client::Queue;
-use longshore_client::resource::{RESOURCE_QUOTAS, Resource};
+use longshore_client::resource::{
+    CONFIG_MAPS, CRON_JOBS, DEPLOYMENTS, JOBS, PERSISTENT_VOLUME_CLAIMS, PODS, REPLICA_SETS,
+    REPLICATION_CONTROLLERS, RESOURCE_QUOTAS, Resource, SECRETS, SERVICES, STATEFUL_SETS,
+};
 use longshore_client::workers;
+use longshore_resources::amounts::{Amounts, add};
+use longshore_resources::quota::Counted;
 use serde_json::{Map, Value, json};
 
 use crate::common::{Key, follow, key_of};
@@ -21,11 +22,28 @@ use crate::{Context, pods};
 /// upstream: --resource-quota-sync-period
 const AGAIN: Duration = Duration::from_secs(300);
 
+/// The resources that quotas count.
+const COUNTED: [Resource; 12] = [
+    CONFIG_MAPS,
+    CRON_JOBS,
+    DEPLOYMENTS,
+    JOBS,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    REPLICA_SETS,
+    REPLICATION_CONTROLLERS,
+    RESOURCE_QUOTAS,
+    SECRETS,
+    SERVICES,
+    STATEFUL_SETS,
+];
+
 pub(crate) fn start(ctx: Context) {
     let (queue, quotas) = (Queue::new(), ctx.caches.get(RESOURCE_QUOTAS));
     follow(&quotas, &queue);
     let mut caches = Vec::new();
-    for of in usage::COUNTED {
+    for of in COUNTED {
+        let Some(counted) = Counted::of(of.group, of.plural) else { continue };
         let cache = ctx.caches.get(of);
         let (queue, quotas) = (queue.clone(), quotas.clone());
         cache.on_change(move |change| {
@@ -33,7 +51,7 @@ pub(crate) fn start(ctx: Context) {
                 queue.add(key_of(&quota));
             }
         });
-        caches.push((of, cache));
+        caches.push((counted, cache));
     }
     let shutdown = ctx.shutdown.clone();
     workers::run("resourcequota-controller", queue, 2, &shutdown, move |key: Key| {
@@ -45,11 +63,11 @@ pub(crate) fn start(ctx: Context) {
             let Some(quota) = quotas.get(&key.0, &key.1) else { return Ok(None) };
             let empty = Map::new();
             let hard = quota.get(&["spec", "hard"]).and_then(Value::as_object).unwrap_or(&empty);
-            let mut used: BTreeMap<String, Quantity> = BTreeMap::new();
-            for (of, cache) in &caches {
+            let mut used = Amounts::new();
+            for (counted, cache) in &caches {
                 for object in cache.list_namespace(&key.0) {
-                    if usage::in_scope(&quota, *of, &object) {
-                        usage::add(&mut used, *of, &object);
+                    if counted.in_scope(&quota, &object) {
+                        add(&mut used, &counted.usage(&object));
                     }
                 }
             }
@@ -68,12 +86,4 @@ pub(crate) fn start(ctx: Context) {
             Ok(Some(AGAIN))
         }
     });
-}
-
-/// The name under which objects of a resource are counted.
-fn count_name(of: Resource) -> String {
-    match of.group {
-        "" => format!("count/{}", of.plural),
-        group => format!("count/{}.{group}", of.plural),
-    }
 }

@@ -4,6 +4,7 @@
 //! behaviour in `apiserver`; it never stores, authorizes or answers a request.
 
 mod admissionregistration;
+pub mod amounts;
 mod apiextensions;
 mod apiregistration;
 mod apps;
@@ -21,6 +22,7 @@ mod networking;
 mod node;
 pub mod plain;
 mod policy;
+pub mod quota;
 mod rbac;
 mod resource;
 mod scheduling;

@@ -46,8 +46,10 @@ impl Registry {
             self.check_create(ctx, &object)?;
             let name = object.name().to_owned();
             let attributes = ctx.admission(Operation::Create, &name);
-            self.admission.validate(&attributes, Some(&object), None).await?;
+            // Also a write that is refused next is warned about.
             ctx.warnings.lock().extend(ctx.resource().strategy.warnings(&object, None));
+            self.admission.validate(&attributes, Some(&object), None).await?;
+            self.charge(&attributes, &object, None).await?;
             finish(ctx.resource(), &mut object);
             let key = ctx.served.cache.key(object.namespace(), object.name());
             if ctx.dry_run {

@@ -114,8 +114,10 @@ impl Registry {
         let reserved = self.services.reserve(ctx, &mut new, Some(&old))?;
         prepare(ctx, &mut new, &old)?;
         self.check_update(ctx, name, &new, &old)?;
-        self.admission.validate(&attributes, Some(&new), Some(&old)).await?;
+        // Also a write that is refused next is warned about.
         ctx.warnings.lock().extend(ctx.resource().strategy.warnings(&new, Some(&old)));
+        self.admission.validate(&attributes, Some(&new), Some(&old)).await?;
+        self.charge(&attributes, &new, Some(&old)).await?;
         finish(ctx.resource(), &mut new);
         keep_times(&mut new, &old);
         new.set(&["metadata", "resourceVersion"], entry.revision.to_string());

@@ -118,7 +118,8 @@ fn spec(object: &Object) -> ErrorList {
 fn amounts(holder: &Value, key: &str, path: &Path, errors: &mut ErrorList) {
     for (name, value) in entries(holder, key) {
         let at = path.key(name);
-        if resource_name(name, &at, errors) && !name.contains('/') && !is_counted(name) {
+        resource_name(name, &at, errors);
+        if !name.contains('/') && !is_counted(name) {
             let why = "must be a standard resource for quota";
             errors.push(Error::invalid(&at, name.as_str(), why));
         }
