@@ -288,12 +288,12 @@ fn attributes<'a>(user: &'a UserInfo, info: &'a RequestInfo) -> Attributes<'a> {
     }
 }
 
-/// The name that a list, watch or deletecollection is restricted to by its field selector: with
+/// The name that a list or watch is restricted to by its field selector: with
 /// it, a right to one named object is enough.
 ///
 /// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/request/requestinfo.go
 fn selected_name(info: &RequestInfo) -> &str {
-    if !matches!(info.verb, "list" | "watch" | "deletecollection") {
+    if !matches!(info.verb, "list" | "watch") {
         return "";
     }
     let mut parts = info.param("fieldSelector").split(',');

@@ -1,11 +1,13 @@
 //! Puts the API server together: caches over the store, the registry over the caches, the request
 //! chain over the registry.
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use longshore_api::{Gvr, Object, StatusError};
@@ -14,13 +16,14 @@ use longshore_base::{Clock, Shutdown, TaskKind, readiness};
 use longshore_client::{Client, Transport};
 use longshore_resources::Resource;
 use longshore_store::Store;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::admission::{Admission, Tools};
 use crate::auth::{Authentication, Authorization, ClientCertificates, TokenIssuer, UserInfo};
 use crate::body::Body;
 use crate::bootstrap;
-use crate::cache::{Hub, Pins, hub};
+use crate::cache::{Entry, Hub, Pins, hub};
 use crate::endpoints::{Api, connect::Kubelets};
 use crate::handler::{Caller, Handler};
 use crate::nonresource::NonResource;
@@ -79,7 +82,7 @@ impl Server {
             }
         }
         let table = Arc::new(ArcSwap::from_pointee(table));
-        let reader: Arc<dyn Reader> = Arc::new(CacheReader { table: table.clone() });
+        let reader: Arc<dyn Reader> = Arc::new(CacheReader::new(table.clone()));
         let authorization = Authorization::new(reader.clone(), crate::bootstrap::node_rules());
         let authorization = Arc::new(authorization);
         let tokens = config.tokens;
@@ -192,22 +195,55 @@ impl Service for Network {
 /// Reads of the caches by resource name.
 struct CacheReader {
     table: Arc<ArcSwap<ServedTable>>,
+    /// Objects that were asked for, by key, with their revision: the namespace and the service
+    /// account of every write.
+    parsed: Mutex<HashMap<Bytes, (u64, Arc<Object>)>>,
+}
+
+/// Parsed objects that are kept, and how large they may be in bytes.
+const PARSED_MAX: usize = 512;
+const PARSED_BYTES_MAX: usize = 8 << 10;
+/// Longer lists are not kept.
+const PARSED_LIST_MAX: usize = 16;
+
+impl CacheReader {
+    fn new(table: Arc<ArcSwap<ServedTable>>) -> Self {
+        Self { table, parsed: Mutex::default() }
+    }
+
+    fn parsed(&self, entry: &Entry) -> Arc<Object> {
+        if let Some((revision, object)) = self.parsed.lock().get(&entry.key)
+            && *revision == entry.revision
+        {
+            return object.clone();
+        }
+        let object = Arc::new(entry.object());
+        if entry.json_bytes_max() <= PARSED_BYTES_MAX {
+            let mut parsed = self.parsed.lock();
+            if parsed.len() >= PARSED_MAX {
+                parsed.clear();
+            }
+            parsed.insert(entry.key.clone(), (entry.revision, object.clone()));
+        }
+        object
+    }
 }
 
 impl Reader for CacheReader {
     fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<Object>> {
         let table = self.table.load();
         let entry = table.any_version(group, resource)?.cache.get(namespace, name)?;
-        Some(Arc::new(entry.object()))
+        Some(self.parsed(&entry))
     }
 
     fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Object>> {
         let table = self.table.load();
         let Some(served) = table.any_version(group, resource) else { return Vec::new() };
         let (snapshot, _) = served.cache.snapshot();
-        crate::cache::range(&snapshot, namespace, None)
-            .map(|(_, entry)| Arc::new(entry.object()))
-            .collect()
+        let mut entries = crate::cache::range(&snapshot, namespace, None).map(|(_, entry)| entry);
+        let first: Vec<_> = entries.by_ref().take(PARSED_LIST_MAX).collect();
+        let rest = entries.map(|entry| Arc::new(entry.object()));
+        first.into_iter().map(|entry| self.parsed(entry)).chain(rest).collect()
     }
 
     fn generation(&self, group: &str, resource: &str) -> u64 {

@@ -5,7 +5,7 @@
 //!
 //! upstream counterpart: staging/src/k8s.io/client-go/tools/cache
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,7 +72,9 @@ type Key = (String, String);
 #[derive(Default)]
 struct State {
     objects: BTreeMap<Key, Arc<Object>>,
-    by_owner: HashMap<String, Vec<Key>>,
+    by_owner: HashMap<String, BTreeSet<Key>>,
+    /// Names of the objects that nothing controls, by namespace.
+    orphans: HashMap<String, BTreeSet<String>>,
 }
 
 struct Shared {
@@ -128,8 +130,16 @@ impl Informer {
     /// The objects that an object controls, by its uid.
     pub fn owned_by(&self, uid: &str) -> Vec<Arc<Object>> {
         let state = self.shared.state.read();
-        let keys = state.by_owner.get(uid).map_or(&[][..], Vec::as_slice);
-        keys.iter().filter_map(|key| state.objects.get(key).cloned()).collect()
+        let keys = state.by_owner.get(uid).into_iter().flatten();
+        keys.filter_map(|key| state.objects.get(key).cloned()).collect()
+    }
+
+    /// The objects of a namespace that nothing controls.
+    pub fn orphans(&self, namespace: &str) -> Vec<Arc<Object>> {
+        let state = self.shared.state.read();
+        let names = state.orphans.get(namespace).into_iter().flatten();
+        let keys = names.map(|name| (namespace.to_owned(), name.clone()));
+        keys.filter_map(|key| state.objects.get(&key).cloned()).collect()
     }
 
     /// Calls `handler` for every object that is there and for every later change. It runs inside
@@ -306,13 +316,11 @@ impl Informer {
             let mut state = self.shared.state.write();
             let old = state.objects.insert(key.clone(), new.clone());
             let (before, after) = (old.as_deref().and_then(controller_uid), controller_uid(&new));
-            if before != after {
-                if let Some(uid) = before {
-                    state.disown(uid, &key);
+            if before != after || old.is_none() {
+                if old.is_some() {
+                    state.disown(before, &key);
                 }
-                if let Some(uid) = after {
-                    state.by_owner.entry(uid.to_owned()).or_default().push(key);
-                }
+                state.own(after, key);
             }
             old
         };
@@ -328,9 +336,7 @@ impl Informer {
         let old = {
             let mut state = self.shared.state.write();
             let Some(old) = state.objects.remove(key) else { return };
-            if let Some(uid) = controller_uid(&old) {
-                state.disown(uid, key);
-            }
+            state.disown(controller_uid(&old), key);
             old
         };
         let change = Change::Deleted(last.map_or(old, Arc::new));
@@ -350,11 +356,30 @@ impl Informer {
 }
 
 impl State {
-    fn disown(&mut self, uid: &str, key: &Key) {
-        if let Some(keys) = self.by_owner.get_mut(uid) {
-            keys.retain(|k| k != key);
-            if keys.is_empty() {
-                self.by_owner.remove(uid);
+    fn own(&mut self, controller: Option<&str>, key: Key) {
+        match controller {
+            Some(uid) => self.by_owner.entry(uid.to_owned()).or_default().insert(key),
+            None => self.orphans.entry(key.0).or_default().insert(key.1),
+        };
+    }
+
+    fn disown(&mut self, controller: Option<&str>, key: &Key) {
+        match controller {
+            Some(uid) => {
+                if let Some(keys) = self.by_owner.get_mut(uid) {
+                    keys.remove(key);
+                    if keys.is_empty() {
+                        self.by_owner.remove(uid);
+                    }
+                }
+            }
+            None => {
+                if let Some(names) = self.orphans.get_mut(&key.0) {
+                    names.remove(&key.1);
+                    if names.is_empty() {
+                        self.orphans.remove(&key.0);
+                    }
+                }
             }
         }
     }

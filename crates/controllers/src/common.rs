@@ -5,7 +5,6 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use longshore_api::Object;
 use longshore_api::selector::LabelSelector;
-use longshore_client::informer::controller_uid;
 use longshore_client::resource::Resource;
 use longshore_client::{Client, Error, Informer, Patch, Queue};
 use serde_json::{Value, json};
@@ -74,6 +73,18 @@ pub(crate) fn selector_of(object: &Object) -> Option<LabelSelector> {
     LabelSelector::from_value(selector).ok()
 }
 
+/// Whether a pod in this phase has ended for good.
+pub(crate) fn pod_phase_is_final(phase: &str) -> bool {
+    matches!(phase, "Succeeded" | "Failed")
+}
+
+/// The name of the owner of this kind that controls an object.
+pub(crate) fn controller_of<'a>(object: &'a Object, kind: &str) -> Option<&'a str> {
+    let owners = object.list(&["metadata", "ownerReferences"]).iter();
+    let mut controllers = owners.filter(|o| o["controller"] == true && o["kind"] == kind);
+    controllers.next()?["name"].as_str()
+}
+
 /// Whether a pod still runs or will.
 pub(crate) fn is_active(pod: &Object) -> bool {
     !matches!(pod.str(&["status", "phase"]), "Succeeded" | "Failed") && !pod.is_deleting()
@@ -112,29 +123,44 @@ pub(crate) fn is_available(
 
 /// The objects that `owner` controls; those without a controller that match its selector are
 /// adopted, those that it controls and that no longer match are let go.
-///
-/// upstream: pkg/controller/controller_ref_manager.go
 pub(crate) async fn claim(
     client: &Client,
     of: Resource,
     informer: &Informer,
     owner: &Object,
 ) -> Result<Vec<Arc<Object>>, Error> {
+    claim_where(client, of, informer, owner, |_| true).await
+}
+
+/// [`claim`] among the objects that `look_at` names.
+///
+/// upstream: pkg/controller/controller_ref_manager.go
+pub(crate) async fn claim_where(
+    client: &Client,
+    of: Resource,
+    informer: &Informer,
+    owner: &Object,
+    look_at: impl Fn(&Object) -> bool,
+) -> Result<Vec<Arc<Object>>, Error> {
     let Some(selector) = selector_of(owner) else { return Ok(Vec::new()) };
     let mut claimed = Vec::new();
-    for object in informer.list_namespace(owner.namespace()) {
-        let matches = selector.matches_map(object.labels());
-        match controller_uid(&object) {
-            Some(uid) if uid != owner.uid() => {}
-            Some(_) if matches || owner.is_deleting() => claimed.push(object),
-            Some(_) => release(client, of, &object, owner).await?,
-            None if matches && !owner.is_deleting() && !object.is_deleting() => {
-                let adopted = adopt(client, of, &object, owner).await?;
-                claimed.extend(adopted.map(Arc::new));
-            }
-            None => {}
+    for object in informer.owned_by(owner.uid()).into_iter().filter(|o| look_at(o)) {
+        if owner.is_deleting() || selector.matches_map(object.labels()) {
+            claimed.push(object);
+        } else {
+            release(client, of, &object, owner).await?;
         }
     }
+    let orphans =
+        if owner.is_deleting() { Vec::new() } else { informer.orphans(owner.namespace()) };
+    for object in orphans {
+        let wanted = selector.matches_map(object.labels()) && !object.is_deleting();
+        if wanted && look_at(&object) {
+            let adopted = adopt(client, of, &object, owner).await?;
+            claimed.extend(adopted.map(Arc::new));
+        }
+    }
+    claimed.sort_by(|a, b| a.name().cmp(b.name()));
     Ok(claimed)
 }
 

@@ -2,19 +2,23 @@
 //!
 //! upstream: pkg/controller/replicaset/replica_set.go
 
+mod rank;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use longshore_api::Object;
+use longshore_client::informer::controller_uid;
 use longshore_client::resource::{PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, Resource};
 use longshore_client::workers::{self, Outcome};
 use longshore_client::{Error, Informer, Queue};
 use serde_json::{Value, json};
 
 use crate::common::{
-    Key, claim, follow, follow_owned, gone_is_fine, is_active, is_available, is_ready, replicas,
-    rfc3339, selector_of,
+    Key, claim_where, follow, follow_owned, gone_is_fine, is_active, is_available, is_ready,
+    replicas, rfc3339, selector_of,
 };
 use crate::{Context, pods};
 
@@ -80,10 +84,10 @@ impl Controller {
         self.sets.synced().await;
         self.pods.synced().await;
         let Some(set) = self.sets.get(&namespace, &name) else { return Ok(None) };
-        let pods = claim(&self.ctx.client, PODS, &self.pods, &set).await?;
-        let active: Vec<Arc<Object>> = pods.iter().filter(|p| is_active(p)).cloned().collect();
+        let active = claim_where(&self.ctx.client, PODS, &self.pods, &set, is_active).await?;
         let managed = if set.is_deleting() { Ok(()) } else { self.manage(&set, &active).await };
-        let terminating = pods.iter().filter(|pod| is_terminating(pod)).count();
+        let own = self.pods.owned_by(set.uid());
+        let terminating = own.iter().filter(|pod| is_terminating(pod)).count();
         let failure = managed.as_ref().err();
         let again = self.update_status(&set, &active, terminating, failure).await?;
         managed?;
@@ -100,10 +104,30 @@ impl Controller {
         }
         let surplus = (active.len() - wanted).min(BURST_MAX);
         let mut ranked = active.to_vec();
-        ranked.sort_by_key(|pod| rank(pod));
+        // An order is not needed when all go.
+        if surplus < ranked.len() {
+            let crowds = self.crowds(set);
+            let now = self.ctx.clock.now();
+            ranked.sort_by(|a, b| rank::compare(a, b, &crowds, now));
+        }
         let deletions =
             ranked[..surplus].iter().map(|pod| pods::delete(&self.ctx, &self.pods, set, pod));
         join_all(deletions).await.into_iter().collect()
+    }
+
+    /// How many active pods of this set and its siblings are on each node.
+    fn crowds(&self, set: &Object) -> HashMap<String, usize> {
+        let siblings = match controller_uid(set) {
+            None => vec![set.uid().to_owned()],
+            Some(uid) => self.sets.owned_by(uid).iter().map(|s| s.uid().to_owned()).collect(),
+        };
+        let mut crowds = HashMap::new();
+        for pod in siblings.iter().flat_map(|uid| self.pods.owned_by(uid)) {
+            if is_active(&pod) {
+                *crowds.entry(pod.str(&["spec", "nodeName"]).to_owned()).or_default() += 1;
+            }
+        }
+        crowds
     }
 
     /// Tells what there is. Gives the time after which a pod becomes available.
@@ -134,7 +158,7 @@ impl Controller {
             "replicas": active.len(), "fullyLabeledReplicas": full, "readyReplicas": ready,
             "availableReplicas": available, "observedGeneration": set.generation(),
         });
-        let conditions = conditions(set, failure, &rfc3339(now));
+        let conditions = conditions(set, failure, active.len(), &rfc3339(now));
         if !conditions.is_empty() {
             status["conditions"] = conditions.into();
         }
@@ -161,35 +185,22 @@ fn is_terminating(pod: &Object) -> bool {
     pod.is_deleting() && !matches!(pod.str(&["status", "phase"]), "Succeeded" | "Failed")
 }
 
-fn conditions(set: &Object, failure: Option<&Error>, now: &str) -> Vec<Value> {
+fn conditions(set: &Object, failure: Option<&Error>, active: usize, now: &str) -> Vec<Value> {
+    let wanted = usize::try_from(replicas(set)).unwrap_or(0);
+    let reason = match active.cmp(&wanted) {
+        std::cmp::Ordering::Less => "FailedCreate",
+        std::cmp::Ordering::Equal => "",
+        std::cmp::Ordering::Greater => "FailedDelete",
+    };
     let mut conditions = set.list(&["status", "conditions"]).to_vec();
     let present = conditions.iter().any(|c| c["type"] == "ReplicaFailure");
     match failure {
         None => conditions.retain(|c| c["type"] != "ReplicaFailure"),
         Some(_) if present => {}
         Some(error) => conditions.push(json!({
-            "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
+            "type": "ReplicaFailure", "status": "True", "reason": reason,
             "message": error.to_string(), "lastTransitionTime": now,
         })),
     }
     conditions
-}
-
-/// What sorts first goes first: unscheduled before scheduled, pending before running, unready
-/// before ready, cheap before dear, more restarts before fewer, young before old.
-///
-/// upstream: pkg/controller/controller_utils.go ActivePodsWithRanks
-fn rank(pod: &Object) -> impl Ord + use<> {
-    let scheduled = !pod.str(&["spec", "nodeName"]).is_empty();
-    let phase = match pod.str(&["status", "phase"]) {
-        "Pending" => 0,
-        "Running" => 2,
-        _ => 1,
-    };
-    let cost = pod.annotation("controller.kubernetes.io/pod-deletion-cost");
-    let cost: i64 = cost.and_then(|c| c.parse().ok()).unwrap_or(0);
-    let statuses = pod.list(&["status", "containerStatuses"]).iter();
-    let restarts = statuses.filter_map(|s| s["restartCount"].as_i64()).max().unwrap_or(0);
-    let created = pod.str(&["metadata", "creationTimestamp"]).to_owned();
-    (scheduled, phase, is_ready(pod), cost, -restarts, std::cmp::Reverse(created))
 }

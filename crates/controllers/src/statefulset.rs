@@ -2,6 +2,7 @@
 //!
 //! upstream: pkg/controller/statefulset
 
+mod claims;
 mod identity;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,8 @@ use longshore_client::{Error, Informer, Queue};
 use serde_json::{Value, json};
 
 use crate::common::{
-    Key, claim, follow, follow_owned, gone_is_fine, is_available, is_ready, replicas,
+    Key, claim_where, follow, follow_owned, gone_is_fine, is_available, is_ready,
+    pod_phase_is_final, replicas,
 };
 use crate::history::{self, History, REVISION_LABEL};
 use crate::{Context, pods};
@@ -86,12 +88,13 @@ impl Controller {
             cache.synced().await;
         }
         let Some(set) = self.sets.get(&namespace, &name) else { return Ok(None) };
+        let history = history::load(&self.ctx, &self.revisions, &set, HASH_LABEL).await?;
+        let look = self.look(set.clone(), history).await?;
         if set.is_deleting() {
+            self.update_status(&look).await?;
             return Ok(None);
         }
-        let history = history::load(&self.ctx, &self.revisions, &set, HASH_LABEL).await?;
-        let mut look = self.look(set.clone(), history).await?;
-        let outcome = self.act(&mut look).await;
+        let outcome = self.act(&look).await;
         let look = self.look(set, look.history).await?;
         self.update_status(&look).await?;
         self.forget_revisions(&look).await?;
@@ -109,7 +112,8 @@ impl Controller {
         let mut condemned = Vec::new();
         let mut wait = None::<i64>;
         let (min_ready, now) = (min_ready(&set), self.ctx.clock.now());
-        for pod in claim(&self.ctx.client, PODS, &self.pods, &set).await? {
+        let named = |pod: &Object| identity::ordinal(&set, pod.name()).is_some();
+        for pod in claim_where(&self.ctx.client, PODS, &self.pods, &set, named).await? {
             let Some(ordinal) = identity::ordinal(&set, pod.name()) else { continue };
             if let Err(left) = is_available(&pod, min_ready, now) {
                 wait = [wait, left].into_iter().flatten().min();
@@ -130,15 +134,29 @@ impl Controller {
             && is_available(pod, min_ready(set), self.ctx.clock.now()).is_ok()
     }
 
+    fn is_unavailable(&self, set: &Object, pod: &Object) -> bool {
+        pod.is_deleting() || is_available(pod, min_ready(set), self.ctx.clock.now()).is_err()
+    }
+
     /// Makes, removes and replaces pods; with ordered management one after the other.
-    async fn act(&self, look: &mut Look) -> Result<(), Error> {
+    async fn act(&self, look: &Look) -> Result<(), Error> {
         let set = look.set.clone();
         let ordered = set.str(&["spec", "podManagementPolicy"]) != "Parallel";
         for (ordinal, pod) in &look.wanted {
-            if self.tend(look, *ordinal, pod.as_deref()).await? && ordered {
+            if self.tend(look, *ordinal, pod.as_deref(), ordered).await? && ordered {
                 return Ok(());
             }
         }
+        for pod in &look.condemned {
+            let Some(ordinal) = identity::ordinal(&set, pod.name()) else { continue };
+            if !self.claims_are_owned(&set, ordinal, pod) {
+                self.own_claims(&set, ordinal, pod).await?;
+            }
+        }
+        let missing = look.wanted.values().any(Option::is_none);
+        let present = look.wanted.values().flatten().chain(look.condemned.iter().rev());
+        let first = present.into_iter().find(|pod| self.is_unavailable(&set, pod));
+        let first = first.filter(|_| !missing).map(|pod| pod.uid());
         for pod in &look.condemned {
             if pod.is_deleting() {
                 if ordered {
@@ -146,12 +164,8 @@ impl Controller {
                 }
                 continue;
             }
-            // An unhealthy pod of a lower number is mended before a healthy one is taken away.
-            let others = || look.condemned.iter().filter(|other| other.uid() != pod.uid());
-            if ordered
-                && !is_running_and_ready(pod)
-                && others().any(|other| !self.is_healthy(&set, other))
-            {
+            // An unhealthy pod of a lower number is mended before this one is taken away.
+            if ordered && !self.is_healthy(&set, pod) && first != Some(pod.uid()) {
                 return Ok(());
             }
             self.delete(&set, pod).await?;
@@ -163,21 +177,47 @@ impl Controller {
     }
 
     /// Brings one wanted pod forward; true when the next one has to wait.
-    async fn tend(&self, look: &Look, ordinal: i64, pod: Option<&Object>) -> Result<bool, Error> {
+    ///
+    /// upstream: pkg/controller/statefulset/stateful_set_control.go processReplica
+    async fn tend(
+        &self,
+        look: &Look,
+        ordinal: i64,
+        pod: Option<&Object>,
+        ordered: bool,
+    ) -> Result<bool, Error> {
         let set = &look.set;
         let Some(pod) = pod else {
-            self.create(look, ordinal).await?;
+            if !self.claims_are_stale(set, ordinal) {
+                self.create(look, ordinal).await?;
+            }
             return Ok(true);
         };
-        if pod.is_deleting() {
+        if pod_phase_is_final(pod.str(&["status", "phase"])) {
+            if !pod.is_deleting() {
+                self.delete(set, pod).await?;
+            }
             return Ok(true);
         }
-        if matches!(pod.str(&["status", "phase"]), "Failed" | "Succeeded") {
-            self.delete(set, pod).await?;
+        if pod.str(&["status", "phase"]) == "Pending" {
+            self.ensure_claims(set, ordinal, pod).await?;
+            self.own_claims(set, ordinal, pod).await?;
+        }
+        if ordered && !self.is_healthy(set, pod) {
             return Ok(true);
         }
-        self.ensure_claims(set, ordinal, pod).await?;
-        Ok(!self.is_healthy(set, pod))
+        let owned = self.claims_are_owned(set, ordinal, pod);
+        if !owned {
+            self.own_claims(set, ordinal, pod).await?;
+        }
+        if !owned || !identity::matches(pod) {
+            let mut changed = pod.clone();
+            identity::put_back(&mut changed, ordinal);
+            let written = self.ctx.client.update(PODS, &changed).await;
+            self.tell_pod(set, "Update", pod.name(), written.as_ref().err());
+            self.pods.wait_for(&written?).await;
+        }
+        Ok(false)
     }
 
     async fn create(&self, look: &Look, ordinal: i64) -> Result<(), Error> {
@@ -186,26 +226,21 @@ impl Controller {
         let revision = if old { &look.current } else { &look.history.current };
         let template = history::template_of(revision);
         let pod = identity::pod(set, &template, revision.name(), ordinal);
-        self.ensure_claims(set, ordinal, &pod).await?;
         let name = pod.name().to_owned();
-        let outcome = self.ctx.client.create(PODS, &pod.into_value()).await;
-        match outcome {
-            Ok(made) => self.pods.wait_for(&made).await,
-            Err(error) if error.is_already_exists() => return Err(error),
-            Err(error) if error.is_namespace_terminating() => return Ok(()),
-            Err(error) => {
-                let what = format!("create Pod {name} in StatefulSet {} failed", set.name());
-                self.tell(
-                    set,
-                    Severity::Warning,
-                    "FailedCreate",
-                    &format!("{what} error: {error}"),
-                );
-                return Err(error);
-            }
+        if let Err(error) = self.ensure_claims(set, ordinal, &pod).await {
+            self.tell_pod(set, "Create", &name, Some(&error));
+            return Err(error);
         }
-        let what = format!("create Pod {name} in StatefulSet {} successful", set.name());
-        self.tell(set, Severity::Normal, "SuccessfulCreate", &what);
+        let outcome = self.ctx.client.create(PODS, &pod.clone().into_value()).await;
+        match &outcome {
+            Ok(made) => self.pods.wait_for(made).await,
+            Err(error) if error.is_already_exists() => {}
+            Err(error) if error.is_namespace_terminating() => return Ok(()),
+            Err(error) => self.tell_pod(set, "Create", &name, Some(error)),
+        }
+        outcome?;
+        self.own_claims(set, ordinal, &pod).await?;
+        self.tell_pod(set, "Create", &name, None);
         Ok(())
     }
 
@@ -229,56 +264,33 @@ impl Controller {
         let gone = self.ctx.client.delete(PODS, pod.namespace(), pod.name(), options).await;
         match gone_is_fine(gone) {
             Ok(Some(left)) => self.pods.wait_for(&left).await,
-            Ok(None) => return Ok(()),
+            Ok(None) => {}
             Err(error) => {
-                let what =
-                    format!("delete Pod {} in StatefulSet {} failed", pod.name(), set.name());
-                self.tell(
-                    set,
-                    Severity::Warning,
-                    "FailedDelete",
-                    &format!("{what} error: {error}"),
-                );
+                self.tell_pod(set, "Delete", pod.name(), Some(&error));
                 return Err(error);
             }
         }
-        let what = format!("delete Pod {} in StatefulSet {} successful", pod.name(), set.name());
-        self.tell(set, Severity::Normal, "SuccessfulDelete", &what);
+        self.tell_pod(set, "Delete", pod.name(), None);
         Ok(())
+    }
+
+    /// Tells what became of an action on a pod.
+    fn tell_pod(&self, set: &Object, verb: &str, pod: &str, failure: Option<&Error>) {
+        let what = format!("{verb} Pod {pod} in StatefulSet {}", set.name());
+        match failure {
+            None => {
+                let reason = format!("Successful{verb}");
+                self.tell(set, Severity::Normal, &reason, &format!("{what} successful"));
+            }
+            Some(error) => {
+                let text = format!("{what} failed error: {error}");
+                self.tell(set, Severity::Warning, &format!("Failed{verb}"), &text);
+            }
+        }
     }
 
     fn tell(&self, set: &Object, severity: Severity, reason: &str, message: &str) {
         self.ctx.recorder.event(set, severity, reason, message);
-    }
-
-    /// The claims of a pod's volumes exist before the pod does.
-    async fn ensure_claims(&self, set: &Object, ordinal: i64, pod: &Object) -> Result<(), Error> {
-        for claim in identity::claims(set, ordinal) {
-            let name = claim["metadata"]["name"].as_str().unwrap_or("").to_owned();
-            if self.claims.get(set.namespace(), &name).is_some() {
-                continue;
-            }
-            let what = |end: &str| {
-                format!(
-                    "create Claim {name} Pod {} in StatefulSet {} {end}",
-                    pod.name(),
-                    set.name()
-                )
-            };
-            match self.ctx.client.create(PERSISTENT_VOLUME_CLAIMS, &claim).await {
-                Ok(made) => {
-                    self.claims.wait_for(&made).await;
-                    self.tell(set, Severity::Normal, "SuccessfulCreate", &what("success"));
-                }
-                Err(error) if error.is_already_exists() => {}
-                Err(error) => {
-                    let text = what(&format!("failed error: {error}"));
-                    self.tell(set, Severity::Warning, "FailedCreate", &text);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Replaces pods of older templates, highest number first, and waits for each.
@@ -289,11 +301,13 @@ impl Controller {
         }
         let first = set.int(&["spec", "ordinals", "start"]).unwrap_or(0);
         let range = look.wanted.range(first + partition(set)..).rev();
-        for pod in range.filter_map(|(_, pod)| pod.as_deref()) {
+        for (_, pod) in range {
+            // One that is only just made is not available yet.
+            let Some(pod) = pod.as_deref() else { return Ok(()) };
             if revision_of(pod) != look.history.current.name() && !pod.is_deleting() {
                 return self.delete(set, pod).await;
             }
-            if !self.is_healthy(set, pod) {
+            if self.is_unavailable(set, pod) {
                 return Ok(());
             }
         }

@@ -69,6 +69,12 @@ impl MetadataRules {
 /// `prepare_update` and `validate_update`. Only `default`, `prepare_*` and `canonicalize` may change
 /// the object.
 pub trait Strategy: Send + Sync + 'static {
+    /// Whether the version differs from the one that is stored, so that the two methods below do
+    /// something.
+    fn converts(&self) -> bool {
+        false
+    }
+
     /// Makes an object of this resource's version the one that is stored. Versions of a resource
     /// share their storage; only those whose fields differ say something here.
     fn to_storage(&self, _object: &mut Object) {}

@@ -11,6 +11,7 @@ use rustls::pki_types::CertificateSigningRequestDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
+use x509_parser::x509::X509Name;
 
 use super::{Attributes, Plain, Tools, Verdict};
 use crate::auth::{self, Authorization, go_quote};
@@ -117,12 +118,26 @@ impl Plain for SubjectRestriction {
 }
 
 fn organizations(request: &str) -> Result<Vec<String>, String> {
+    subject(request, |subject| {
+        let groups = subject.iter_organization().filter_map(|o| o.as_str().ok());
+        groups.map(str::to_owned).collect()
+    })
+}
+
+/// The common name that a certificate is asked for; empty when there is none.
+pub(super) fn common_name(request: &str) -> Result<String, String> {
+    subject(request, |subject| {
+        let mut names = subject.iter_common_name().filter_map(|name| name.as_str().ok());
+        names.next().unwrap_or("").to_owned()
+    })
+}
+
+/// What is wanted of the subject of a request in base64.
+fn subject<T>(request: &str, wanted: impl Fn(&X509Name<'_>) -> T) -> Result<T, String> {
     let pem = STANDARD.decode(request).map_err(|error| error.to_string())?;
     let der = CertificateSigningRequestDer::from_pem_slice(&pem)
         .map_err(|_| "PEM block type must be CERTIFICATE REQUEST".to_owned())?;
     let (_, request) =
         X509CertificationRequest::from_der(&der).map_err(|error| error.to_string())?;
-    let subject = &request.certification_request_info.subject;
-    let groups = subject.iter_organization().filter_map(|o| o.as_str().ok());
-    Ok(groups.map(str::to_owned).collect())
+    Ok(wanted(&request.certification_request_info.subject))
 }

@@ -14,6 +14,7 @@ mod default_storage_class;
 mod default_toleration_seconds;
 mod limit_ranger;
 mod namespace_lifecycle;
+mod node_restriction;
 mod node_taint;
 mod pod_security;
 mod pod_topology_labels;
@@ -42,6 +43,7 @@ fn plugins(tools: &Tools) -> Vec<Box<dyn Plugin>> {
         Box::new(namespace_lifecycle::NamespaceLifecycle::new(tools)),
         plain(limit_ranger::LimitRanger::new(tools)),
         Box::new(service_account::ServiceAccount::new(tools)),
+        Box::new(node_restriction::NodeRestriction::new(tools)),
         plain(node_taint::TaintNodesByCondition),
         plain(pod_security::PodSecurity::new(tools)),
         plain(priority::Priority::new(tools)),

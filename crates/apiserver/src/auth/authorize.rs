@@ -60,7 +60,7 @@ impl Authorization {
     pub fn rules_for(&self, user: &UserInfo, namespace: &str) -> RulesFor {
         let mut out = RulesFor::default();
         let mut errors = Vec::new();
-        if NodeAuthorizer::is_node(user) {
+        if user.is_node() {
             out.incomplete = true;
             errors.push("node authorizer does not support user rule resolution".to_owned());
         }

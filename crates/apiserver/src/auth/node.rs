@@ -13,7 +13,6 @@ use serde_json::Value;
 
 use super::attributes::go_quote;
 use super::rule::PolicyRule;
-use super::user::{NODE_PREFIX, NODES};
 use super::{Attributes, Decision};
 use crate::reader::Reader;
 
@@ -54,14 +53,9 @@ impl NodeAuthorizer {
         Self { reader, rules }
     }
 
-    /// Whether a user is a node at all, known or not.
-    pub fn is_node(user: &super::UserInfo) -> bool {
-        user.name.starts_with(NODE_PREFIX) && user.in_group(NODES)
-    }
-
     /// Whether a node may do something; other users get no opinion.
     pub fn authorize(&self, a: &Attributes<'_>) -> Decision {
-        if !Self::is_node(a.user) {
+        if !a.user.is_node() {
             return no("");
         }
         let Some(node) = a.user.node_name() else {

@@ -79,6 +79,11 @@ impl UserInfo {
         self.extra.get(key).and_then(|values| values.first()).map_or("", String::as_str)
     }
 
+    /// Whether the user is a node at all, known or not.
+    pub fn is_node(&self) -> bool {
+        self.name.starts_with(NODE_PREFIX) && self.in_group(NODES)
+    }
+
     /// The node's name when the user is a node.
     pub fn node_name(&self) -> Option<&str> {
         if !self.in_group(NODES) {

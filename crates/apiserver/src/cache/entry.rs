@@ -3,6 +3,8 @@
 //! Invariant: the bytes of an object are in memory once, shared with the store; the resource
 //! version is put in when they are sent.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use longshore_api::Object;
 use serde_json::Value;
@@ -25,7 +27,7 @@ pub struct Damaged {
 }
 
 /// Field-selector values by field.
-pub type Fields = Box<[(&'static str, Box<str>)]>;
+type Fields = Arc<[(&'static str, Box<str>)]>;
 
 /// What is known of a stored value beside its bytes.
 #[derive(Clone, Debug)]
@@ -115,6 +117,14 @@ impl Entry {
     pub fn json(&self) -> Bytes {
         let mut out = Vec::with_capacity(self.json_bytes_max());
         self.write_json(&mut out);
+        out.into()
+    }
+
+    /// As [`Entry::json`], with an end of line behind it: the body of an answer.
+    pub fn json_line(&self) -> Bytes {
+        let mut out = Vec::with_capacity(self.json_bytes_max() + 1);
+        self.write_json(&mut out);
+        out.push(b'\n');
         out.into()
     }
 

@@ -3,6 +3,8 @@
 //! Canonical bytes are JSON without spaces with the keys of each object in order, made by
 //! [`encode`]. Offsets count from the object's first byte.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use longshore_api::Object;
 use serde_json::{Map, Value};
@@ -28,7 +30,24 @@ pub struct Layout {
 /// An object as encoded for the store: JSON without a resource version, which is the store's own
 /// revision, behind four bytes that say where the resource version belongs.
 pub fn encode(object: &Object) -> (Bytes, Layout) {
-    let mut out = Vec::with_capacity(2048);
+    // What is stored stays in memory: it gets exactly the bytes it needs.
+    SCRATCH.with_borrow_mut(|out| {
+        out.clear();
+        let layout = write(out, object);
+        let stored = Bytes::copy_from_slice(out);
+        out.shrink_to(SCRATCH_BYTES_MAX);
+        (stored, layout)
+    })
+}
+
+/// Memory that a thread keeps for the next object.
+const SCRATCH_BYTES_MAX: usize = 64 << 10;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+fn write(out: &mut Vec<u8>, object: &Object) -> Layout {
     out.extend_from_slice(&[0; HEADER_BYTES]);
     let mut layout = Layout::default();
     out.push(b'{');
@@ -36,27 +55,27 @@ pub fn encode(object: &Object) -> (Bytes, Layout) {
         if i > 0 {
             out.push(b',');
         }
-        let start = position(&out);
-        write_key(&mut out, key);
+        let start = position(out);
+        write_key(out, key);
         match (key.as_str(), value) {
             ("metadata", Value::Object(metadata)) => {
-                encode_metadata(&mut out, metadata, &mut layout);
+                write_metadata(out, metadata, &mut layout);
             }
-            _ => write_json(&mut out, value),
+            _ => write_json(out, value),
         }
         match key.as_str() {
-            "apiVersion" if i == 0 => layout.head = position(&out) + 1,
-            "kind" => layout.kind = (start, position(&out) + 1),
+            "apiVersion" if i == 0 => layout.head = position(out) + 1,
+            "kind" => layout.kind = (start, position(out) + 1),
             _ => {}
         }
     }
     out.push(b'}');
     assert!(layout.version > 0, "a stored object has a uid");
     out[..HEADER_BYTES].copy_from_slice(&layout.version.to_le_bytes());
-    (out.into(), layout)
+    layout
 }
 
-fn encode_metadata(out: &mut Vec<u8>, metadata: &Map<String, Value>, layout: &mut Layout) {
+fn write_metadata(out: &mut Vec<u8>, metadata: &Map<String, Value>, layout: &mut Layout) {
     out.push(b'{');
     let fields = metadata.iter().filter(|(key, _)| *key != "resourceVersion");
     for (i, (key, value)) in fields.enumerate() {

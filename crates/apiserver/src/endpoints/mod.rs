@@ -7,6 +7,7 @@ pub mod apply;
 pub mod body;
 pub mod connect;
 pub mod continue_token;
+mod list_body;
 pub mod list_options;
 pub mod negotiate;
 pub mod options;

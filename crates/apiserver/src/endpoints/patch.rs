@@ -56,7 +56,7 @@ pub async fn patch(
     let update = UpdateOptions { patch: true, ..UpdateOptions::default() };
     let stored = call.api.registry.update(&ctx, &call.info.name, update, &change).await?;
     call.warnings.lock().extend(warnings.into_inner());
-    Ok(read::object(call, 200, stored.object))
+    Ok(read::written(call, stored))
 }
 
 fn kind_of(headers: &HeaderMap) -> Result<Kind, StatusError> {

@@ -105,7 +105,7 @@ fn assign(
     }
     let condition = json!({
         "type": "PodScheduled", "status": "True", "lastProbeTime": null,
-        "lastTransitionTime": rfc3339(now), "observedGeneration": pod.generation(),
+        "lastTransitionTime": rfc3339(now),
     });
     let mut conditions = pod.list(&["status", "conditions"]).to_vec();
     match conditions.iter_mut().find(|c| c["type"] == "PodScheduled") {
@@ -128,9 +128,6 @@ pub async fn evict(
     let want = super::write::kind_of(call);
     let eviction = body::decode(headers, &bytes, &want, write.validation, &mut Vec::new())?;
     let name = &call.info.name;
-    if !eviction.name().is_empty() && eviction.name() != name {
-        return Err(StatusError::bad_request("name in URL does not match name in Eviction object"));
-    }
     let text = |path: &[&str]| eviction.get(path).and_then(Value::as_str).map(str::to_owned);
     let asked_dry = !eviction.list(&["deleteOptions", "dryRun"]).is_empty();
     let options = DeleteOptions {
@@ -143,6 +140,13 @@ pub async fn evict(
         cascades: false,
     };
     let mut ctx = call.write_context(write.dry_run || asked_dry);
+    let mut object = eviction.clone();
+    let attributes = ctx.admission(Operation::Create, name);
+    call.api.registry.admission().mutate(&attributes, Some(&mut object), None).await?;
+    if eviction.name() != name {
+        return Err(StatusError::bad_request("name in URL does not match name in Eviction object"));
+    }
+    call.api.registry.admission().validate(&attributes, Some(&object), None).await?;
     ctx.subresource = "";
     let pod = call.api.registry.get(&call.served, &call.info.namespace, name).await?.object();
     let phase = pod.str(&["status", "phase"]);

@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use super::continue_token::ContinueToken;
 use super::list_options::{ListOptions, parse_version};
 use super::negotiate::{Format, Negotiated, Shape};
-use super::{Call, respond, table};
+use super::{Call, list_body, respond, table};
 use crate::body::Body;
 use crate::cache::{Entry, Snapshot, range};
-use crate::registry::Served;
+use crate::registry::{Served, Stored};
 
 /// Answers GET of one object.
 pub async fn get(call: &Call) -> Result<Response<Body>, StatusError> {
@@ -43,9 +43,20 @@ async fn at_least(call: &Call, version: &str) -> Result<(), StatusError> {
 fn one(call: &Call, code: u16, entry: &Entry) -> Response<Body> {
     let negotiated = &call.negotiated;
     if canonical(negotiated) && is_native(&call.served, entry) {
-        return respond::bytes(code, "application/json", entry.json());
+        return respond::bytes(code, "application/json", entry.json_line());
     }
     object(call, code, call.shown(entry))
+}
+
+/// An object that was written, in the negotiated format and shape.
+pub fn written(call: &Call, stored: Stored) -> Response<Body> {
+    let code = if stored.created { 201 } else { 200 };
+    match &stored.entry {
+        Some(entry) if canonical(&call.negotiated) && is_native(&call.served, entry) => {
+            one(call, code, entry)
+        }
+        _ => object(call, code, stored.object),
+    }
 }
 
 /// An object in the negotiated format and shape.
@@ -102,19 +113,20 @@ pub struct Page {
 pub async fn list(call: &Call) -> Result<Response<Body>, StatusError> {
     let options = ListOptions::of(&call.served, &call.info)?;
     let page = page(call, &options).await?;
-    collection(call, page.meta, &page.entries)
+    collection(call, page.meta, page.entries)
 }
 
 /// A list of entries in the negotiated format and shape.
 pub fn collection(
     call: &Call,
     meta: Value,
-    entries: &[Arc<Entry>],
+    entries: Vec<Arc<Entry>>,
 ) -> Result<Response<Body>, StatusError> {
     let served = &call.served;
-    if canonical(&call.negotiated) && entries.iter().all(|e| is_native(served, e)) {
-        let body = concatenate(served, &meta, entries);
-        return Ok(respond::bytes(200, "application/json", body));
+    if canonical(&call.negotiated) {
+        let mut response = respond::bytes(200, "application/json", Bytes::new());
+        *response.body_mut() = list_body::body(served, &meta, entries);
+        return Ok(response);
     }
     let objects = entries.iter().map(|entry| call.shown(entry));
     let version = &call.negotiated.shape_version;
@@ -141,31 +153,10 @@ pub fn collection(
 }
 
 /// Items of a list do not repeat their kind.
-fn list_item(mut object: longshore_api::Object) -> Value {
+pub fn list_item(mut object: longshore_api::Object) -> Value {
     object.remove(&["apiVersion"]);
     object.remove(&["kind"]);
     object.into_value()
-}
-
-/// The list body from the bytes of its items.
-fn concatenate(served: &Served, meta: &Value, entries: &[Arc<Entry>]) -> Bytes {
-    let size: usize = entries.iter().map(|e| e.json_bytes_max() + 1).sum();
-    let mut out = Vec::with_capacity(size + 256);
-    let gvk = served.resource.gvk();
-    let open = format!(
-        "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{meta},\"items\":[",
-        gvk.kind,
-        gvk.api_version()
-    );
-    out.extend_from_slice(open.as_bytes());
-    for (i, entry) in entries.iter().enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        entry.write_item(&mut out);
-    }
-    out.extend_from_slice(b"]}\n");
-    out.into()
 }
 
 /// The page that a list asks for.

@@ -39,7 +39,7 @@ pub fn value(code: u16, negotiated: &Negotiated, value: &Value) -> Response<Body
         Format::Json if negotiated.pretty => {
             bytes(code, "application/json", format!("{value:#}\n"))
         }
-        Format::Json => bytes(code, "application/json", format!("{value}\n")),
+        Format::Json => bytes(code, "application/json", json_line(value)),
         Format::Yaml => bytes(code, "application/yaml", longshore_api::yaml::encode(value)),
         Format::Protobuf => match super::wire::encode(value) {
             Ok(body) => bytes(code, negotiated.format.media_type(), body),
@@ -49,6 +49,14 @@ pub fn value(code: u16, negotiated: &Negotiated, value: &Value) -> Response<Body
             bytes(code, negotiated.format.media_type(), longshore_api::cbor::encode(value))
         }
     }
+}
+
+/// JSON with an end of line behind it.
+fn json_line(value: &Value) -> Vec<u8> {
+    let mut out = Vec::with_capacity(2048);
+    serde_json::to_writer(&mut out, value).expect("a JSON tree always encodes into memory");
+    out.push(b'\n');
+    out
 }
 
 /// JSON of a value, whatever was negotiated.

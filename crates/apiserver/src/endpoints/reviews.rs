@@ -8,6 +8,7 @@ use longshore_api::{Object, StatusError, schema};
 
 use super::options::WriteOptions;
 use super::{Call, body, read, write};
+use crate::admission::Operation;
 use crate::auth;
 use crate::body::Body;
 use crate::handler::{Handler, no_such_resource};
@@ -45,10 +46,15 @@ pub async fn token(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response<Body>, StatusError> {
-    let (mut object, _) = decode(handler, call, headers, body).await?;
-    call.write_context(false).check_namespace(&mut object)?;
+    let (mut object, options) = decode(handler, call, headers, body).await?;
+    let ctx = call.write_context(options.dry_run);
+    ctx.check_namespace(&mut object)?;
     call.api.registry.hub().fresh().await.map_err(StatusError::internal)?;
     let (namespace, name) = (&call.info.namespace, &call.info.name);
+    let attributes = ctx.admission(Operation::Create, name);
+    let admission = call.api.registry.admission();
+    admission.mutate(&attributes, Some(&mut object), None).await?;
+    admission.validate(&attributes, Some(&object), None).await?;
     let reader = handler.reader.as_ref();
     auth::create_token(
         handler.authentication.tokens(),

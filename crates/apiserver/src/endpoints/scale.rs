@@ -84,8 +84,6 @@ pub async fn write(
         Ok(new)
     };
     let mut ctx = call.write_context(options.dry_run);
-    // The workload itself changes: its spec, not its status.
-    ctx.subresource = "";
     // Its managed fields come out of those of the scale.
     ctx.manager = None;
     let update = UpdateOptions::default();

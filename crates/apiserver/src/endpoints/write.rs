@@ -25,7 +25,7 @@ pub async fn create(
     let gvk = call.served.resource.gvk();
     let object = decode(headers, &bytes, &gvk, options.validation, &mut call.warnings.lock())?;
     let stored = call.api.registry.create(&call.write_context(options.dry_run), object).await?;
-    Ok(read::object(call, 201, stored.object))
+    Ok(read::written(call, stored))
 }
 
 /// Answers PUT to an object or one of its subresources of the same kind.
@@ -49,7 +49,7 @@ pub async fn update(
     };
     let change = |_: Option<&Object>| Ok(object.clone());
     let stored = call.api.registry.update(&ctx, &call.info.name, update, &change).await?;
-    Ok(read::object(call, if stored.created { 201 } else { 200 }, stored.object))
+    Ok(read::written(call, stored))
 }
 
 /// The name in the body has to be the one in the path; a missing one is not filled in.
@@ -126,7 +126,7 @@ pub async fn delete_collection(
             other => drop(other?),
         }
     }
-    read::collection(call, page.meta, &page.entries)
+    read::collection(call, page.meta, page.entries)
 }
 
 /// The kind that a subresource reads and writes; the resource's own without one.

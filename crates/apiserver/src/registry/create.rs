@@ -35,19 +35,20 @@ impl Registry {
         self.admission.mutate(&attributes, Some(&mut object), None).await?;
         dedup_owners(&mut object, true, ctx.warnings);
         self.check_rights(ctx, "", &object, None)?;
-        let template = object;
+        // Only a generated name is worth another try.
+        let template = wants_name(&object).then(|| object.clone());
         for _ in 0..CONFLICT_RETRIES_MAX {
-            let mut object = template.clone();
-            let generated = self.generate_name(&mut object);
+            let mut object = template.clone().unwrap_or_else(|| std::mem::take(&mut object));
+            self.generate_name(&mut object);
             self.stamp(ctx, &mut object);
             let reserved = self.services.reserve(ctx, &mut object, None)?;
             ctx.warnings.lock().extend(ctx.resource().strategy.early_warnings(&object));
             ctx.resource().strategy.prepare_create(&ctx.strategy_context(), &mut object);
             self.check_create(ctx, &object)?;
-            let name = object.name().to_owned();
-            let attributes = ctx.admission(Operation::Create, &name);
             // Also a write that is refused next is warned about.
             ctx.warnings.lock().extend(ctx.resource().strategy.warnings(&object, None));
+            let name = object.name().to_owned();
+            let attributes = ctx.admission(Operation::Create, &name);
             self.admission.validate(&attributes, Some(&object), None).await?;
             self.charge(&attributes, &object, None).await?;
             finish(ctx.resource(), &mut object);
@@ -57,37 +58,37 @@ impl Registry {
                 if ctx.served.cache.get(object.namespace(), object.name()).is_some() {
                     return Err(already_exists(ctx, &object));
                 }
-                return Ok(Stored { object, created: true });
+                return Ok(Stored { object, created: true, entry: None });
             }
-            let mut written = self.swap(ctx.served, &key, 0, &ctx.storage(object.clone())).await;
+            let mut written = self.swap(ctx.served, &key, 0, &ctx.storage(&object)).await;
             if let Err(error) = written {
                 shrink(error, &mut object)?;
-                written = self.swap(ctx.served, &key, 0, &ctx.storage(object.clone())).await;
+                written = self.swap(ctx.served, &key, 0, &ctx.storage(&object)).await;
             }
             match written? {
-                Ok(revision) => {
+                Ok(entry) => {
                     reserved.keep();
-                    return Ok(Stored { object: with_version(object, revision), created: true });
+                    let object = with_version(object, entry.revision);
+                    return Ok(Stored { object, created: true, entry: Some(entry) });
                 }
-                Err(_) if generated => {}
+                Err(_) if template.is_some() => {}
                 Err(_) => return Err(already_exists(ctx, &object)),
             }
         }
-        Err(already_exists(ctx, &template))
+        Err(already_exists(ctx, &template.unwrap_or_default()))
     }
 
-    fn generate_name(&self, object: &mut Object) -> bool {
-        let base = object.str(&["metadata", "generateName"]);
-        if base.is_empty() || !object.name().is_empty() {
-            return false;
+    fn generate_name(&self, object: &mut Object) {
+        if !wants_name(object) {
+            return;
         }
+        let base = object.str(&["metadata", "generateName"]);
         let mut end = base.len().min(GENERATED_BASE_MAX);
         while !base.is_char_boundary(end) {
             end -= 1;
         }
         let name = format!("{}{}", &base[..end], self.rng.suffix(SUFFIX_LENGTH));
         object.set(&["metadata", "name"], name);
-        true
     }
 
     /// Sets what only the server may set.
@@ -98,6 +99,11 @@ impl Registry {
         meta.insert("uid".into(), uid.into());
         meta.insert("creationTimestamp".into(), rfc3339(ctx.now).into());
     }
+}
+
+/// Whether the server makes the name.
+fn wants_name(object: &Object) -> bool {
+    object.name().is_empty() && !object.str(&["metadata", "generateName"]).is_empty()
 }
 
 /// Removes what no client may set, also for admission.

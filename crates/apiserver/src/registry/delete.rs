@@ -87,10 +87,9 @@ impl Registry {
             if ctx.dry_run || new == old {
                 return Ok(Ok(Deleted::Pending(new)));
             }
-            let written = self
-                .swap(ctx.served, &entry.key, entry.revision, &ctx.storage(new.clone()))
-                .await?;
-            return Ok(written.map(|revision| Deleted::Pending(with_version(new, revision))));
+            let written =
+                self.swap(ctx.served, &entry.key, entry.revision, &ctx.storage(&new)).await?;
+            return Ok(written.map(|entry| Deleted::Pending(with_version(new, entry.revision))));
         }
         if ctx.dry_run {
             return Ok(Ok(Deleted::Gone(old)));

@@ -12,7 +12,8 @@ mod quota;
 mod services;
 mod update;
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ pub use update::{UpdateOptions, segment_rule};
 
 use crate::admission::{Admission, Attributes, Operation};
 use crate::auth::{Authorization, UserInfo};
-use crate::cache::{Entry, Hub, ResourceCache, hub};
+use crate::cache::{Entry, Hub, Parts, ResourceCache, hub};
 
 /// Writes are retried this often when others write the same object at the same time.
 const CONFLICT_RETRIES_MAX: usize = 32;
@@ -60,6 +61,8 @@ pub struct Served {
 #[derive(Default)]
 pub struct ServedTable {
     by_name: BTreeMap<Gvr, Arc<Served>>,
+    /// The first version of each resource, by resource and group.
+    first: HashMap<String, Vec<Arc<Served>>>,
     in_order: Vec<Arc<Served>>,
 }
 
@@ -71,6 +74,7 @@ impl ServedTable {
     pub fn new(resources: Vec<Resource>) -> Self {
         let mut caches: BTreeMap<String, Arc<ResourceCache>> = BTreeMap::new();
         let mut by_name = BTreeMap::new();
+        let mut first = HashMap::new();
         let mut in_order = Vec::new();
         for resource in resources {
             let resource = Arc::new(resource);
@@ -87,11 +91,16 @@ impl ServedTable {
                 resource: resource.clone(),
             };
             let served = Arc::new(served);
+            let same_name: &mut Vec<Arc<Served>> =
+                first.entry(resource.plural.to_string()).or_default();
+            if same_name.iter().all(|other| other.resource.group != resource.group) {
+                same_name.push(served.clone());
+            }
             in_order.push(served.clone());
             let before = by_name.insert(resource.gvr(), served);
             assert!(before.is_none(), "{} is in the table twice", resource.gvr());
         }
-        Self { by_name, in_order }
+        Self { by_name, first, in_order }
     }
 
     /// One resource.
@@ -101,7 +110,7 @@ impl ServedTable {
 
     /// One resource in whatever version it is served first.
     pub fn any_version(&self, group: &str, resource: &str) -> Option<&Arc<Served>> {
-        self.in_order.iter().find(|s| s.resource.group == group && s.resource.plural == resource)
+        self.first.get(resource)?.iter().find(|served| served.resource.group == group)
     }
 
     /// All resources in the order of the table.
@@ -195,9 +204,14 @@ impl WriteContext<'_> {
     }
 
     /// An object of the request's version as it is stored.
-    fn storage(&self, mut object: Object) -> Object {
-        self.resource().strategy.to_storage(&mut object);
-        object
+    fn storage<'o>(&self, object: &'o Object) -> Cow<'o, Object> {
+        let strategy = &self.resource().strategy;
+        if !strategy.converts() {
+            return Cow::Borrowed(object);
+        }
+        let mut object = object.clone();
+        strategy.to_storage(&mut object);
+        Cow::Owned(object)
     }
 
     pub(crate) fn not_found(&self, name: &str) -> StatusError {
@@ -226,6 +240,8 @@ pub struct Stored {
     pub object: Object,
     /// Whether a write made the object.
     pub created: bool,
+    /// The object as it was stored; none unless it was.
+    pub entry: Option<Entry>,
 }
 
 /// The registry of all resources.
@@ -309,8 +325,17 @@ impl Registry {
         key: &Bytes,
         expect: u64,
         object: &Object,
-    ) -> Result<Result<u64, Option<Entry>>, StatusError> {
-        let (value, parts) = served.cache.encode(object);
+    ) -> Result<Result<Entry, Option<Entry>>, StatusError> {
+        self.swap_encoded(served, key, expect, served.cache.encode(object)).await
+    }
+
+    async fn swap_encoded(
+        &self,
+        served: &Served,
+        key: &Bytes,
+        expect: u64,
+        (value, parts): (Bytes, Parts),
+    ) -> Result<Result<Entry, Option<Entry>>, StatusError> {
         if value.len() > OBJECT_BYTES_MAX {
             return Err(StatusError::new(
                 longshore_api::Reason::RequestEntityTooLarge,
@@ -318,12 +343,13 @@ impl Registry {
             ));
         }
         let ttl = served.resource.strategy.ttl_seconds().map(Duration::from_secs);
-        let announcement = self.hub.announce(&value, parts);
-        let written = self.transact(served, key, expect, Op::Put { value, ttl }).await?;
-        if written.is_ok() {
+        let announcement = self.hub.announce(&value, parts.clone());
+        let op = Op::Put { value: value.clone(), ttl };
+        let written = self.transact(served, key, expect, op).await?;
+        Ok(written.map(|revision| {
             announcement.committed();
-        }
-        Ok(written)
+            Entry::new(key, &value, revision, parts)
+        }))
     }
 
     async fn transact(

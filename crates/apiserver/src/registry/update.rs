@@ -81,9 +81,10 @@ impl Registry {
             if ctx.dry_run {
                 return Ok(object);
             }
-            let stored = ctx.storage(object.clone());
-            match self.swap(ctx.served, &entry.key, entry.revision, &stored).await? {
-                Ok(revision) => return Ok(with_version(object, revision)),
+            let written =
+                self.swap(ctx.served, &entry.key, entry.revision, &ctx.storage(&object)).await?;
+            match written {
+                Ok(entry) => return Ok(with_version(object, entry.revision)),
                 Err(fresh) => present = fresh.map(Arc::new),
             }
         }
@@ -121,28 +122,31 @@ impl Registry {
         finish(ctx.resource(), &mut new);
         keep_times(&mut new, &old);
         new.set(&["metadata", "resourceVersion"], entry.revision.to_string());
-        let stored = ctx.storage(new.clone());
-        if ctx.dry_run || stored == entry.object() {
-            return Ok(Ok(Stored { object: new, created: false }));
+        let encoded = ctx.served.cache.encode(&ctx.storage(&new));
+        if ctx.dry_run || entry.is_stored_as(&encoded.0) {
+            return Ok(Ok(Stored { object: new, created: false, entry: None }));
         }
+        let (key, expect) = (&entry.key, entry.revision);
         let mut written = if is_finished(&new) {
-            self.transact(ctx.served, &entry.key, entry.revision, Op::Delete).await
+            let deleted = self.transact(ctx.served, key, expect, Op::Delete).await;
+            deleted.map(|deleted| deleted.map(|revision| entry.at_revision(revision)))
         } else {
-            self.swap(ctx.served, &entry.key, entry.revision, &stored).await
+            self.swap_encoded(ctx.served, key, expect, encoded).await
         };
         if let Err(error) = written {
             shrink(error, &mut new)?;
-            let stored = ctx.storage(new.clone());
-            written = self.swap(ctx.served, &entry.key, entry.revision, &stored).await;
+            written = self.swap(ctx.served, key, expect, &ctx.storage(&new)).await;
         }
-        Ok(written?.map(|revision| {
+        Ok(written?.map(|entry| {
             reserved.keep();
             if is_finished(&new) {
                 self.services.release(ctx, &new);
             } else {
                 self.services.release_changed(ctx, &new, &old);
             }
-            Stored { object: with_version(new, revision), created: false }
+            let finished = is_finished(&new);
+            let object = with_version(new, entry.revision);
+            Stored { object, created: false, entry: (!finished).then_some(entry) }
         }))
     }
 

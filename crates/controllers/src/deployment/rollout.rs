@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use longshore_api::Object;
 use longshore_client::Error;
-use longshore_client::resource::PODS;
 use serde_json::Value;
 
-use super::{Controller, Sets, status};
-use crate::common::{is_active, replicas, status_count};
+use super::{Controller, Sets, sets, status};
+use crate::common::{pod_phase_is_final, replicas, status_count};
 
 /// How far a rolling update may leave the wanted count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,14 +76,14 @@ impl Controller {
                 std::cmp::Ordering::Less => new_size(deployment, &sets, present),
             };
             if size != present {
-                sets.new = Some(self.scale_set(deployment, &new, size).await?);
+                sets.new = Some(self.scale_set(deployment, &new, size, false).await?);
                 return Ok(sets);
             }
             if self.shrink_old(deployment, &mut sets).await? {
                 return Ok(sets);
             }
         }
-        if status::is_complete(deployment, &sets) {
+        if status::is_complete(deployment) {
             self.clean_up(deployment, &sets).await?;
         }
         Ok(sets)
@@ -109,9 +108,10 @@ impl Controller {
         for at in 0..sets.old.len() {
             let set = sets.old[at].clone();
             let idle = replicas(&set) - status_count(&set, "availableReplicas");
-            let fewer = idle.min(left);
+            let fewer = idle.min(left).min(replicas(&set));
             if fewer > 0 {
-                sets.old[at] = self.scale_set(deployment, &set, replicas(&set) - fewer).await?;
+                let size = replicas(&set) - fewer;
+                sets.old[at] = self.scale_set(deployment, &set, size, false).await?;
                 left -= fewer;
                 changed = true;
             }
@@ -122,7 +122,8 @@ impl Controller {
             let set = sets.old[at].clone();
             let fewer = replicas(&set).min(spare);
             if fewer > 0 {
-                sets.old[at] = self.scale_set(deployment, &set, replicas(&set) - fewer).await?;
+                let size = replicas(&set) - fewer;
+                sets.old[at] = self.scale_set(deployment, &set, size, false).await?;
                 spare -= fewer;
                 changed = true;
             }
@@ -141,29 +142,33 @@ impl Controller {
         for at in 0..sets.old.len() {
             let set = sets.old[at].clone();
             if replicas(&set) > 0 {
-                sets.old[at] = self.scale_set(deployment, &set, 0).await?;
+                sets.old[at] = self.scale_set(deployment, &set, 0, false).await?;
                 shrunk = true;
             }
         }
         if shrunk || self.old_pods_run(&sets).await {
             return Ok(sets);
         }
-        let mut sets = self.find_new_set(deployment, sets, true).await?;
-        if let Some(new) = sets.new.clone() {
-            sets.new = Some(self.scale_set(deployment, &new, replicas(deployment)).await?);
+        if sets.new.is_none() {
+            sets = self.find_new_set(deployment, sets, true).await?;
         }
-        if status::is_complete(deployment, &sets) {
+        if let Some(new) = sets.new.clone() {
+            let wanted = replicas(deployment);
+            sets.new = Some(self.scale_set(deployment, &new, wanted, false).await?);
+        }
+        if status::is_complete(deployment) {
             self.clean_up(deployment, &sets).await?;
         }
         Ok(sets)
     }
 
+    /// Whether a pod of an old set has not ended yet, also one that is being deleted.
     async fn old_pods_run(&self, sets: &Sets) -> bool {
-        let pods = self.ctx.caches.get(PODS);
-        pods.synced().await;
+        self.pods.synced().await;
         sets.old.iter().any(|set| {
-            let owned = pods.owned_by(set.uid());
-            owned.iter().any(|pod| is_active(pod) || pod.str(&["status", "phase"]) == "Running")
+            let ended = |pod: &Object| pod_phase_is_final(pod.str(&["status", "phase"]));
+            status_count(set, "replicas") > 0
+                || self.pods.owned_by(set.uid()).iter().any(|pod| !ended(pod))
         })
     }
 
@@ -175,23 +180,23 @@ impl Controller {
         if active.len() <= 1 {
             let only = active.first().or(sets.new.as_ref()).or(sets.old.last()).cloned();
             if let Some(set) = only {
-                let scaled = self.scale_set(deployment, &set, wanted).await?;
+                let scaled = self.scale_set(deployment, &set, wanted, false).await?;
                 sets.put(scaled);
             }
             return Ok(sets);
         }
-        let saturated = sets.new.as_ref().is_some_and(|new| {
-            replicas(new) == wanted && status_count(new, "availableReplicas") == wanted
-        });
-        if saturated {
+        if sets.new.as_ref().is_some_and(|new| sets::is_saturated(deployment, new)) {
             for set in sets.old.clone() {
-                let scaled = self.scale_set(deployment, &set, 0).await?;
+                let scaled = self.scale_set(deployment, &set, 0, false).await?;
                 sets.put(scaled);
             }
+            return Ok(sets);
+        }
+        if deployment.str(&["spec", "strategy", "type"]) == "Recreate" {
             return Ok(sets);
         }
         for (set, size) in proportions(deployment, &active) {
-            let scaled = self.scale_set(deployment, &set, size).await?;
+            let scaled = self.scale_set(deployment, &set, size, true).await?;
             sets.put(scaled);
         }
         Ok(sets)
@@ -207,29 +212,49 @@ impl Sets {
     }
 }
 
-/// The sizes of several active sets together: the difference is spread by size, and the largest
-/// set takes what rounding leaves.
+/// The sizes of several active sets together: each follows the change of the deployment's most
+/// pods, large ones first, and the largest takes what rounding leaves.
 fn proportions(deployment: &Object, active: &[Arc<Object>]) -> Vec<(Arc<Object>, i64)> {
-    let present: i64 = active.iter().map(|set| replicas(set)).sum();
-    let most = replicas(deployment) + Limits::of(deployment).surge;
-    let most = if replicas(deployment) == 0 { 0 } else { most };
-    let difference = most - present;
+    let wanted = replicas(deployment);
+    let most = if wanted > 0 { wanted + Limits::of(deployment).surge } else { 0 };
+    let difference = most - active.iter().map(|set| replicas(set)).sum::<i64>();
     let mut sorted = active.to_vec();
+    sorted.sort_by_key(|set| sets::created(set));
+    if difference > 0 {
+        sorted.reverse(); // of equally large ones the newest grows first
+    }
     sorted.sort_by_key(|set| std::cmp::Reverse(replicas(set)));
-    let mut left = difference;
+    let mut added = 0;
     let mut sizes: Vec<(Arc<Object>, i64)> = Vec::new();
     for set in sorted {
-        let size = replicas(&set);
-        let share = if present == 0 { 0 } else { (difference * size + present / 2) / present };
-        let share = if difference >= 0 { share.clamp(0, left) } else { share.clamp(left, 0) };
-        let new = (size + share).max(0);
-        left -= new - size;
-        sizes.push((set, new));
+        let allowed = difference - added;
+        let share = fraction(deployment, &set, most);
+        let share = if difference > 0 { share.min(allowed) } else { share.max(allowed) };
+        let share = if difference == 0 { 0 } else { share };
+        added += share;
+        let size = replicas(&set) + share;
+        sizes.push((set, size));
     }
-    if let Some((_, first)) = sizes.first_mut() {
-        *first = (*first + left).max(0);
+    if let Some((_, first)) = sizes.first_mut()
+        && difference != 0
+    {
+        *first = (*first + difference - added).max(0);
     }
     sizes
+}
+
+/// By how much one set changes when the deployment's most pods change.
+fn fraction(deployment: &Object, set: &Object, most: i64) -> i64 {
+    let size = replicas(set);
+    if replicas(deployment) == 0 {
+        return -size;
+    }
+    let before = sets::most_before(set).unwrap_or_else(|| status_count(deployment, "replicas"));
+    if before == 0 {
+        return 0;
+    }
+    // Rounded half away from zero; all numbers here are positive.
+    (2 * size * most + before) / (2 * before) - size
 }
 
 #[cfg(test)]
@@ -276,9 +301,24 @@ mod tests {
 
     #[test]
     fn a_scaled_rollout_keeps_its_proportions() {
-        let d = deployment(20, json!(0), json!(1));
-        let sizes: Vec<i64> =
-            proportions(&d, &[set(6), set(4)]).into_iter().map(|(_, size)| size).collect();
-        assert_eq!(sizes, [12, 8]);
+        let sized = |size: i64, most: i64| {
+            let mut set = (*set(size)).clone();
+            let most = most.to_string();
+            set.set(&["metadata", "annotations", "deployment.kubernetes.io/max-replicas"], most);
+            Arc::new(set)
+        };
+        for (wanted, surge, most, before, after) in [
+            (20, 0, 10, [6, 4], [12, 8]),
+            (5, 3, 13, [8, 5], [5, 3]),
+            (0, 3, 13, [8, 5], [0, 0]),
+            (10, 3, 13, [8, 5], [8, 5]),
+        ] {
+            let d = deployment(wanted, json!(surge), json!(1));
+            let sizes: Vec<i64> = proportions(&d, &before.map(|size| sized(size, most)))
+                .into_iter()
+                .map(|(_, size)| size)
+                .collect();
+            assert_eq!(sizes, after, "to {wanted}");
+        }
     }
 }

@@ -4,16 +4,16 @@
 
 use jiff::Timestamp;
 use longshore_api::Object;
-use longshore_client::resource::DEPLOYMENTS;
 use longshore_client::workers::Outcome;
 use serde_json::{Value, json};
 
 use super::rollout::Limits;
 use super::{Controller, Sets, after_seconds};
-use crate::common::{condition, gone_is_fine, replicas, rfc3339, status_count};
+use crate::common::{condition, replicas, rfc3339, status_count};
 
 const PROGRESSING: &str = "Progressing";
 const AVAILABLE: &str = "Available";
+const FAILURE: &str = "ReplicaFailure";
 /// A deadline that means none.
 const NO_DEADLINE: i64 = i32::MAX as i64;
 
@@ -45,10 +45,11 @@ fn reason(deployment: &Object) -> &str {
     condition(deployment, PROGRESSING).and_then(|c| c["reason"].as_str()).unwrap_or("")
 }
 
-/// Tells that the deployment was paused or goes on: the time in between does not count.
-pub(super) fn note_pause(deployment: &mut Object, now: Timestamp) {
+/// Tells that the deployment was paused or goes on: the time in between does not count. True when
+/// that is news.
+pub(super) fn note_pause(deployment: &mut Object, now: Timestamp) -> bool {
     if !has_deadline(deployment) || reason(deployment) == "ProgressDeadlineExceeded" {
-        return;
+        return false;
     }
     let paused = deployment.bool(&["spec", "paused"]);
     let was_paused = reason(deployment) == "DeploymentPaused";
@@ -59,61 +60,84 @@ pub(super) fn note_pause(deployment: &mut Object, now: Timestamp) {
         let words = ["Unknown", "DeploymentResumed", "Deployment is resumed"];
         set_condition(deployment, PROGRESSING, words, now);
     }
+    paused != was_paused
 }
 
-/// Tells that the set of the template was there already.
-pub(super) fn note_found(deployment: &mut Object, set: &Object, now: Timestamp) {
-    if has_deadline(deployment) && condition(deployment, PROGRESSING).is_none() {
+/// Tells that the set of the template was there already. True when that is news.
+pub(super) fn note_found(deployment: &mut Object, set: &Object, now: Timestamp) -> bool {
+    let news = has_deadline(deployment) && condition(deployment, PROGRESSING).is_none();
+    if news {
         let message = format!("Found new replica set {:?}", set.name());
         let words = ["True", "FoundNewReplicaSet", &message];
         set_condition(deployment, PROGRESSING, words, now);
     }
+    news
 }
 
-/// Tells that the set of the template was made.
-pub(super) fn note_created(deployment: &mut Object, set: &Object, now: Timestamp) {
+/// Tells that the set of the template was made. True when there is somebody to tell.
+pub(super) fn note_created(deployment: &mut Object, set: &Object, now: Timestamp) -> bool {
     if has_deadline(deployment) {
         let message = format!("Created new replica set {:?}", set.name());
         let words = ["True", "NewReplicaSetCreated", &message];
         set_condition(deployment, PROGRESSING, words, now);
     }
+    has_deadline(deployment)
 }
 
-struct Counts {
-    replicas: i64,
-    updated: i64,
-    ready: i64,
-    available: i64,
-    unavailable: i64,
-    terminating: i64,
+/// Tells that the set of the template could not be made. True when there is somebody to tell.
+pub(super) fn note_not_created(deployment: &mut Object, why: &str, now: Timestamp) -> bool {
+    if has_deadline(deployment) {
+        let words = ["False", "ReplicaSetCreateError", why];
+        set_condition(deployment, PROGRESSING, words, now);
+    }
+    has_deadline(deployment)
 }
 
-fn counts(sets: &Sets) -> Counts {
+/// The status without conditions that follows from the sets.
+fn counts(deployment: &Object, sets: &Sets) -> Value {
     let sum = |field| sets.all().map(|set| status_count(set, field)).sum::<i64>();
     let wanted: i64 = sets.all().map(|set| replicas(set)).sum();
     let available = sum("availableReplicas");
-    Counts {
-        replicas: sum("replicas"),
-        updated: sets.new.as_ref().map_or(0, |set| status_count(set, "replicas")),
-        ready: sum("readyReplicas"),
-        available,
-        unavailable: (wanted - available).max(0),
-        terminating: sum("terminatingReplicas"),
+    let mut status = json!({
+        "observedGeneration": deployment.generation(),
+        "replicas": sum("replicas"),
+        "updatedReplicas": sets.new.as_ref().map_or(0, |set| status_count(set, "replicas")),
+        "readyReplicas": sum("readyReplicas"),
+        "availableReplicas": available,
+        "unavailableReplicas": (wanted - available).max(0),
+    });
+    let fields = status.as_object_mut().expect("built as an object");
+    fields.retain(|_, value| *value != 0);
+    // The sum is known when every set that was looked at tells its part.
+    let untold = |set: &Object| {
+        set.get(&["status", "terminatingReplicas"]).is_none()
+            && status_count(set, "observedGeneration") > 0
+    };
+    if !sets.all().any(|set| untold(set)) {
+        status["terminatingReplicas"] = sum("terminatingReplicas").into();
     }
+    if let Some(collisions) = deployment.get(&["status", "collisionCount"]) {
+        status["collisionCount"] = collisions.clone();
+    }
+    status
 }
 
-/// Whether every pod is of the present template and available.
-pub(super) fn is_complete(deployment: &Object, sets: &Sets) -> bool {
-    let (counts, wanted) = (counts(sets), replicas(deployment));
-    counts.updated == wanted && counts.replicas == wanted && counts.available == wanted
+/// Whether the deployment tells that every pod is of the present template and available.
+pub(super) fn is_complete(deployment: &Object) -> bool {
+    let wanted = replicas(deployment);
+    ["updatedReplicas", "replicas", "availableReplicas"]
+        .iter()
+        .all(|field| status_count(deployment, field) == wanted)
+        && status_count(deployment, "observedGeneration") >= deployment.generation()
 }
 
-fn progressed(deployment: &Object, counts: &Counts) -> bool {
-    let old = |field| status_count(deployment, field);
-    counts.updated > old("updatedReplicas")
-        || counts.replicas - counts.updated < old("replicas") - old("updatedReplicas")
-        || counts.ready > old("readyReplicas")
-        || counts.available > old("availableReplicas")
+fn progressed(before: &Object, after: &Object) -> bool {
+    let old = |d| status_count(d, "replicas") - status_count(d, "updatedReplicas");
+    let grew = |field| status_count(after, field) > status_count(before, field);
+    grew("updatedReplicas")
+        || old(after) < old(before)
+        || grew("readyReplicas")
+        || grew("availableReplicas")
 }
 
 /// Seconds until the deadline passes without progress; `None` when there is nothing to wait for.
@@ -127,79 +151,104 @@ fn deadline(deployment: &Object, now: Timestamp) -> Option<i64> {
     Some(since.as_second() + limit - now.as_second())
 }
 
+/// The condition with which a set tells that it cannot make pods; the present set goes first.
+fn failure(sets: &Sets) -> Option<&Value> {
+    let all = sets.new.iter().chain(&sets.old);
+    all.flat_map(|set| set.list(&["status", "conditions"])).find(|c| c["type"] == FAILURE)
+}
+
+fn remove_condition(deployment: &mut Object, kind: &str) {
+    let mut conditions = deployment.list(&["status", "conditions"]).to_vec();
+    conditions.retain(|c| c["type"] != kind);
+    if conditions.is_empty() {
+        deployment.remove(&["status", "conditions"]);
+    } else {
+        deployment.set(&["status", "conditions"], conditions);
+    }
+}
+
 impl Controller {
-    /// Writes the status that follows from the sets, if it is another one.
-    pub(super) async fn update_status(&self, deployment: &Object, sets: &Sets) -> Outcome {
+    /// Writes the status that follows from the sets, if it is another one. `rollout` tells also how
+    /// the way to the present template goes.
+    pub(super) async fn update_status(
+        &self,
+        deployment: &mut Object,
+        sets: &Sets,
+        rollout: bool,
+    ) -> Outcome {
         let now = self.ctx.clock.now();
-        let counts = counts(sets);
         let mut changed = deployment.clone();
-        self.note_progress(&mut changed, sets, &counts, now);
+        let conditions = deployment.list(&["status", "conditions"]).to_vec();
+        changed.set(&["status"], counts(deployment, sets));
+        if !conditions.is_empty() {
+            changed.set(&["status", "conditions"], conditions);
+        }
         let least = replicas(deployment) - Limits::of(deployment).unavailable;
-        let words = if counts.available >= least {
+        let words = if status_count(&changed, "availableReplicas") >= least {
             ["True", "MinimumReplicasAvailable", "Deployment has minimum availability."]
         } else {
-            [
-                "False",
-                "MinimumReplicasUnavailable",
-                "Deployment does not have minimum availability.",
-            ]
+            let text = "Deployment does not have minimum availability.";
+            ["False", "MinimumReplicasUnavailable", text]
         };
         set_condition(&mut changed, AVAILABLE, words, now);
-        let fields = [
-            ("observedGeneration", deployment.generation()),
-            ("replicas", counts.replicas),
-            ("updatedReplicas", counts.updated),
-            ("readyReplicas", counts.ready),
-            ("availableReplicas", counts.available),
-            ("unavailableReplicas", counts.unavailable),
-        ];
-        for (field, value) in fields {
-            if value == 0 {
-                changed.remove(&["status", field]);
-            } else {
-                changed.set(&["status", field], value);
+        if rollout {
+            note_progress(deployment, &mut changed, sets, now);
+            match failure(sets) {
+                None => remove_condition(&mut changed, FAILURE),
+                Some(c) => {
+                    let text = |key: &str| c[key].as_str().unwrap_or("");
+                    let words = [text("status"), text("reason"), text("message")];
+                    set_condition(&mut changed, FAILURE, words, now);
+                }
             }
         }
-        changed.set(&["status", "terminatingReplicas"], counts.terminating);
-        let stored = self.deployments.get(deployment.namespace(), deployment.name());
-        if stored.is_some_and(|stored| stored.get(&["status"]) != changed.get(&["status"])) {
-            let written = self.ctx.client.update_status(DEPLOYMENTS, &changed).await;
-            if let Some(written) = gone_is_fine(written)? {
-                self.deployments.wait_for(&written).await;
-            }
+        if changed.get(&["status"]) != deployment.get(&["status"]) {
+            self.write(&mut changed).await?;
         }
-        Ok(deadline(&changed, now).filter(|left| *left > 0).and_then(after_seconds))
+        let exceeded = reason(&changed) == "ProgressDeadlineExceeded";
+        if !rollout || is_complete(&changed) || exceeded {
+            return Ok(None);
+        }
+        // One second more: the deadline has to have passed.
+        Ok(deadline(&changed, now).and_then(|left| after_seconds(left.max(0) + 1)))
     }
+}
 
-    fn note_progress(&self, changed: &mut Object, sets: &Sets, counts: &Counts, now: Timestamp) {
-        if !has_deadline(changed) || changed.bool(&["spec", "paused"]) {
-            return;
-        }
-        let done = reason(changed) == "NewReplicaSetAvailable" && counts.replicas == counts.updated;
-        if done {
-            return;
-        }
-        let name = match &sets.new {
-            Some(set) => format!("ReplicaSet {:?}", set.name()),
-            None => format!("Deployment {:?}", changed.name()),
-        };
-        if is_complete(changed, sets) {
-            let message = format!("{name} has successfully progressed.");
-            let words = ["True", "NewReplicaSetAvailable", &message];
-            set_condition(changed, PROGRESSING, words, now);
-        } else if progressed(changed, counts) {
-            let message = format!("{name} is progressing.");
-            // Each step starts the deadline anew.
-            let mut conditions = changed.list(&["status", "conditions"]).to_vec();
-            if let Some(c) = conditions.iter_mut().find(|c| c["type"] == PROGRESSING) {
-                c["lastUpdateTime"] = rfc3339(now).into();
-            }
+/// Tells how far the way to the present template is.
+///
+/// upstream: pkg/controller/deployment/progress.go syncRolloutStatus
+fn note_progress(before: &Object, changed: &mut Object, sets: &Sets, now: Timestamp) {
+    if !has_deadline(before) {
+        remove_condition(changed, PROGRESSING);
+        return;
+    }
+    let updated = status_count(changed, "updatedReplicas");
+    let all_updated = status_count(changed, "replicas") == updated;
+    if all_updated && reason(before) == "NewReplicaSetAvailable" {
+        return;
+    }
+    let name = match &sets.new {
+        Some(set) => format!("ReplicaSet {:?}", set.name()),
+        None => format!("Deployment {:?}", changed.name()),
+    };
+    if is_complete(changed) {
+        let message = format!("{name} has successfully progressed.");
+        set_condition(changed, PROGRESSING, ["True", "NewReplicaSetAvailable", &message], now);
+    } else if progressed(before, changed) {
+        let message = format!("{name} is progressing.");
+        let since = condition(before, PROGRESSING)
+            .filter(|c| c["status"] == "True")
+            .map(|c| c["lastTransitionTime"].clone());
+        // Each step starts the deadline anew, also when the words stay.
+        remove_condition(changed, PROGRESSING);
+        set_condition(changed, PROGRESSING, ["True", "ReplicaSetUpdated", &message], now);
+        let mut conditions = changed.list(&["status", "conditions"]).to_vec();
+        if let (Some(last), Some(since)) = (conditions.last_mut(), since) {
+            last["lastTransitionTime"] = since;
             changed.set(&["status", "conditions"], conditions);
-            set_condition(changed, PROGRESSING, ["True", "ReplicaSetUpdated", &message], now);
-        } else if deadline(changed, now).is_some_and(|left| left <= 0) {
-            let message = format!("{name} has timed out progressing.");
-            let words = ["False", "ProgressDeadlineExceeded", &message];
-            set_condition(changed, PROGRESSING, words, now);
         }
+    } else if deadline(changed, now).is_some_and(|left| left < 0) {
+        let message = format!("{name} has timed out progressing.");
+        set_condition(changed, PROGRESSING, ["False", "ProgressDeadlineExceeded", &message], now);
     }
 }

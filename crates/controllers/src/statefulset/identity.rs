@@ -14,6 +14,21 @@ pub(super) fn ordinal(set: &Object, pod: &str) -> Option<i64> {
     (parent == set.name()).then(|| number.parse().ok())?
 }
 
+/// Whether a pod carries the labels that its name calls for.
+pub(super) fn matches(pod: &Object) -> bool {
+    pod.label(NAME_LABEL) == Some(pod.name())
+}
+
+/// Gives a pod the labels that its name calls for.
+pub(super) fn put_back(pod: &mut Object, ordinal: i64) {
+    let name = pod.name().to_owned();
+    pod.set(&["metadata", "labels", NAME_LABEL], name);
+    pod.set(&["metadata", "labels", INDEX_LABEL], ordinal.to_string());
+}
+
+const NAME_LABEL: &str = "statefulset.kubernetes.io/pod-name";
+const INDEX_LABEL: &str = "apps.kubernetes.io/pod-index";
+
 fn name(set: &Object, ordinal: i64) -> String {
     format!("{}-{ordinal}", set.name())
 }
@@ -51,10 +66,8 @@ pub(super) fn claims(set: &Object, ordinal: i64) -> Vec<Value> {
 pub(super) fn pod(set: &Object, template: &Value, revision: &str, ordinal: i64) -> Object {
     let mut pod = pods::from_template(set, template);
     let name = name(set, ordinal);
-    pod.remove(&["metadata", "generateName"]);
     pod.set(&["metadata", "name"], name.as_str());
-    pod.set(&["metadata", "labels", "statefulset.kubernetes.io/pod-name"], name.as_str());
-    pod.set(&["metadata", "labels", "apps.kubernetes.io/pod-index"], ordinal.to_string());
+    put_back(&mut pod, ordinal);
     pod.set(&["metadata", "labels", REVISION_LABEL], revision);
     pod.set(&["spec", "hostname"], name.as_str());
     let service = set.str(&["spec", "serviceName"]);

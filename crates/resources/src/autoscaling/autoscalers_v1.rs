@@ -56,6 +56,10 @@ impl Strategy for AutoscalersV1 {
         Autoscalers.row(&to_v2(object.clone()), now)
     }
 
+    fn converts(&self) -> bool {
+        true
+    }
+
     fn to_storage(&self, object: &mut Object) {
         *object = to_v2(std::mem::take(object));
     }

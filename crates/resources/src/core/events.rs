@@ -78,6 +78,10 @@ impl Strategy for Events {
         if self.core { MetadataRules::OWN } else { MetadataRules::CHANGES }
     }
 
+    fn converts(&self) -> bool {
+        true
+    }
+
     fn to_storage(&self, object: &mut Object) {
         if self.core {
             return;

@@ -11,11 +11,12 @@ use crate::{Error, Revision};
 
 /// The format this version writes. 1: first.
 const FORMAT: i64 = 1;
-/// The WAL is emptied into the database when it is longer than this many pages of 4 KiB.
-const WAL_PAGES_MAX: u32 = 4096;
-
+/// Bytes of a page: a page holds several objects, so that a batch writes few of them.
+const PAGE_BYTES: u32 = 16 << 10;
+/// The WAL is emptied into the database when it is longer than this many pages.
+const WAL_PAGES_MAX: u32 = (16 << 20) / PAGE_BYTES;
 /// Free pages given back to the file system in one step.
-const VACUUM_PAGES_MAX: u32 = 256;
+const VACUUM_PAGES_MAX: u32 = (1 << 20) / PAGE_BYTES;
 
 /// One change as the engine keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +85,8 @@ impl SqliteEngine {
     fn prepare(db: &Connection) -> rusqlite::Result<()> {
         db.busy_timeout(Duration::ZERO)?;
         db.execute_batch(&format!(
-            "PRAGMA auto_vacuum = INCREMENTAL;
+            "PRAGMA page_size = {PAGE_BYTES};
+             PRAGMA auto_vacuum = INCREMENTAL;
              PRAGMA locking_mode = EXCLUSIVE;
              PRAGMA journal_mode = WAL;
              PRAGMA synchronous = FULL;

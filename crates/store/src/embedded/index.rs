@@ -19,6 +19,7 @@ struct Version {
 pub(super) struct Index {
     keys: BTreeMap<Bytes, Vec<Version>>,
     history: VecDeque<Event>,
+    history_bytes: usize,
     newest: Revision,
     floor: Revision,
 }
@@ -28,6 +29,7 @@ impl Index {
         Self {
             keys: BTreeMap::new(),
             history: VecDeque::new(),
+            history_bytes: 0,
             newest: Revision(0),
             floor: Revision(0),
         }
@@ -49,7 +51,8 @@ impl Index {
 
     /// Adds a change; its revision is newer than all of its key.
     pub(super) fn apply(&mut self, key: Bytes, value: Option<Bytes>, revision: Revision) {
-        let versions = self.keys.entry(key.clone()).or_default();
+        // Most keys have one version.
+        let versions = self.keys.entry(key.clone()).or_insert_with(|| Vec::with_capacity(1));
         let before = versions.last().and_then(|v| key_value(&key, v));
         let create = before.as_ref().map_or(revision, |kv| kv.create_revision);
         let version = Version { revision, create, value };
@@ -58,7 +61,9 @@ impl Index {
         versions.push(version);
         self.newest = self.newest.max(revision);
         if revision > self.floor && (current.is_some() || before.is_some()) {
-            self.history.push_back(Event { key, revision, current, previous: before });
+            let event = Event { key, revision, current, previous: before };
+            self.history_bytes += bytes_of(&event);
+            self.history.push_back(event);
         }
     }
 
@@ -96,6 +101,22 @@ impl Index {
         Ok(response)
     }
 
+    /// The memory that the history takes, about.
+    pub(super) fn history_bytes(&self) -> usize {
+        self.history_bytes
+    }
+
+    /// The revision whose compaction makes the history at most so large.
+    pub(super) fn revision_within(&self, bytes: usize) -> Revision {
+        let mut left = self.history_bytes;
+        let cut = self.history.iter().take_while(|event| {
+            let over = left > bytes;
+            left -= bytes_of(event);
+            over
+        });
+        cut.last().map_or(self.floor, |event| event.revision)
+    }
+
     /// The changes after a revision, oldest first.
     pub(super) fn history_after(&self, after: Revision) -> Result<Vec<Event>, Error> {
         if after < self.floor {
@@ -111,6 +132,7 @@ impl Index {
         let mut garbage = Vec::new();
         while self.history.front().is_some_and(|e| e.revision <= floor) {
             let event = self.history.pop_front().expect("checked just above");
+            self.history_bytes -= bytes_of(&event);
             let Some(versions) = self.keys.get_mut(&event.key) else { continue };
             // The newest version at or below the floor is still what a read at the floor sees.
             let visible = versions.partition_point(|v| v.revision <= floor);
@@ -125,6 +147,11 @@ impl Index {
     }
 }
 
+/// The memory that an event takes, about; a value counts with the event that brought it.
+fn bytes_of(event: &Event) -> usize {
+    size_of::<Event>() + event.current.as_ref().map_or(0, |kv| kv.value.len())
+}
+
 fn key_value(key: &Bytes, version: &Version) -> Option<KeyValue> {
     Some(KeyValue {
         key: key.clone(),
@@ -132,4 +159,27 @@ fn key_value(key: &Bytes, version: &Version) -> Option<KeyValue> {
         create_revision: version.create,
         mod_revision: version.revision,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn history_is_cut_to_what_fits() {
+        let mut index = Index::new();
+        for revision in 1..=100 {
+            let (key, value) = (Bytes::from(format!("k{}", revision % 7)), vec![0; 1000].into());
+            index.apply(key, Some(value), Revision(revision));
+        }
+        let whole = index.history_bytes();
+        assert_eq!(index.revision_within(whole), Revision(0), "it fits");
+        let floor = index.revision_within(whole / 2);
+        assert_eq!(floor, Revision(50));
+        let garbage = index.compact(floor);
+        assert_eq!(index.history_bytes(), whole / 2);
+        assert_eq!(garbage.len(), 43, "the newest of each key stays");
+        assert_eq!(index.history_after(floor).expect("kept").len(), 50);
+        assert!(index.history_after(Revision(49)).is_err());
+    }
 }

@@ -47,8 +47,13 @@ impl WatchStream for Stream {
                 None => self.queue.recv().await.ok_or(Error::SlowWatcher)?,
             };
             let newest = batch.last().map_or(Revision(0), |e| e.revision);
-            let own: Vec<Event> =
-                batch.iter().filter(|e| e.key.starts_with(&self.prefix)).cloned().collect();
+            let is_own = |event: &Event| event.key.starts_with(&self.prefix);
+            let own = if batch.iter().all(is_own) {
+                // Most often nobody else holds the batch any more.
+                Arc::unwrap_or_clone(batch)
+            } else {
+                batch.iter().filter(|event| is_own(event)).cloned().collect()
+            };
             Ok(if own.is_empty() { WatchItem::Progress(newest) } else { WatchItem::Events(own) })
         })
     }

@@ -18,6 +18,11 @@ const BATCH_MAX: usize = 512;
 const REMOVE_MAX: usize = 256;
 /// How often old history is cut off.
 const COMPACT_INTERVAL: Duration = Duration::from_secs(60);
+/// Memory that the history may take, about: a storm of writes shortens the time that it reaches
+/// back. It is cut to half of this.
+const HISTORY_BYTES_MAX: usize = 128 << 20;
+/// Superseded changes that may wait until there is nothing else to do before they are removed.
+const GARBAGE_MAX: usize = 1 << 16;
 /// Keys that may expire in one batch.
 const EXPIRE_MAX: usize = 512;
 
@@ -124,6 +129,7 @@ impl Writer {
             let full = batch.replies.len() >= BATCH_MAX;
             next = if full { None } else { self.queue.try_recv().ok() };
         }
+        let idle = batch.replies.is_empty();
         self.commit(batch)?;
         for (floor, reply) in compactions {
             let done = self.compact(floor);
@@ -135,7 +141,8 @@ impl Writer {
             }
         }
         self.cut_history()?;
-        self.remove_garbage()
+        // Removing costs a sync of its own: writers do not wait for it unless it gets too much.
+        if idle || self.garbage.len() > GARBAGE_MAX { self.remove_garbage() } else { Ok(()) }
     }
 
     /// Deletes keys whose time is over.
@@ -260,6 +267,14 @@ impl Writer {
     /// Compacts what is older than the history to keep.
     fn cut_history(&mut self) -> Result<(), Error> {
         let Some(keep) = self.options.history else { return Ok(()) };
+        let too_large = {
+            let index = self.shared.index.read();
+            let over = index.history_bytes() > HISTORY_BYTES_MAX;
+            over.then(|| index.revision_within(HISTORY_BYTES_MAX / 2))
+        };
+        if let Some(floor) = too_large {
+            self.compact(floor)?;
+        }
         if self.marks.back().is_some_and(|(at, _)| at.elapsed() < COMPACT_INTERVAL) {
             return Ok(());
         }
