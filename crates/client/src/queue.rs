@@ -13,6 +13,7 @@ use std::time::Duration;
 use longshore_base::TaskKind;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// The first pause after a failure; each further failure doubles it.
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
@@ -25,6 +26,8 @@ struct State<T> {
     dirty: HashSet<T>,
     working: HashSet<T>,
     failures: HashMap<T, u32>,
+    /// When a key is added that waits for a time; the earliest counts.
+    delayed: HashMap<T, Instant>,
     closed: bool,
 }
 
@@ -54,6 +57,7 @@ impl<T: Clone + Eq + Hash + Send + 'static> Queue<T> {
             dirty: HashSet::new(),
             working: HashSet::new(),
             failures: HashMap::new(),
+            delayed: HashMap::new(),
             closed: false,
         };
         Self { state: Arc::new(Mutex::new(state)), wake: Arc::new(Notify::new()) }
@@ -70,15 +74,28 @@ impl<T: Clone + Eq + Hash + Send + 'static> Queue<T> {
         self.wake.notify_one();
     }
 
-    /// Adds a key after a time.
+    /// Adds a key after a time. A key waits for one time only, the earliest.
     pub fn add_after(&self, key: T, after: Duration) {
         if after.is_zero() {
             return self.add(key);
         }
+        let at = Instant::now() + after;
+        {
+            let mut state = self.state.lock();
+            if state.closed || state.delayed.get(&key).is_some_and(|other| *other <= at) {
+                return;
+            }
+            state.delayed.insert(key.clone(), at);
+        }
         let queue = self.clone();
         longshore_base::spawn(TaskKind::PerItem, "delayed key", async move {
-            tokio::time::sleep(after).await;
-            queue.add(key);
+            tokio::time::sleep_until(at).await;
+            let mut state = queue.state.lock();
+            if state.delayed.get(&key) == Some(&at) {
+                state.delayed.remove(&key);
+                drop(state);
+                queue.add(key);
+            }
         });
     }
 
@@ -188,6 +205,20 @@ mod tests {
         queue.add_rate_limited("a");
         assert_eq!(queue.next().await, Some("a"));
         assert!(start.elapsed() < Duration::from_millis(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_waits_for_the_earliest_time_only() {
+        let queue = Queue::new();
+        let start = tokio::time::Instant::now();
+        for seconds in [9, 2, 5] {
+            queue.add_after("a", Duration::from_secs(seconds));
+        }
+        assert_eq!(queue.next().await, Some("a"));
+        assert_eq!(start.elapsed().as_secs(), 2);
+        queue.done(&"a");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(queue.is_empty(), "the other times are forgotten");
     }
 
     #[tokio::test]

@@ -2,23 +2,28 @@
 //!
 //! upstream: pkg/controller/endpoint/endpoints_controller.go
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use longshore_api::Object;
+use longshore_client::informer::Change;
 use longshore_client::resource::{ENDPOINTS, PODS, SERVICES};
 use longshore_client::workers::{self, Outcome};
 use longshore_client::{Informer, Queue};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::Context;
-use crate::common::{Key, follow, gone_is_fine, is_ready};
-use crate::endpointslice::{follow_pods, has_address, ports_on, selects};
+use crate::common::{Key, follow, gone_is_fine, is_ready, key_of};
+use crate::endpointslice::{family_of, follow_pods, has_address, pod_ip, ports_on, selects};
+use crate::go_hash;
 
 /// Workers side by side.
 const WORKERS: usize = 5;
 /// Addresses in one object; more are left out.
 const ADDRESSES_MAX: usize = 1000;
 const HEADLESS: &str = "service.kubernetes.io/headless";
+const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
 
 #[derive(Clone)]
@@ -27,6 +32,8 @@ struct Controller {
     services: Informer,
     pods: Informer,
     endpoints: Informer,
+    /// Services that are gone and whose endpoints have yet to go.
+    gone: Arc<Mutex<HashSet<Key>>>,
 }
 
 pub(crate) fn start(ctx: Context) {
@@ -35,8 +42,17 @@ pub(crate) fn start(ctx: Context) {
         services: ctx.caches.get(SERVICES),
         pods: ctx.caches.get(PODS),
         endpoints: ctx.caches.get(ENDPOINTS),
+        gone: Arc::default(),
         ctx,
     };
+    let gone = controller.gone.clone();
+    controller.services.on_change(move |change| {
+        let key = key_of(change.object());
+        match change {
+            Change::Deleted(_) => gone.lock().insert(key),
+            Change::Applied { .. } => gone.lock().remove(&key),
+        };
+    });
     follow(&controller.services, &queue);
     follow(&controller.endpoints, &queue);
     follow_pods(&controller.services, &controller.pods, &queue);
@@ -47,9 +63,6 @@ pub(crate) fn start(ctx: Context) {
     });
 }
 
-/// Ports, and the ready and other addresses behind them.
-type Group = (Vec<Value>, Vec<Value>, Vec<Value>);
-
 impl Controller {
     async fn sync(&self, (namespace, name): Key) -> Outcome {
         for cache in [&self.services, &self.pods, &self.endpoints] {
@@ -58,24 +71,30 @@ impl Controller {
         let present = self.endpoints.get(&namespace, &name);
         let Some(service) = self.services.get(&namespace, &name) else {
             // Endpoints have no owner: they go with their service.
-            if present.is_some_and(|p| p.label(MANAGED_BY).is_some()) {
+            let of_service = self.gone.lock().remove(&(namespace.clone(), name.clone()));
+            let managed = present.as_ref().is_some_and(|p| p.label(MANAGED_BY).is_some());
+            if present.is_some() && (of_service || managed) {
                 let deleted = self.ctx.client.delete(ENDPOINTS, &namespace, &name, Value::Null);
                 gone_is_fine(deleted.await)?;
             }
             return Ok(None);
         };
         let selector = service.get(&["spec", "selector"]).and_then(Value::as_object);
-        if service.is_deleting() || selector.is_none_or(serde_json::Map::is_empty) {
+        let external = service.str(&["spec", "type"]) == "ExternalName";
+        if external || selector.is_none_or(serde_json::Map::is_empty) {
             return Ok(None);
         }
-        let subsets = self.subsets(&service);
-        let mut labels = json!({ MANAGED_BY: "endpoint-controller" });
+        let mut subsets = self.subsets(&service);
+        let truncated = truncate(&mut subsets);
+        let mut labels = json!({});
         for (key, value) in service.labels().into_iter().flatten() {
             labels[key] = value.clone();
         }
-        if service.str(&["spec", "clusterIP"]) == "None" {
-            labels[HEADLESS] = "".into();
+        match service.str(&["spec", "clusterIP"]) {
+            "" | "None" => labels[HEADLESS] = "".into(),
+            _ => drop(labels.as_object_mut().and_then(|labels| labels.remove(HEADLESS))),
         }
+        labels[MANAGED_BY] = "endpoint-controller".into();
         let mut wanted = match &present {
             Some(present) => (**present).clone(),
             None => Object::from_value(json!({
@@ -85,6 +104,11 @@ impl Controller {
             .expect("built as an object"),
         };
         wanted.set(&["metadata", "labels"], labels);
+        if truncated {
+            wanted.set(&["metadata", "annotations", OVER_CAPACITY], "truncated");
+        } else {
+            wanted.remove(&["metadata", "annotations", OVER_CAPACITY]);
+        }
         if subsets.is_empty() {
             wanted.remove(&["subsets"]);
         } else {
@@ -102,33 +126,84 @@ impl Controller {
         Ok(None)
     }
 
+    /// upstream: pkg/api/v1/endpoints/util.go RepackSubsets
     fn subsets(&self, service: &Object) -> Vec<Value> {
-        let mut groups: BTreeMap<String, Group> = BTreeMap::new();
         let all = service.bool(&["spec", "publishNotReadyAddresses"]);
+        let headless = service.str(&["spec", "clusterIP"]) == "None";
+        let no_ports = service.list(&["spec", "ports"]).is_empty();
+        // The ready and other addresses behind each port.
+        let mut behind: BTreeMap<String, (Option<Value>, BTreeMap<Place, (Value, bool)>)> =
+            BTreeMap::new();
         let pods = self.pods.list_namespace(service.namespace());
         let pods = pods.iter().filter(|p| selects(service, p) && has_address(p));
-        for pod in pods.filter(|p| all || !p.is_deleting()).take(ADDRESSES_MAX) {
-            let ports = ports_on(service, pod);
-            let key = Value::from(ports.clone()).to_string();
-            let group = groups.entry(key).or_insert_with(|| (ports, Vec::new(), Vec::new()));
-            let mut address = json!({
-                "ip": pod.str(&["status", "podIP"]), "nodeName": pod.str(&["spec", "nodeName"]),
-                "targetRef": {
-                    "kind": "Pod", "name": pod.name(), "namespace": pod.namespace(),
-                    "uid": pod.uid(),
-                },
-            });
-            let hostname = pod.str(&["spec", "hostname"]);
-            if !hostname.is_empty() && pod.str(&["spec", "subdomain"]) == service.name() {
-                address["hostname"] = hostname.into();
+        for pod in pods.filter(|p| all || !p.is_deleting()) {
+            let Some(address) = address(service, pod) else { continue };
+            let place = (address["ip"].to_string(), pod.uid().to_owned());
+            let ready = all || is_ready(pod);
+            let mut ports: Vec<Option<Value>> =
+                ports_on(service, pod).into_iter().map(Some).collect();
+            if no_ports && headless {
+                ports.push(None);
             }
-            if all || is_ready(pod) { group.1.push(address) } else { group.2.push(address) }
+            for port in ports {
+                let key = port.as_ref().map_or_else(String::new, Value::to_string);
+                let group = behind.entry(key).or_insert_with(|| (port, BTreeMap::new()));
+                group.1.insert(place.clone(), (address.clone(), ready));
+            }
         }
-        groups
+        // Ports with the same addresses share a subset.
+        let mut subsets: BTreeMap<Vec<(Place, bool)>, (Vec<Value>, Vec<Value>, Vec<Value>)> =
+            BTreeMap::new();
+        for (port, addresses) in behind.into_values() {
+            let key = addresses.iter().map(|(place, (_, ready))| (place.clone(), *ready)).collect();
+            let subset = subsets.entry(key).or_insert_with(|| {
+                let (ready, other): (Vec<_>, Vec<_>) =
+                    addresses.into_values().partition(|(_, ready)| *ready);
+                let only = |list: Vec<(Value, bool)>| list.into_iter().map(|(a, _)| a).collect();
+                (Vec::new(), only(ready), only(other))
+            });
+            subset.0.extend(port);
+        }
+        subsets
             .into_values()
-            .map(|(ports, ready, not_ready)| subset(ports, ready, not_ready))
+            .map(|(mut ports, ready, not_ready)| {
+                ports.sort_by_key(go_hash::endpoints_port);
+                subset(ports, ready, not_ready)
+            })
             .collect()
     }
+}
+
+/// An address and the uid of its pod.
+type Place = (String, String);
+
+fn address(service: &Object, pod: &Object) -> Option<Value> {
+    let mut address = json!({
+        "ip": pod_ip(pod, &family_of(service))?, "nodeName": pod.str(&["spec", "nodeName"]),
+        "targetRef": {
+            "kind": "Pod", "name": pod.name(), "namespace": pod.namespace(), "uid": pod.uid(),
+        },
+    });
+    let hostname = pod.str(&["spec", "hostname"]);
+    if !hostname.is_empty() && pod.str(&["spec", "subdomain"]) == service.name() {
+        address["hostname"] = hostname.into();
+    }
+    Some(address)
+}
+
+/// Leaves out addresses beyond the limit: those that are not ready first. True when it did.
+fn truncate(subsets: &mut [Value]) -> bool {
+    let mut room = ADDRESSES_MAX;
+    let mut cut = false;
+    for field in ["addresses", "notReadyAddresses"] {
+        for subset in subsets.iter_mut() {
+            let Some(list) = subset[field].as_array_mut() else { continue };
+            cut |= list.len() > room;
+            list.truncate(room);
+            room -= list.len();
+        }
+    }
+    cut
 }
 
 fn subset(ports: Vec<Value>, ready: Vec<Value>, not_ready: Vec<Value>) -> Value {

@@ -95,7 +95,7 @@ impl Controller {
             Change::Applied { old, .. } => old.as_ref(),
             Change::Deleted(object) => Some(object),
         };
-        for owner in old.into_iter().flat_map(|old| owners(old)) {
+        for owner in old.iter().flat_map(|old| owners(old)) {
             if let Some(set) = graph.get_mut(uid(owner)) {
                 set.remove(&node);
                 if set.is_empty() {
@@ -131,7 +131,9 @@ impl Controller {
     /// An owner that waits for its dependents looks again when one of them is gone.
     fn wake_waiting_owners(&self, object: &Object, queue: &Queue<Node>) {
         for owner in owners(object) {
-            if let Some((at, key, _)) = self.cached_owner(object.namespace(), owner) {
+            if let Some((at, key, owner)) = self.cached_owner(object.namespace(), owner)
+                && waits_for_dependents(&owner)
+            {
                 queue.add((at, key));
             }
         }
@@ -195,11 +197,16 @@ impl Controller {
         if gone.is_empty() && waiting.is_empty() {
             return Ok(());
         }
-        let policy = if object.finalizers().contains(&ORPHAN) {
+        let dependents = self.dependents_of(object.uid());
+        let chained = !waiting.is_empty() && !dependents.is_empty();
+        if chained && dependents.iter().any(|node| self.waits(node)) {
+            self.unblock_owners(of, object).await?; // they own each other in a circle
+        }
+        let policy = if chained {
+            "Foreground"
+        } else if object.finalizers().contains(&ORPHAN) {
             "Orphan"
-        } else if object.finalizers().contains(&FOREGROUND)
-            || (!waiting.is_empty() && !self.dependents_of(object.uid()).is_empty())
-        {
+        } else if object.finalizers().contains(&FOREGROUND) {
             "Foreground"
         } else {
             "Background"
@@ -236,6 +243,26 @@ impl Controller {
         let patch = Patch::Merge(json!({ "metadata": {
             "uid": object.uid(), "resourceVersion": object.resource_version(),
             "ownerReferences": references,
+        }}));
+        let (namespace, name) = (object.namespace(), object.name());
+        gone_is_fine(self.ctx.client.patch(of, namespace, name, "", &patch).await).map(drop)
+    }
+
+    /// Whether a followed object is deleted with its dependents and waits for them.
+    fn waits(&self, (at, (namespace, name)): &Node) -> bool {
+        self.caches[*at].get(namespace, name).is_some_and(|object| waits_for_dependents(&object))
+    }
+
+    /// The owners of an object no longer wait for it.
+    async fn unblock_owners(&self, of: Resource, object: &Object) -> Result<(), Error> {
+        let mut references = owners(object).to_vec();
+        for reference in &mut references {
+            if reference["blockOwnerDeletion"] == true {
+                reference["blockOwnerDeletion"] = false.into();
+            }
+        }
+        let patch = Patch::Merge(json!({ "metadata": {
+            "uid": object.uid(), "ownerReferences": references,
         }}));
         let (namespace, name) = (object.namespace(), object.name());
         gone_is_fine(self.ctx.client.patch(of, namespace, name, "", &patch).await).map(drop)

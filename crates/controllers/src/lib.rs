@@ -12,12 +12,14 @@ mod endpoints;
 mod endpointslice;
 mod endpointslice_mirroring;
 mod garbage;
+mod go_hash;
 mod history;
 mod job;
 mod kubernetes_service;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
+mod node_ttl;
 mod nodes;
 mod pod_gc;
 mod pods;
@@ -26,8 +28,10 @@ mod resource_quota;
 mod role_aggregation;
 mod root_ca;
 mod serviceaccount;
+mod serviceaccount_token;
 mod statefulset;
 mod storage_protection;
+mod taint_eviction;
 mod ttl_after_finished;
 mod volume_binder;
 
@@ -48,6 +52,8 @@ pub struct Config {
     pub node_prefix: u8,
     /// The cluster's certificate authority in PEM.
     pub ca_pem: String,
+    /// Makes the tokens of secrets.
+    pub sign: Signer,
     /// Where the API server is reached.
     pub api_address: (Ipv4Addr, u16),
     /// Service address of the API server.
@@ -56,6 +62,27 @@ pub struct Config {
     pub collected: Vec<Resource>,
     /// Controllers that do not run.
     pub disabled: BTreeSet<String>,
+}
+
+type Sign = dyn Fn(&serde_json::Value) -> Result<String, String> + Send + Sync;
+
+/// Signs the claims of a service account's token.
+#[derive(Clone)]
+pub struct Signer(Arc<Sign>);
+
+impl Signer {
+    /// A signer that uses a function.
+    pub fn new(
+        sign: impl Fn(&serde_json::Value) -> Result<String, String> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(sign))
+    }
+}
+
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Signer")
+    }
 }
 
 /// What every controller is given.
@@ -75,7 +102,7 @@ type Entry = (&'static str, fn(Context));
 /// All controllers. The names are upstream's.
 ///
 /// upstream: cmd/kube-controller-manager/names/controller_names.go
-const TABLE: [Entry; 25] = [
+const TABLE: [Entry; 28] = [
     ("deployment-controller", deployment::start),
     ("replicaset-controller", replicaset::start),
     ("replicationcontroller-controller", replicaset::start_replication),
@@ -95,10 +122,13 @@ const TABLE: [Entry; 25] = [
     ("endpointslice-mirroring-controller", endpointslice_mirroring::start),
     ("namespace-controller", namespace::start),
     ("serviceaccount-controller", serviceaccount::start),
+    ("serviceaccount-token-controller", serviceaccount_token::start),
     ("root-ca-certificate-publisher-controller", root_ca::start),
     ("garbage-collector-controller", garbage::start),
     ("node-ipam-controller", node_ipam::start),
     ("node-lifecycle-controller", node_lifecycle::start),
+    ("taint-eviction-controller", taint_eviction::start),
+    ("ttl-controller", node_ttl::start),
     ("pod-garbage-collector-controller", pod_gc::start),
     ("kubernetes-service-controller", kubernetes_service::start),
 ];
@@ -118,13 +148,30 @@ fn account(name: &str) -> &str {
         "persistentvolumeclaim-protection-controller" => "pvc-protection-controller",
         "persistentvolume-protection-controller" => "pv-protection-controller",
         "pod-garbage-collector-controller" => "pod-garbage-collector",
-        "node-lifecycle-controller" | "node-ipam-controller" => "node-controller",
+        "node-lifecycle-controller" | "node-ipam-controller" | "taint-eviction-controller" => {
+            "node-controller"
+        }
         "daemonset-controller" => "daemon-set-controller",
         "endpointslice-mirroring-controller" => "endpointslicemirroring-controller",
         "endpoints-controller" => "endpoint-controller",
         "replicationcontroller-controller" => "replication-controller",
         "serviceaccount-controller" => "service-account-controller",
         "root-ca-certificate-publisher-controller" => "root-ca-cert-publisher",
+        "serviceaccount-token-controller" => "tokens-controller",
+        other => other,
+    }
+}
+
+/// The name under which a controller's events are told.
+fn component(name: &str) -> &str {
+    match name {
+        "node-lifecycle-controller" | "node-ipam-controller" => "node-controller",
+        "replicationcontroller-controller" => "replication-controller",
+        "endpoints-controller" => "endpoint-controller",
+        "endpointslice-controller" => "endpoint-slice-controller",
+        "endpointslice-mirroring-controller" => "endpoint-slice-mirroring-controller",
+        "disruption-controller" => "controllermanager",
+        "persistentvolume-binder-controller" => "persistentvolume-controller",
         other => other,
     }
 }
@@ -147,7 +194,7 @@ pub fn start(
         let client = client_for(account(name));
         let recorder = EventRecorder::new(
             client.clone(),
-            name,
+            component(name),
             "",
             clock.clone(),
             rng.clone(),

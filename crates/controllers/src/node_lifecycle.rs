@@ -1,11 +1,12 @@
-//! Nodes that are no longer heard of: they are marked, tainted, and their pods are sent away.
+//! Nodes that are no longer heard of: they are marked and tainted.
 //!
-//! upstream: pkg/controller/nodelifecycle, pkg/controller/tainteviction
+//! upstream: pkg/controller/nodelifecycle
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use longshore_api::Object;
+use longshore_client::informer::Change;
 use longshore_client::recorder::Severity;
 use longshore_client::resource::{LEASES, NODES, PODS};
 use longshore_client::workers::{self, Outcome};
@@ -55,25 +56,21 @@ pub(crate) fn start(ctx: Context) {
         let controller = health.clone();
         async move { controller.check_node(&name).await }
     });
-    let queue = Queue::new();
-    follow(&controller.pods, &queue);
-    let (again, pods) = (queue.clone(), controller.pods.clone());
-    controller.nodes.on_change(move |change| {
-        let node = change.object();
-        for pod in pods.list().iter().filter(|p| p.str(&["spec", "nodeName"]) == node.name()) {
-            again.add(crate::common::key_of(pod));
+    controller.nodes.on_change(move |change| match change {
+        Change::Applied { old: None, new } => {
+            tell(&controller.ctx, new, "RegisteredNode", "Registered Node", "in Controller");
         }
+        Change::Deleted(node) => {
+            tell(&controller.ctx, node, "RemovingNode", "Removing Node", "from Controller");
+        }
+        Change::Applied { .. } => {}
     });
-    workers::run(
-        "taint-eviction-controller",
-        queue,
-        2,
-        &shutdown,
-        move |(namespace, name): Key| {
-            let controller = controller.clone();
-            async move { controller.check_pod(&namespace, &name).await }
-        },
-    );
+}
+
+fn tell(ctx: &Context, node: &Object, reason: &str, before: &str, after: &str) {
+    let name = node.name();
+    let text = format!("Node {name} event: {before} {name} {after}");
+    ctx.recorder.event(node, Severity::Normal, reason, &text);
 }
 
 impl Controller {
@@ -185,11 +182,7 @@ impl Controller {
         let now = rfc3339(self.ctx.clock.now());
         for (key, effect) in wanted {
             if !taints.iter().any(|t| is(t, (key, effect))) {
-                let mut taint = json!({ "key": key, "effect": effect });
-                if effect == "NoExecute" {
-                    taint["timeAdded"] = now.as_str().into();
-                }
-                taints.push(taint);
+                taints.push(json!({ "key": key, "effect": effect, "timeAdded": now }));
             }
         }
         if taints == present {
@@ -201,67 +194,10 @@ impl Controller {
         self.nodes.wait_for(&written).await;
         Ok(())
     }
-
-    /// Sends a pod away that does not tolerate its node's NoExecute taints, or not any longer.
-    async fn check_pod(&self, namespace: &str, name: &str) -> Outcome {
-        self.nodes.synced().await;
-        let Some(pod) = self.pods.get(namespace, name) else { return Ok(None) };
-        let Some(node) = self.nodes.get("", pod.str(&["spec", "nodeName"])) else {
-            return Ok(None);
-        };
-        if pod.is_deleting() {
-            return Ok(None);
-        }
-        let now = self.ctx.clock.now();
-        let mut left: Option<i64> = None;
-        for taint in node.list(&["spec", "taints"]).iter().filter(|t| t["effect"] == "NoExecute") {
-            let since: Option<Timestamp> = taint["timeAdded"].as_str().and_then(|t| t.parse().ok());
-            let passed = since.map_or(0, |since| now.as_second() - since.as_second());
-            match tolerated(&pod, taint) {
-                None => left = Some(0),
-                Some(None) => {}
-                Some(Some(seconds)) => {
-                    let rest = (seconds - passed).max(0);
-                    left = Some(left.map_or(rest, |l| l.min(rest)));
-                }
-            }
-        }
-        match left {
-            None => Ok(None),
-            Some(0) => {
-                let text = format!("Marking for deletion Pod {namespace}/{name}");
-                self.ctx.recorder.event(&pod, Severity::Normal, "TaintManagerEviction", &text);
-                let options = json!({ "preconditions": { "uid": pod.uid() } });
-                gone_is_fine(self.ctx.client.delete(PODS, namespace, name, options).await)?;
-                Ok(None)
-            }
-            Some(seconds) => Ok(Some(Duration::from_secs(seconds.unsigned_abs()))),
-        }
-    }
 }
 
 fn is_ours(taint: &Value) -> bool {
     let key = taint["key"].as_str().unwrap_or("");
     [NOT_READY, UNREACHABLE, "node.kubernetes.io/unschedulable"].contains(&key)
         || PRESSURE.iter().any(|(_, taint)| *taint == key)
-}
-
-/// `None`: not tolerated; `Some(None)`: for ever; `Some(Some(s))`: for `s` seconds.
-fn tolerated(pod: &Object, taint: &Value) -> Option<Option<i64>> {
-    let text = |v: &Value, key: &str| v[key].as_str().unwrap_or("").to_owned();
-    let matching = pod.list(&["spec", "tolerations"]).iter().filter(|t| {
-        let effect = text(t, "effect");
-        let key = text(t, "key");
-        (effect.is_empty() || effect == text(taint, "effect"))
-            && (key.is_empty() || key == text(taint, "key"))
-            && match text(t, "operator").as_str() {
-                "" | "Equal" => text(t, "value") == text(taint, "value"),
-                _ => true,
-            }
-    });
-    let times: Vec<Option<i64>> = matching.map(|t| t["tolerationSeconds"].as_i64()).collect();
-    if times.is_empty() {
-        return None;
-    }
-    Some(if times.contains(&None) { None } else { times.into_iter().flatten().min() })
 }

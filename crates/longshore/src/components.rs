@@ -8,6 +8,7 @@ use longshore_apiserver::auth::UserInfo;
 use longshore_base::rng::{Rng, SystemRng};
 use longshore_base::{Clock, Shutdown, SystemClock, TaskKind};
 use longshore_client::{Client, EventRecorder, Factory, Resource};
+use longshore_controllers::Signer;
 use longshore_resources::table::Text;
 
 use crate::config::ServerConfig;
@@ -94,12 +95,18 @@ fn controllers(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown)
             // Upstream's API server keeps its own service.
             return server.client(UserInfo::new("system:apiserver", &["system:masters"]));
         }
+        if account == "tokens-controller" {
+            // It makes what service accounts log in with, so it has no account itself.
+            return server.client(user("system:kube-controller-manager"));
+        }
         server.client(UserInfo::service_account("kube-system", account))
     };
+    let tokens = plane.tokens().clone();
     let settings = longshore_controllers::Config {
         cluster_network: (config.cluster_network.address, config.cluster_network.prefix),
         node_prefix: config.cluster_network.prefix.max(24),
         ca_pem: plane.pki().ca.cert_pem().to_owned(),
+        sign: Signer::new(move |claims| tokens.sign(claims).map_err(|e| e.to_string())),
         api_address: (config.advertise, plane.address().port()),
         api_service_ip: config.service_network.nth(1),
         collected: collected(),

@@ -31,6 +31,7 @@ pub struct ControlPlane {
     listener: tokio::task::JoinHandle<()>,
     server: Server,
     pki: Pki,
+    tokens: Arc<TokenIssuer>,
 }
 
 impl ControlPlane {
@@ -56,6 +57,7 @@ impl ControlPlane {
         let issuer = format!("https://kubernetes.default.svc.{}", config.cluster_domain);
         let (private, public) = (&pki.service_account_key, &pki.service_account_public);
         let tokens = TokenIssuer::new(&issuer, private, public, Arc::new(SystemRng))?;
+        let tokens = Arc::new(tokens);
         let tls = serve::tls_config(&pki.apiserver, &pki.ca.pair().certificates())
             .context("the serving certificate cannot be used")?;
         let server = Server::start(
@@ -67,7 +69,7 @@ impl ControlPlane {
                 service_range: (config.service_network.address, config.service_network.prefix),
                 node_ports: config.node_ports.clone(),
                 client_certificates: ClientCertificates::new(&pki.ca.pair().certificates())?,
-                tokens: Arc::new(tokens),
+                tokens: tokens.clone(),
                 kubelets: Some(kubelets(&pki)?),
                 address: format!("{}:{}", config.advertise, address.port()),
                 version: version(),
@@ -82,7 +84,7 @@ impl ControlPlane {
         server.bootstrap(objects).await.context("the default objects cannot be written")?;
         let network = Arc::new(Network(server.handler().clone()));
         let listener = tokio::spawn(serve::serve(listener, tls, network, shutdown));
-        Ok(Self { address, listener, server, pki })
+        Ok(Self { address, listener, server, pki, tokens })
     }
 
     /// Where the API server listens.
@@ -93,6 +95,11 @@ impl ControlPlane {
     /// The API server.
     pub fn server(&self) -> &Server {
         &self.server
+    }
+
+    /// Who issues the tokens of service accounts.
+    pub fn tokens(&self) -> &Arc<TokenIssuer> {
+        &self.tokens
     }
 
     /// The certificates.

@@ -7,6 +7,7 @@ mod attributes;
 mod authenticate;
 mod authorize;
 mod impersonation;
+mod legacy_token;
 mod node;
 mod rbac;
 mod review;

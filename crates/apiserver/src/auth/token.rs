@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::attributes::go_quote;
+use super::legacy_token;
 use super::user::{CREDENTIAL_ID, NODE_NAME, NODE_UID, POD_NAME, POD_UID, UserInfo};
 use crate::reader::Reader;
 
@@ -180,9 +181,14 @@ impl TokenIssuer {
             "nbf": seconds,
             "sub": format!("system:serviceaccount:{}:{}", account.namespace(), account.name()),
         });
+        self.sign(&claims)
+    }
+
+    /// Makes a token with these claims.
+    pub fn sign(&self, claims: &Value) -> Result<String, KeyError> {
         let header = json!({"alg": algorithm_name(self.algorithm), "kid": self.key_id});
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let message = format!("{}.{}", part(&header), part(&claims));
+        let message = format!("{}.{}", part(&header), part(claims));
         let signature =
             jsonwebtoken::crypto::sign(message.as_bytes(), &self.signing, self.algorithm)
                 .map_err(|error| KeyError(error.to_string()))?;
@@ -200,7 +206,8 @@ impl TokenIssuer {
     ) -> Result<(UserInfo, Vec<String>), Refused> {
         let bad = |text: &str| Err(Refused::Bad(text.to_owned()));
         let parts = split(token).ok_or(Refused::Unknown)?;
-        if parts.claims["iss"].as_str() != Some(&self.issuer) {
+        let legacy = parts.claims["iss"] == legacy_token::ISSUER;
+        if !legacy && parts.claims["iss"].as_str() != Some(&self.issuer) {
             return Err(Refused::Unknown);
         }
         let key_id = parts.header["kid"].as_str().unwrap_or("");
@@ -234,8 +241,12 @@ impl TokenIssuer {
             )));
         }
         check_times(&parts.claims, now).map_err(Refused::Bad)?;
-        let user = bound_user(&parts.claims, reader, now).map_err(Refused::Bad)?;
-        Ok((user, matching))
+        let user = if legacy {
+            legacy_token::user(token, &parts.claims, reader)
+        } else {
+            bound_user(&parts.claims, reader, now)
+        };
+        Ok((user.map_err(Refused::Bad)?, matching))
     }
 }
 

@@ -41,6 +41,7 @@ impl Cluster {
             cluster_network: (Ipv4Addr::new(10, 244, 0, 0), 16),
             node_prefix: 24,
             ca_pem: String::new(),
+            sign: longshore_controllers::Signer::new(|claims| Ok(claims.to_string())),
             api_address: (Ipv4Addr::new(192, 0, 2, 1), 6443),
             api_service_ip: Ipv4Addr::new(10, 96, 0, 1),
             collected: collected(),
@@ -48,8 +49,12 @@ impl Cluster {
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let rng: Arc<dyn Rng> = Arc::new(SystemRng);
-        let client_for =
-            |account: &str| server.client(UserInfo::service_account("kube-system", account));
+        let client_for = |account: &str| match account {
+            "tokens-controller" => {
+                server.client(UserInfo::new("system:kube-controller-manager", &[]))
+            }
+            account => server.client(UserInfo::service_account("kube-system", account)),
+        };
         longshore_controllers::start(config, client_for, &caches, &clock, &rng, &shutdown);
         run_pods(&client, &caches);
         Self { client, caches, shutdown }
