@@ -411,11 +411,21 @@ impl Factory {
 
     /// The cache of a resource.
     pub fn get(&self, of: Resource) -> Informer {
+        self.with(of, None)
+    }
+
+    /// The cache of a resource whose objects are cut down; the first who asks decides how.
+    pub fn get_trimmed(&self, of: Resource, keep: fn(&mut Object)) -> Informer {
+        self.with(of, Some(keep))
+    }
+
+    fn with(&self, of: Resource, keep: Option<fn(&mut Object)>) -> Informer {
         let mut made = self.made.lock();
         if let Some(informer) = made.get(&of) {
             return informer.clone();
         }
-        let informer = Informer::new(self.client.clone(), of, Options::default());
+        let options = Options { keep, ..Options::default() };
+        let informer = Informer::new(self.client.clone(), of, options);
         let run = informer.clone().run(self.shutdown.clone());
         longshore_base::spawn(TaskKind::Critical, of.plural, run);
         made.insert(of, informer.clone());

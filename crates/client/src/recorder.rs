@@ -39,6 +39,8 @@ struct Event {
     severity: Severity,
     reason: String,
     message: String,
+    /// What was done; empty for events of the older form.
+    action: &'static str,
     at: Timestamp,
 }
 
@@ -75,7 +77,19 @@ impl EventRecorder {
     /// Tells something about an object. Never waits; when too many events are waiting, this one is
     /// dropped.
     pub fn event(&self, object: &Object, severity: Severity, reason: &str, message: &str) {
-        self.event_about(reference(object), severity, reason, message);
+        self.event_about(reference(object), severity, reason, "", message);
+    }
+
+    /// Tells what was done with an object, in the form of `events.k8s.io`.
+    pub fn action(
+        &self,
+        object: &Object,
+        severity: Severity,
+        reason: &str,
+        action: &'static str,
+        message: &str,
+    ) {
+        self.event_about(reference(object), severity, reason, action, message);
     }
 
     /// Tells something about a part of an object, given by `involvedObject`'s `fieldPath`.
@@ -89,15 +103,23 @@ impl EventRecorder {
     ) {
         let mut about = reference(object);
         about["fieldPath"] = field_path.into();
-        self.event_about(about, severity, reason, message);
+        self.event_about(about, severity, reason, "", message);
     }
 
-    fn event_about(&self, about: Value, severity: Severity, reason: &str, message: &str) {
+    fn event_about(
+        &self,
+        about: Value,
+        severity: Severity,
+        reason: &str,
+        action: &'static str,
+        message: &str,
+    ) {
         let event = Event {
             about,
             severity,
             reason: reason.to_owned(),
             message: message.to_owned(),
+            action,
             at: self.clock.now(),
         };
         if self.queue.try_send(event).is_err() {
@@ -126,6 +148,10 @@ struct Known {
     name: String,
     count: u32,
     last: Timestamp,
+}
+
+fn micros(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }
 
 struct Writer {
@@ -172,7 +198,11 @@ impl Writer {
         {
             known.count += 1;
             known.last = event.at;
-            let patch = Patch::Merge(json!({ "count": known.count, "lastTimestamp": at }));
+            let patch = Patch::Merge(if event.action.is_empty() {
+                json!({ "count": known.count, "lastTimestamp": at })
+            } else {
+                json!({ "series": { "count": known.count, "lastObservedTime": micros(event.at) } })
+            });
             let name = known.name.clone();
             match self.client.patch(EVENTS, &namespace, &name, "", &patch).await {
                 Err(error) if error.is_not_found() => {} // it expired: write a new one
@@ -184,17 +214,27 @@ impl Writer {
             Severity::Normal => "Normal",
             Severity::Warning => "Warning",
         };
-        let mut source = json!({ "component": self.component });
-        if !self.host.is_empty() {
-            source["host"] = self.host.as_str().into();
-        }
-        let object = json!({
+        let mut object = json!({
             "apiVersion": "v1", "kind": "Event",
             "metadata": { "name": name, "namespace": namespace },
             "involvedObject": event.about, "reason": event.reason, "message": event.message,
-            "type": severity, "count": 1, "firstTimestamp": at, "lastTimestamp": at,
-            "source": source, "reportingComponent": self.component, "reportingInstance": self.host,
+            "type": severity, "reportingComponent": self.component,
+            "reportingInstance": self.host,
         });
+        if event.action.is_empty() {
+            object["count"] = 1.into();
+            object["firstTimestamp"] = at.as_str().into();
+            object["lastTimestamp"] = at.as_str().into();
+            object["source"] = json!({ "component": self.component });
+            if !self.host.is_empty() {
+                object["source"]["host"] = self.host.as_str().into();
+            }
+        } else {
+            object["action"] = event.action.into();
+            object["eventTime"] = micros(event.at).into();
+            let instance = [self.component.as_str(), &self.host].join("-");
+            object["reportingInstance"] = instance.trim_end_matches('-').into();
+        }
         if self.known.len() >= REMEMBERED_MAX {
             self.known.clear();
         }

@@ -72,6 +72,7 @@ resources! {
     CRON_JOBS = "batch" "v1" "cronjobs" "CronJob";
     JOBS = "batch" "v1" "jobs" "Job";
     ENDPOINT_SLICES = "discovery.k8s.io" "v1" "endpointslices" "EndpointSlice";
+    CSI_NODES = "storage.k8s.io" "v1" "csinodes" "CSINode";
     STORAGE_CLASSES = "storage.k8s.io" "v1" "storageclasses" "StorageClass";
     LEASES = "coordination.k8s.io" "v1" "leases" "Lease";
     POD_DISRUPTION_BUDGETS = "policy" "v1" "poddisruptionbudgets" "PodDisruptionBudget";

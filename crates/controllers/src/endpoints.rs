@@ -132,8 +132,7 @@ impl Controller {
         let headless = service.str(&["spec", "clusterIP"]) == "None";
         let no_ports = service.list(&["spec", "ports"]).is_empty();
         // The ready and other addresses behind each port.
-        let mut behind: BTreeMap<String, (Option<Value>, BTreeMap<Place, (Value, bool)>)> =
-            BTreeMap::new();
+        let mut behind: BTreeMap<String, (Option<Value>, Addresses)> = BTreeMap::new();
         let pods = self.pods.list_namespace(service.namespace());
         let pods = pods.iter().filter(|p| selects(service, p) && has_address(p));
         for pod in pods.filter(|p| all || !p.is_deleting()) {
@@ -152,8 +151,7 @@ impl Controller {
             }
         }
         // Ports with the same addresses share a subset.
-        let mut subsets: BTreeMap<Vec<(Place, bool)>, (Vec<Value>, Vec<Value>, Vec<Value>)> =
-            BTreeMap::new();
+        let mut subsets: BTreeMap<Vec<(Place, bool)>, Group> = BTreeMap::new();
         for (port, addresses) in behind.into_values() {
             let key = addresses.iter().map(|(place, (_, ready))| (place.clone(), *ready)).collect();
             let subset = subsets.entry(key).or_insert_with(|| {
@@ -176,6 +174,10 @@ impl Controller {
 
 /// An address and the uid of its pod.
 type Place = (String, String);
+/// Addresses, and whether each is ready.
+type Addresses = BTreeMap<Place, (Value, bool)>;
+/// Ports, and the ready and other addresses behind them.
+type Group = (Vec<Value>, Vec<Value>, Vec<Value>);
 
 fn address(service: &Object, pod: &Object) -> Option<Value> {
     let mut address = json!({

@@ -43,7 +43,9 @@ fn scheduler(plane: &ControlPlane, shutdown: &Shutdown) {
     let caches = Factory::new(client.clone(), shutdown.clone());
     let recorder = recorder(&client, "default-scheduler", "", shutdown);
     let config = longshore_scheduler::Config::default();
-    longshore_scheduler::start(config, client, &caches, recorder, Arc::new(SystemRng), shutdown);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let rng: Arc<dyn Rng> = Arc::new(SystemRng);
+    longshore_scheduler::start(config, client, &caches, recorder, clock, rng, shutdown);
 }
 
 fn user(name: &str) -> UserInfo {

@@ -17,11 +17,21 @@ struct State {
     placed: HashMap<String, (String, bool)>,
     /// Pods on nodes that are not known (yet).
     homeless: HashMap<String, Vec<Arc<Pod>>>,
+    /// Pods that wait for others to leave a node, by node.
+    nominated: HashMap<String, Vec<Arc<Pod>>>,
 }
 
 /// The cache. A snapshot shares its nodes with it.
 #[derive(Default)]
 pub(crate) struct Cache(Mutex<State>);
+
+/// What one decision looks at.
+pub(crate) struct Snapshot {
+    /// All nodes by name.
+    pub(crate) nodes: Vec<Arc<Node>>,
+    /// Pods that are going to run on a node once others have left it.
+    pub(crate) nominated: HashMap<String, Vec<Arc<Pod>>>,
+}
 
 impl State {
     fn add(&mut self, node: &str, pod: Arc<Pod>) {
@@ -37,9 +47,19 @@ impl State {
             Arc::make_mut(node).remove(uid);
         }
         if let Some(pods) = self.homeless.get_mut(&node) {
-            pods.retain(|pod| pod.object.uid() != uid);
+            pods.retain(|pod| pod.uid() != uid);
+            if pods.is_empty() {
+                self.homeless.remove(&node);
+            }
         }
         true
+    }
+
+    fn forget_nomination(&mut self, uid: &str) {
+        self.nominated.retain(|_, pods| {
+            pods.retain(|pod| pod.uid() != uid);
+            !pods.is_empty()
+        });
     }
 }
 
@@ -59,7 +79,9 @@ impl Cache {
     /// A node is gone; its pods may outlive it for a while.
     pub(crate) fn remove_node(&self, name: &str) {
         let mut state = self.0.lock();
-        if let Some(node) = state.nodes.remove(name) {
+        if let Some(node) = state.nodes.remove(name)
+            && !node.pods.is_empty()
+        {
             state.homeless.insert(name.to_owned(), node.pods.clone());
         }
     }
@@ -70,6 +92,7 @@ impl Cache {
         let node = object.str(&["spec", "nodeName"]).to_owned();
         let known = state.placed.get(object.uid()).is_some_and(|(at, _)| *at == node);
         state.remove(object.uid());
+        state.forget_nomination(object.uid());
         state.add(&node, Arc::new(Pod::new(object)));
         state.placed.insert(object.uid().to_owned(), (node, false));
         !known
@@ -77,14 +100,17 @@ impl Cache {
 
     /// A pod is gone or has ended.
     pub(crate) fn remove_pod(&self, uid: &str) {
-        self.0.lock().remove(uid);
+        let mut state = self.0.lock();
+        state.remove(uid);
+        state.forget_nomination(uid);
     }
 
     /// Counts a pod on a node before the API server does.
     pub(crate) fn assume(&self, pod: &Arc<Pod>, node: &str) {
         let mut state = self.0.lock();
+        state.forget_nomination(pod.uid());
         state.add(node, pod.clone());
-        state.placed.insert(pod.object.uid().to_owned(), (node.to_owned(), true));
+        state.placed.insert(pod.uid().to_owned(), (node.to_owned(), true));
     }
 
     /// Takes an assumption back.
@@ -95,8 +121,26 @@ impl Cache {
         }
     }
 
-    /// All nodes as of now.
-    pub(crate) fn snapshot(&self) -> Vec<Arc<Node>> {
-        self.0.lock().nodes.values().cloned().collect()
+    /// Whether a pod was given a node that the API server does not tell yet.
+    pub(crate) fn is_assumed(&self, uid: &str) -> bool {
+        self.0.lock().placed.get(uid).is_some_and(|(_, assumed)| *assumed)
+    }
+
+    /// A pod waits for room on a node; an empty name means that it no longer does.
+    pub(crate) fn nominate(&self, pod: &Arc<Pod>, node: &str) {
+        let mut state = self.0.lock();
+        state.forget_nomination(pod.uid());
+        if !node.is_empty() {
+            state.nominated.entry(node.to_owned()).or_default().push(pod.clone());
+        }
+    }
+
+    /// Everything as of now.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let state = self.0.lock();
+        Snapshot {
+            nodes: state.nodes.values().cloned().collect(),
+            nominated: state.nominated.clone(),
+        }
     }
 }

@@ -114,6 +114,7 @@ fn assign(
         None => conditions.push(condition),
     }
     pod.set(&["status", "conditions"], conditions);
+    pod.remove(&["status", "nominatedNodeName"]);
     Ok(())
 }
 

@@ -1,53 +1,92 @@
 //! Taints keep pods away that do not tolerate them; soft ones only lower the score.
 
+use std::sync::Arc;
+
 use longshore_api::Object;
 use serde_json::Value;
 
-use super::{Cycle, Plugin, normalize};
-use crate::model::Node;
+use super::{Ask, Check, Plugin, Rate, Refusal, Start, normalize};
+use crate::events::Event;
+use crate::model::{Node, Pod};
 
 pub(super) struct TaintToleration;
 
+#[derive(Clone)]
+struct Hard(Arc<Pod>);
+
+struct Soft(Arc<Pod>);
+
+/// Whether a toleration covers a taint.
+///
+/// upstream: staging/src/k8s.io/api/core/v1/toleration.go ToleratesTaint
+fn covers(toleration: &Value, taint: &Value) -> bool {
+    let text = |v: &Value, key: &str| v[key].as_str().unwrap_or("").to_owned();
+    let (effect, key) = (text(toleration, "effect"), text(toleration, "key"));
+    (effect.is_empty() || effect == text(taint, "effect"))
+        && (key.is_empty() || key == text(taint, "key"))
+        && match text(toleration, "operator").as_str() {
+            "" | "Equal" => text(toleration, "value") == text(taint, "value"),
+            "Exists" => true,
+            _ => false,
+        }
+}
+
 /// Whether one of a pod's tolerations covers a taint.
 pub(super) fn tolerates(pod: &Object, taint: &Value) -> bool {
-    let text = |v: &Value, key: &str| v[key].as_str().unwrap_or("").to_owned();
-    pod.list(&["spec", "tolerations"]).iter().any(|t| {
-        let (effect, key) = (text(t, "effect"), text(t, "key"));
-        (effect.is_empty() || effect == text(taint, "effect"))
-            && (key.is_empty() || key == text(taint, "key"))
-            && match text(t, "operator").as_str() {
-                "" | "Equal" => text(t, "value") == text(taint, "value"),
-                "Exists" => true,
-                _ => false,
-            }
-    })
+    pod.list(&["spec", "tolerations"]).iter().any(|t| covers(t, taint))
+}
+
+/// Whether a taint keeps pods away.
+pub(super) fn is_hard(taint: &Value) -> bool {
+    taint["effect"] == "NoSchedule" || taint["effect"] == "NoExecute"
+}
+
+fn is_kept_away(pod: &Object, node: &Object) -> bool {
+    let taints = node.list(&["spec", "taints"]).iter();
+    taints.filter(|t| is_hard(t)).any(|taint| !tolerates(pod, taint))
 }
 
 impl Plugin for TaintToleration {
-    fn filter(&self, cycle: &Cycle<'_>, node: &Node) -> Result<(), Vec<String>> {
-        let hard = node.object.list(&["spec", "taints"]).iter();
-        let mut hard = hard.filter(|t| t["effect"] == "NoSchedule" || t["effect"] == "NoExecute");
-        match hard.find(|taint| !tolerates(&cycle.pod.object, taint)) {
-            None => Ok(()),
-            Some(taint) => {
-                let text = |key: &str| taint[key].as_str().unwrap_or("");
-                Err(vec![format!(
-                    "node(s) had untolerated taint {{{}: {}}}",
-                    text("key"),
-                    text("value")
-                )])
-            }
+    fn start(&self, ask: &Ask<'_>) -> Start {
+        Start::Check(Box::new(Hard(ask.pod.clone())))
+    }
+
+    fn rate(&self, ask: &Ask<'_>, _feasible: &[Arc<Node>]) -> Option<Box<dyn Rate>> {
+        Some(Box::new(Soft(ask.pod.clone())))
+    }
+
+    fn helps(&self, pod: &Pod, event: &Event) -> bool {
+        let node = event.node(&[&["spec", "taints"]]);
+        node.is_some_and(|node| !is_kept_away(&pod.object, node)) || matches!(event, Event::Own)
+    }
+}
+
+impl Check for Hard {
+    fn filter(&self, node: &Node) -> Result<(), Refusal> {
+        if is_kept_away(&self.0.object, &node.object) {
+            return Err(Refusal::always("node(s) had untolerated taint(s)"));
         }
+        Ok(())
     }
 
-    fn score(&self, cycle: &Cycle<'_>, node: &Node) -> Option<i64> {
-        let soft = node.object.list(&["spec", "taints"]).iter();
-        let soft = soft.filter(|t| t["effect"] == "PreferNoSchedule");
-        let count = soft.filter(|taint| !tolerates(&cycle.pod.object, taint)).count();
-        i64::try_from(count).ok()
+    fn copy(&self) -> Box<dyn Check> {
+        Box::new(self.clone())
+    }
+}
+
+impl Rate for Soft {
+    fn score(&self, node: &Node) -> i64 {
+        let soft =
+            |v: &Value| matches!(v["effect"].as_str().unwrap_or(""), "" | "PreferNoSchedule");
+        let tolerations = self.0.object.list(&["spec", "tolerations"]);
+        let taints = node.object.list(&["spec", "taints"]).iter();
+        let taints = taints.filter(|taint| taint["effect"] == "PreferNoSchedule");
+        let open =
+            taints.filter(|taint| !tolerations.iter().any(|t| soft(t) && covers(t, taint))).count();
+        i64::try_from(open).unwrap_or(i64::MAX)
     }
 
-    fn normalize(&self, scores: Vec<i64>) -> Vec<i64> {
-        normalize(scores, true)
+    fn normalize(&self, scores: &mut [i64]) {
+        normalize(scores, true);
     }
 }

@@ -2,101 +2,155 @@ use longshore_api::Object;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::cache::Snapshot;
+use crate::framework::Choice;
 
 fn object(value: Value) -> Arc<Object> {
     Arc::new(Object::from_value(value).expect("an object"))
 }
 
-fn node(name: &str, spec: Value, labels: Value) -> Arc<Node> {
-    Arc::new(Node::new(&object(json!({
+fn node(name: &str, spec: Value, labels: Value, status: Value) -> Node {
+    let mut node = json!({
         "metadata": { "name": name, "labels": labels }, "spec": spec,
-        "status": { "allocatable": { "cpu": "2", "memory": "1Gi", "pods": "2" } },
-    }))))
+        "status": { "allocatable": { "cpu": "2", "memory": "1Gi", "pods": "3" } },
+    });
+    for (key, value) in status.as_object().into_iter().flatten() {
+        node["status"][key] = value.clone();
+    }
+    Node::new(&object(node))
 }
 
-fn pod(spec: Value) -> Arc<Pod> {
+fn plain(name: &str) -> Node {
+    node(name, json!({}), json!({ "zone": name }), json!({}))
+}
+
+fn pod(uid: &str, labels: Value, spec: Value) -> Arc<Pod> {
     Arc::new(Pod::new(&object(json!({
-        "metadata": { "name": "p", "namespace": "d", "uid": "u", "labels": { "app": "a" } },
+        "metadata": { "name": uid, "namespace": "d", "uid": uid, "labels": labels },
         "spec": spec,
     }))))
 }
 
-/// The reasons of all plugins for one node.
-fn reasons(pod: &Arc<Pod>, nodes: &[Arc<Node>], at: usize) -> Vec<String> {
-    let cycle = Cycle { pod, nodes };
-    TABLE.iter().filter_map(|(_, _, p)| p.filter(&cycle, &nodes[at]).err()).flatten().collect()
+fn app(uid: &str, spec: Value) -> Arc<Pod> {
+    pod(uid, json!({ "app": "a" }), spec)
+}
+
+/// The node that is chosen, or the text of the refusal.
+fn place(pod: &Arc<Pod>, nodes: Vec<Node>) -> Result<String, String> {
+    let nodes = nodes.into_iter().map(Arc::new).collect();
+    let snapshot = Snapshot { nodes, nominated: Default::default() };
+    let listers = Listers::empty();
+    let ask = Ask { pod, nodes: &snapshot.nodes, listers: &listers };
+    Choice { ask, snapshot: &snapshot, offset: &mut 0, dice: 0 }.make().map_err(|m| m.message)
+}
+
+fn cpu(amount: &str) -> Value {
+    json!({ "containers": [{ "resources": { "requests": { "cpu": amount } } }] })
 }
 
 #[test]
 fn nodes_are_refused_with_upstreams_words() {
-    let small = json!({ "containers": [{ "resources": { "requests": { "cpu": "1" } } }] });
+    let taint = json!({ "taints": [{ "key": "k", "value": "v", "effect": "NoSchedule" }] });
+    let by_name = |name: &str| {
+        json!({ "affinity": { "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [{
+                "matchFields": [{ "key": "metadata.name", "operator": "In", "values": [name] }],
+            }]},
+        }}})
+    };
     let cases = [
-        (json!({}), json!({}), small.clone(), None),
+        (json!({}), cpu("1"), None),
+        (json!({}), cpu("3"), Some("Insufficient cpu")),
+        (taint.clone(), cpu("1"), Some("node(s) had untolerated taint(s)")),
+        (taint, json!({ "tolerations": [{ "key": "k", "operator": "Exists" }] }), None),
+        (json!({ "unschedulable": true }), cpu("1"), Some("node(s) were unschedulable")),
         (
             json!({}),
-            json!({}),
-            json!({ "containers": [{ "resources": { "requests": { "cpu": "3" } } }] }),
-            Some("Insufficient cpu"),
-        ),
-        (
-            json!({ "taints": [{ "key": "k", "value": "v", "effect": "NoSchedule" }] }),
-            json!({}),
-            small.clone(),
-            Some("node(s) had untolerated taint {k: v}"),
-        ),
-        (
-            json!({ "taints": [{ "key": "k", "value": "v", "effect": "NoSchedule" }] }),
-            json!({}),
-            json!({ "tolerations": [{ "key": "k", "operator": "Exists" }] }),
-            None,
-        ),
-        (json!({ "unschedulable": true }), json!({}), small, Some("node(s) were unschedulable")),
-        (
-            json!({}),
-            json!({ "disk": "hdd" }),
             json!({ "nodeSelector": { "disk": "ssd" } }),
             Some("node(s) didn't match Pod's node affinity/selector"),
         ),
+        (json!({}), by_name("n"), None),
+        (json!({}), by_name("m"), Some("node(s) didn't satisfy plugin(s) [NodeAffinity]")),
         (
             json!({}),
-            json!({ "disk": "ssd" }),
-            json!({ "affinity": { "nodeAffinity": {
-                "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [
-                    { "matchExpressions": [{ "key": "disk", "operator": "In", "values": ["ssd"] }] },
-                ]},
-            }}}),
-            None,
+            json!({ "topologySpreadConstraints": [{
+                "maxSkew": 1, "topologyKey": "absent", "whenUnsatisfiable": "DoNotSchedule",
+            }]}),
+            Some("node(s) didn't match pod topology spread constraints (missing required label)"),
         ),
     ];
-    for (spec, labels, wanted, why) in cases {
-        let nodes = [node("n", spec, labels)];
-        let found = reasons(&pod(wanted.clone()), &nodes, 0);
-        assert_eq!(found.first().map(String::as_str), why, "{wanted}");
+    for (spec, wanted, why) in cases {
+        let found = place(&app("p", wanted.clone()), vec![node("n", spec, json!({}), json!({}))]);
+        let want = match why {
+            None => Ok("n".to_owned()),
+            Some(why) => Err(format!("0/1 nodes are available: 1 {why}.")),
+        };
+        assert_eq!(found, want, "{wanted}");
     }
 }
 
 #[test]
 fn pods_and_ports_are_counted() {
-    let mut full = (*node("n", json!({}), json!({}))).clone();
+    let mut full = plain("n");
     let port = json!({ "containers": [{ "ports": [{ "hostPort": 80, "containerPort": 80 }] }] });
-    full.add(pod(port.clone()));
-    full.add(pod(json!({})));
-    let nodes = [Arc::new(full)];
-    let found = reasons(&pod(port), &nodes, 0);
-    assert!(found.contains(&"Too many pods".to_owned()), "{found:?}");
-    assert!(found.iter().any(|r| r.contains("free ports")), "{found:?}");
+    full.add(app("a", port.clone()));
+    let why = place(&app("p", port), vec![full.clone()]).expect_err("the port is taken");
+    assert!(why.contains("free ports"), "{why}");
+    full.add(app("b", json!({})));
+    full.add(app("c", json!({})));
+    let why = place(&app("p", json!({})), vec![full]).expect_err("the node is full");
+    assert!(why.contains("Too many pods"), "{why}");
+}
+
+fn affinity(kind: &str) -> Value {
+    json!({ "affinity": { kind: { "requiredDuringSchedulingIgnoredDuringExecution": [{
+        "topologyKey": "zone", "labelSelector": { "matchLabels": { "app": "a" } },
+    }]}}})
 }
 
 #[test]
-fn anti_affinity_keeps_pods_apart() {
-    let spec = json!({ "affinity": { "podAntiAffinity": {
-        "requiredDuringSchedulingIgnoredDuringExecution": [{
-            "topologyKey": "zone", "labelSelector": { "matchLabels": { "app": "a" } },
-        }],
+fn pods_keep_apart_or_together() {
+    let nodes = || {
+        let mut taken = plain("x");
+        taken.add(app("a", json!({})));
+        vec![taken, plain("y")]
+    };
+    assert_eq!(place(&app("p", affinity("podAntiAffinity")), nodes()).as_deref(), Ok("y"));
+    assert_eq!(place(&app("p", affinity("podAffinity")), nodes()).as_deref(), Ok("x"));
+    let alone = place(&app("p", affinity("podAffinity")), vec![plain("x")]);
+    assert_eq!(alone.as_deref(), Ok("x"), "the first of a group may start anywhere");
+    let mut shunning = plain("x");
+    shunning.add(app("a", affinity("podAntiAffinity")));
+    assert_eq!(place(&app("p", json!({})), vec![shunning, plain("y")]).as_deref(), Ok("y"));
+}
+
+#[test]
+fn spreading_and_preferences_choose_among_nodes() {
+    let spread = json!({ "topologySpreadConstraints": [{
+        "maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": { "matchLabels": { "app": "a" } },
+    }]});
+    let mut taken = plain("x");
+    taken.add(app("a", json!({})));
+    assert_eq!(place(&app("p", spread), vec![taken, plain("y")]).as_deref(), Ok("y"));
+
+    let prefers = json!({ "affinity": { "nodeAffinity": {
+        "preferredDuringSchedulingIgnoredDuringExecution": [{ "weight": 1, "preference": {
+            "matchExpressions": [{ "key": "zone", "operator": "In", "values": ["y"] }],
+        }}],
     }}});
-    let mut taken = (*node("a", json!({}), json!({ "zone": "1" }))).clone();
-    taken.add(pod(json!({})));
-    let nodes = [Arc::new(taken), node("b", json!({}), json!({ "zone": "2" }))];
-    assert!(!reasons(&pod(spec.clone()), &nodes, 0).is_empty());
-    assert!(reasons(&pod(spec), &nodes, 1).is_empty());
+    assert_eq!(place(&app("p", prefers), vec![plain("x"), plain("y")]).as_deref(), Ok("y"));
+
+    let soft = json!({ "taints": [{ "key": "k", "effect": "PreferNoSchedule" }] });
+    let tainted = node("x", soft, json!({}), json!({}));
+    assert_eq!(place(&app("p", json!({})), vec![tainted, plain("y")]).as_deref(), Ok("y"));
+
+    let images = json!({ "images": [{ "names": ["i:latest"], "sizeBytes": 2_000_000_000 }] });
+    let having = node("y", json!({}), json!({}), images);
+    let wants = json!({ "containers": [{ "image": "i" }] });
+    assert_eq!(place(&app("p", wants), vec![plain("x"), having]).as_deref(), Ok("y"));
+
+    let big = json!({ "allocatable": { "cpu": "8", "memory": "4Gi", "pods": "3" } });
+    let big = node("y", json!({}), json!({}), big);
+    assert_eq!(place(&app("p", cpu("1")), vec![plain("x"), big]).as_deref(), Ok("y"));
 }
