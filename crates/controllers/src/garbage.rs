@@ -114,8 +114,11 @@ impl Controller {
             graph.entry(uid(owner).to_owned()).or_default().insert(node.clone());
         }
         drop(graph);
-        if old.is_some_and(|old| owners(old) != owners(object)) {
+        if let Some(old) = old
+            && owners(old) != owners(object)
+        {
             // It may block one of them no longer.
+            self.wake_waiting_owners(old, queue);
             self.wake_waiting_owners(object, queue);
         }
         if !owners(object).is_empty() || object.is_deleting() {
@@ -199,9 +202,6 @@ impl Controller {
         }
         let dependents = self.dependents_of(object.uid());
         let chained = !waiting.is_empty() && !dependents.is_empty();
-        if chained && dependents.iter().any(|node| self.waits(node)) {
-            self.unblock_owners(of, object).await?; // they own each other in a circle
-        }
         let policy = if chained {
             "Foreground"
         } else if object.finalizers().contains(&ORPHAN) {
@@ -243,26 +243,6 @@ impl Controller {
         let patch = Patch::Merge(json!({ "metadata": {
             "uid": object.uid(), "resourceVersion": object.resource_version(),
             "ownerReferences": references,
-        }}));
-        let (namespace, name) = (object.namespace(), object.name());
-        gone_is_fine(self.ctx.client.patch(of, namespace, name, "", &patch).await).map(drop)
-    }
-
-    /// Whether a followed object is deleted with its dependents and waits for them.
-    fn waits(&self, (at, (namespace, name)): &Node) -> bool {
-        self.caches[*at].get(namespace, name).is_some_and(|object| waits_for_dependents(&object))
-    }
-
-    /// The owners of an object no longer wait for it.
-    async fn unblock_owners(&self, of: Resource, object: &Object) -> Result<(), Error> {
-        let mut references = owners(object).to_vec();
-        for reference in &mut references {
-            if reference["blockOwnerDeletion"] == true {
-                reference["blockOwnerDeletion"] = false.into();
-            }
-        }
-        let patch = Patch::Merge(json!({ "metadata": {
-            "uid": object.uid(), "ownerReferences": references,
         }}));
         let (namespace, name) = (object.namespace(), object.name());
         gone_is_fine(self.ctx.client.patch(of, namespace, name, "", &patch).await).map(drop)

@@ -48,7 +48,7 @@ mod tests {
     #[test]
     fn ports_stand_in_upstreams_order() {
         let port = |name: &str, number: i64, protocol: &str| json!({ "name": name, "port": number, "protocol": protocol });
-        let mut ports = vec![
+        let mut ports = [
             port("zz", 9, "TCP"),
             port("aa", 8, "TCP"),
             port("mm", 10, "UDP"),
