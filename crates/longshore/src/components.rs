@@ -15,12 +15,14 @@ use crate::config::ServerConfig;
 use crate::control_plane::ControlPlane;
 use crate::server::Stop;
 
+/// Keeps the service of the API server. Upstream's API server does so itself: it also runs when
+/// there are no controllers.
+const API_SERVICE: &str = "kubernetes-service-controller";
+
 /// Starts every component that is not disabled.
 pub fn start(config: &ServerConfig, plane: &ControlPlane, stop: &Stop) {
     let shutdown = &stop.shutdown;
-    if config.runs("controllers") {
-        controllers(config, plane, shutdown);
-    }
+    controllers(config, plane, shutdown);
     if config.runs("scheduler") {
         scheduler(plane, shutdown);
     }
@@ -93,8 +95,7 @@ fn controllers(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown)
     let manager = server.client(user("system:kube-controller-manager"));
     let caches = Factory::new(manager, shutdown.clone());
     let client_for = |account: &str| -> Client {
-        if account == "kubernetes-service-controller" {
-            // Upstream's API server keeps its own service.
+        if account == API_SERVICE {
             return server.client(UserInfo::new("system:apiserver", &["system:masters"]));
         }
         if account == "tokens-controller" {
@@ -104,6 +105,13 @@ fn controllers(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown)
         server.client(UserInfo::service_account("kube-system", account))
     };
     let tokens = plane.tokens().clone();
+    let mut disabled = config.disable.clone();
+    if !config.runs("controllers") {
+        disabled.extend(longshore_controllers::names().map(str::to_owned));
+        if config.runs(API_SERVICE) {
+            disabled.remove(API_SERVICE);
+        }
+    }
     let settings = longshore_controllers::Config {
         cluster_network: (config.cluster_network.address, config.cluster_network.prefix),
         node_prefix: config.cluster_network.prefix.max(24),
@@ -112,7 +120,7 @@ fn controllers(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown)
         api_address: (config.advertise, plane.address().port()),
         api_service_ip: config.service_network.nth(1),
         collected: collected(),
-        disabled: config.disable.clone(),
+        disabled,
     };
     longshore_controllers::start(settings, client_for, &caches, &clock, &rng, shutdown);
 }
