@@ -161,6 +161,15 @@ impl Error {
         self.tree.as_ref().map(|tree| &tree.0)
     }
 
+    /// Tells the bad value as a Go struct of a type, such as `core/v1.PodSpec`; for paths that
+    /// do not tell the type.
+    pub fn as_struct(mut self, ty: &str) -> Self {
+        if let Some(text) = self.tree().map(|value| crate::gostruct::print(ty, value)) {
+            self.print_tree(&text);
+        }
+        self
+    }
+
     /// Tells the bad value as `text`, for who knows its type; see [`crate::gostruct::render`].
     pub fn print_tree(&mut self, text: &str) {
         if let Some(tree) = self.tree.take() {

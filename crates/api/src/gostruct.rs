@@ -47,7 +47,7 @@ pub fn render(group: &str, version: &str, kind: &str, errors: &mut ErrorList) {
     for error in errors {
         let Some(value) = error.tree() else { continue };
         if let Some((shape, pointer)) = find(ty, &error.field)
-            && fits(shape, value)
+            && (fits(shape, value) || (value.is_null() && !pointer))
         {
             let text = line(&tree(shape, pointer, Some(value), true));
             error.print_tree(&text);

@@ -62,6 +62,9 @@ fn errors_print_trees_by_the_type_of_their_field() {
         Error::invalid(&spec.child("selector").key("a"), "x", "why"),
         Error::invalid(&spec.child("sessionAffinityConfig"), Value::Null, "why"),
         Error::invalid(&spec.child("unheard"), json!({"b": 1}), "why"),
+        Error::invalid(&spec.child("clusterIP"), Value::Null, "why"),
+        Error::invalid(&spec.child("type"), json!({"port": 1}), "why")
+            .as_struct("core/v1.ClientIPConfig"),
     ];
     render("", "v1", "Service", &mut errors);
     let bodies: Vec<&str> = errors.iter().map(|e| e.body.as_str()).collect();
@@ -70,6 +73,8 @@ fn errors_print_trees_by_the_type_of_their_field() {
         r#"Invalid value: "x": why"#,
         "Invalid value: null: why",
         r#"Invalid value: {"b":1}: why"#,
+        r#"Invalid value: "": why"#,
+        r#"Invalid value: {"TimeoutSeconds":null}: why"#,
     ];
     assert_eq!(bodies, want);
 }

@@ -39,7 +39,8 @@ pub async fn patch(
     let kind = kind_of(headers)?;
     let bytes = body::read(body).await?;
     let options = WriteOptions::of(&call.info, "PatchOptions")?;
-    let patch = Patch::decode(kind, &bytes)?;
+    // A patch is only looked into when there is an object.
+    let patch = Patch::decode(kind, &bytes);
     let gvk = call.served.resource.gvk();
     let warnings = Mutex::new(Vec::new());
     let change = |old: Option<&Object>| {
@@ -47,6 +48,7 @@ pub async fn patch(
             let resource = &call.served.resource;
             return Err(StatusError::not_found(&resource.group, &resource.plural, &call.info.name));
         };
+        let patch = patch.as_ref().map_err(Clone::clone)?;
         let mut new = patch.apply(old, &gvk, options.validation, &mut warnings.lock())?;
         write::check_name(call, &mut new)?;
         call.write_context(options.dry_run).check_namespace(&mut new)?;

@@ -53,7 +53,7 @@ pub async fn write(
     } else if apply {
         Wanted::Config(apply::Config::decode(call, &bytes)?)
     } else {
-        Wanted::Patch(Patch::from_request(headers, &bytes)?)
+        Wanted::Patch(Patch::from_request(headers, &bytes))
     };
     let managers = Managers::of(call);
     let change = |old: Option<&Object>| {
@@ -62,8 +62,11 @@ pub async fn write(
         let scale = match &wanted {
             Wanted::Scale(scale) => managers.tracked(&before, scale.clone()),
             Wanted::Patch(patch) => {
+                let patch = patch.as_ref().map_err(Clone::clone)?;
                 let warnings = &mut warnings.lock();
-                let scale = patch.apply(&before, &gvk, options.validation, warnings)?;
+                let mut scale = patch.apply(&before, &gvk, options.validation, warnings)?;
+                write::check_name(call, &mut scale)?;
+                call.write_context(options.dry_run).check_namespace(&mut scale)?;
                 managers.tracked(&before, scale)
             }
             Wanted::Config(config) => {
@@ -94,7 +97,7 @@ pub async fn write(
 
 enum Wanted {
     Scale(Object),
-    Patch(Patch),
+    Patch(Result<Patch, StatusError>),
     Config(apply::Config),
 }
 

@@ -177,7 +177,8 @@ fn rules(object: &Object, old: Option<&Object>) -> ErrorList {
     let request = text(spec, "request");
     if !is_request(request) {
         let why = "PEM block type must be CERTIFICATE REQUEST";
-        errors.push(Error::invalid(&path.child("request"), request, why));
+        let shown = if request.is_empty() { Value::Null } else { request.into() };
+        errors.push(Error::invalid(&path.child("request"), shown, why));
     }
     let usages = texts(spec, "usages");
     let at = path.child("usages");

@@ -136,7 +136,11 @@ impl Strategy for Events {
             series(&new, &mut errors);
         }
         for (name, key) in FIXED {
-            immutable(new.get(key), old.get(key), &Path::new(name), &mut errors);
+            let mut changed = ErrorList::new();
+            immutable(new.get(key), old.get(key), &Path::new(name), &mut changed);
+            let ty =
+                if key == "source" { "core/v1.EventSource" } else { "core/v1.ObjectReference" };
+            errors.extend(changed.into_iter().map(|error| error.as_struct(ty)));
         }
         for (name, key) in [
             ("reportingController", "reportingComponent"),

@@ -206,7 +206,8 @@ fn scope_selector(spec: &Value, selector: &Value, path: &Path, errors: &mut Erro
         }
         for _ in misfits(spec, scope) {
             let why = "unsupported scope applied to resource";
-            errors.push(Error::invalid(&path, selector.clone(), why));
+            let error = Error::invalid(&path, selector.clone(), why);
+            errors.push(error.as_struct("core/v1.ScopeSelector"));
         }
         if FLAGS.contains(&scope) && operator != "Exists" {
             let why = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";

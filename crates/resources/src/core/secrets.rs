@@ -57,6 +57,13 @@ impl Strategy for Secrets {
         errors
     }
 
+    fn warnings(&self, object: &Object, _old: Option<&Object>) -> Vec<String> {
+        if object.str(&["type"]) != "kubernetes.io/tls" {
+            return Vec::new();
+        }
+        tls_warning(object).into_iter().collect()
+    }
+
     fn selectable_fields(&self, object: &Object) -> Vec<(&'static str, String)> {
         vec![("type", object.str(&["type"]).to_owned())]
     }
@@ -125,6 +132,52 @@ fn rules(object: &Object) -> ErrorList {
     errors
 }
 
+/// What is wrong with the texts of a certificate and its key; whether they go together is not
+/// looked at.
+///
+/// upstream: pkg/registry/core/secret/strategy.go warningsForSecret
+fn tls_warning(object: &Object) -> Option<String> {
+    let data = map(object, "data");
+    for (key, input, wanted) in
+        [("tls.crt", "certificate", "CERTIFICATE"), ("tls.key", "key", "PRIVATE KEY")]
+    {
+        let value = data.get(key).and_then(Value::as_str).unwrap_or("");
+        let text =
+            String::from_utf8_lossy(&STANDARD.decode(value).unwrap_or_default()).into_owned();
+        let blocks = pem_blocks(&text);
+        if blocks.is_empty() {
+            return Some(format!("tls: failed to find any PEM data in {input} input"));
+        }
+        if !blocks.iter().any(|block| block.ends_with(wanted)) {
+            let (named, skipped) = match input {
+                "key" => ("PEM block with type ending in \"PRIVATE KEY\"", blocks.join(" ")),
+                _ => ("\"CERTIFICATE\" PEM block", blocks.join(" ")),
+            };
+            return Some(format!(
+                "tls: failed to find {named} in {input} input after skipping PEM blocks of the following types: [{skipped}]"
+            ));
+        }
+    }
+    None
+}
+
+/// The types of the PEM blocks in a text.
+fn pem_blocks(text: &str) -> Vec<&str> {
+    let mut blocks = Vec::new();
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once("-----BEGIN ") {
+        let Some((kind, body)) = after.split_once("-----") else { break };
+        match body.split_once(&format!("-----END {kind}-----")) {
+            Some((_, after)) => {
+                blocks.push(kind);
+                rest = after;
+            }
+            None => rest = body,
+        }
+    }
+    blocks
+}
+
 /// Registry credentials have to be a JSON object.
 fn docker(object: &Object, key: &str, errors: &mut ErrorList) {
     let path = Path::new("data").key(key);
@@ -140,4 +193,33 @@ fn docker(object: &Object, key: &str, errors: &mut ErrorList) {
         Err(error) => error.to_string(),
     };
     errors.push(Error::invalid(&path, "<secret contents redacted>", &why));
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn certificates_that_are_no_pem_warn() {
+        let check = |crt: &str, key: &str, want: Option<&str>| {
+            let data = json!({"tls.crt": STANDARD.encode(crt), "tls.key": STANDARD.encode(key)});
+            let secret = json!({"type": "kubernetes.io/tls", "data": data});
+            let secret = Object::from_value(secret).expect("an object");
+            assert_eq!(tls_warning(&secret).as_deref(), want);
+        };
+        let block = |kind: &str| format!("-----BEGIN {kind}-----\nAAAA\n-----END {kind}-----\n");
+        let (crt, key) = (block("CERTIFICATE"), block("EC PRIVATE KEY"));
+        check("x", "y", Some("tls: failed to find any PEM data in certificate input"));
+        check(&crt, "y", Some("tls: failed to find any PEM data in key input"));
+        check(&crt, &key, None);
+        check(
+            &key,
+            &key,
+            Some(
+                "tls: failed to find \"CERTIFICATE\" PEM block in certificate input after skipping PEM blocks of the following types: [EC PRIVATE KEY]",
+            ),
+        );
+    }
 }

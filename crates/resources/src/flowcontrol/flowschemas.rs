@@ -109,7 +109,8 @@ fn spec(object: &Object) -> ErrorList {
         let set = ["ByNamespace", "ByUser"];
         if !set.contains(&text(method, "type")) {
             let at = path.child("distinguisherMethod").child("type");
-            errors.push(Error::not_supported(&at, method.clone(), &set));
+            let error = Error::not_supported(&at, method.clone(), &set);
+            errors.push(error.as_struct("flowcontrol/v1.FlowDistinguisherMethod"));
         }
     }
     let at = path.child("priorityLevelConfiguration").child("name");

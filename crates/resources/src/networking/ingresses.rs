@@ -170,9 +170,8 @@ fn rules(object: &Object, old: Option<&Object>) -> ErrorList {
     let rules = list(spec, "rules");
     let backend = part(spec, "defaultBackend");
     if rules.is_empty() && backend.is_none() {
-        let rules = spec.get("rules").cloned().unwrap_or(Value::Null);
         let why = "either `defaultBackend` or `rules` must be specified";
-        errors.push(Error::invalid(&path, rules, why));
+        errors.push(Error::invalid_text(&path, "null", why));
     }
     if let Some(target) = backend {
         self::backend(target, &path.child("defaultBackend"), &mut errors);

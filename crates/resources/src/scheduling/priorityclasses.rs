@@ -52,7 +52,7 @@ impl Strategy for PriorityClasses {
             let why = format!("maximum allowed value of a user defined priority is {HIGHEST}");
             errors.push(Error::forbidden(&Path::new("value"), &why));
         }
-        let policies = ["Never", "PreemptLowerPriority"];
+        let policies = ["PreemptLowerPriority", "Never"];
         let policy = object.str(&["preemptionPolicy"]);
         required_one_of(policy, &policies, &Path::new("preemptionPolicy"), &mut errors);
         errors

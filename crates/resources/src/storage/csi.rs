@@ -194,7 +194,10 @@ impl Strategy for CsiNodes {
         for before in old.list(&["spec", "drivers"]) {
             for driver in new.list(&["spec", "drivers"]) {
                 if text(before, "name") == text(driver, "name") {
-                    immutable(Some(&rest(driver)), Some(&rest(before)), &path, &mut errors);
+                    let mut changed = ErrorList::new();
+                    immutable(Some(&rest(driver)), Some(&rest(before)), &path, &mut changed);
+                    let changed = changed.into_iter();
+                    errors.extend(changed.map(|e| e.as_struct("storage/v1.CSINodeDriver")));
                 }
             }
         }

@@ -73,7 +73,8 @@ fn seccomp(profile: Option<&Value>, path: &Path, errors: &mut ErrorList) {
         Some(file) if kind == "Localhost" => descending(file, &at, errors),
         Some(_) => {
             let detail = "can only be set when seccomp type is Localhost";
-            errors.push(Error::invalid(&at, profile.clone(), detail));
+            let error = Error::invalid(&at, profile.clone(), detail);
+            errors.push(error.as_struct("core/v1.SeccompProfile"));
         }
         None => {}
     }
