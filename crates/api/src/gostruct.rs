@@ -40,6 +40,66 @@ pub fn difference(ty: &str, old: &Value, new: &Value) -> String {
     diff::unified(&print(old), &print(new))
 }
 
+/// A value of a type, or a list of them, with the JSON tags of the published type.
+pub fn published(ty: &str, value: &Value) -> String {
+    let Some(ty) = schema::type_named(ty) else { return value.to_string() };
+    let one = |value: &Value| {
+        let (empty, mut out) = (Map::new(), Vec::new());
+        tagged(ty, value.as_object().unwrap_or(&empty), &mut out);
+        Tree::Map(out)
+    };
+    line(&match value {
+        Value::Array(items) => Tree::List(items.iter().map(one).collect()),
+        value => one(value),
+    })
+}
+
+/// A patched document as upstream prints it: what the patch did not touch is in the order of its
+/// type, all else in the order of its keys.
+pub fn patched(group: &str, version: &str, kind: &str, old: &Value, new: &Value) -> String {
+    let Some(ty) = schema::kind(group, version, kind) else { return new.to_string() };
+    let Value::Object(fields) = new else { return new.to_string() };
+    let fields = fields.iter().map(|(key, value)| {
+        let shape = ty.field(key).map(|field| field.shape);
+        // The resource version is taken out before: metadata is always touched.
+        let touched = key == "metadata";
+        (key.clone(), changed(shape, old.get(key), value, touched))
+    });
+    line(&Tree::Map(fields.collect()))
+}
+
+fn changed(shape: Option<Shape>, old: Option<&Value>, new: &Value, touched: bool) -> Tree {
+    if let Some(shape) = shape.filter(|_| old == Some(new) && !touched) {
+        return tree(shape, false, Some(new), false);
+    }
+    match new {
+        Value::Object(fields) => Tree::Map(
+            fields
+                .iter()
+                .map(|(key, value)| {
+                    let inner = shape.and_then(|shape| match shape.as_struct() {
+                        Some(ty) => ty.field(key).map(|field| field.shape),
+                        None => shape.item(),
+                    });
+                    let before = old.and_then(|old| old.get(key));
+                    (key.clone(), changed(inner, before, value, false))
+                })
+                .collect(),
+        ),
+        Value::Array(items) => Tree::List(
+            items
+                .iter()
+                .enumerate()
+                .map(|(i, item)| {
+                    let before = old.and_then(|old| old.get(i));
+                    changed(shape.and_then(Shape::item), before, item, false)
+                })
+                .collect(),
+        ),
+        scalar => plain(scalar),
+    }
+}
+
 /// Prints the trees in the errors of an object of a kind as upstream does, where the field tells
 /// of what type they are.
 pub fn render(group: &str, version: &str, kind: &str, errors: &mut ErrorList) {

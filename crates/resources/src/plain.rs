@@ -49,6 +49,20 @@ pub fn status_alone(subresource: &str) -> Filter {
     }
 }
 
+/// Restores the metadata that a write of the status does not change.
+///
+/// upstream: staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/meta.go ResetObjectMetaForStatus
+pub fn keep_metadata(new: &mut Object, old: &Object) {
+    for field in ["annotations", "finalizers", "generation", "labels", "ownerReferences"] {
+        match old.get(&["metadata", field]) {
+            Some(value) => new.set(&["metadata", field], value.clone()),
+            None => {
+                new.remove(&["metadata", field]);
+            }
+        }
+    }
+}
+
 /// Counts a change of the spec.
 pub fn count(new: &mut Object, old: &Object) {
     if new.get(&["spec"]) != old.get(&["spec"]) {

@@ -80,6 +80,24 @@ fn errors_print_trees_by_the_type_of_their_field() {
 }
 
 #[test]
+fn patched_documents_keep_the_order_of_what_was_not_touched() {
+    let old = json!({
+        "metadata": {"name": "a", "managedFields": [{"manager": "m", "apiVersion": "v1"}]},
+        "spec": {"type": "ClusterIP", "ports": [{"port": 1, "name": "p"}, {"port": 2, "name": "q"}]},
+    });
+    let mut new = old.clone();
+    new["spec"]["ports"][1]["port"] = json!("x");
+    let want = concat!(
+        r#"{"metadata":{"managedFields":[{"manager":"m","apiVersion":"v1"}],"name":"a"},"#,
+        r#""spec":{"ports":[{"name":"p","port":1},{"name":"q","port":"x"}],"type":"ClusterIP"}}"#,
+    );
+    assert_eq!(patched("", "v1", "Service", &old, &new), want);
+    let metric = json!([{"resource": {"name": "cpu"}, "type": "Resource"}]);
+    let want = r#"[{"type":"Resource","resource":{"name":"cpu"}}]"#;
+    assert_eq!(published("autoscaling/v1.MetricSpec", &metric), want);
+}
+
+#[test]
 fn differences_are_unified_diffs() {
     let old = json!({"containers": [{"name": "c", "image": "i"}], "restartPolicy": "Always"});
     let mut new = old.clone();

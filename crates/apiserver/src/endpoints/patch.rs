@@ -3,7 +3,9 @@
 //! upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/patch.go
 
 use http::{HeaderMap, Response};
-use longshore_api::{Gvk, Object, Reason, StatusError, json, normalize, patch, schema, yaml};
+use longshore_api::{
+    Gvk, Object, Reason, StatusError, gostruct, json, normalize, patch, schema, yaml,
+};
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -131,7 +133,7 @@ impl Patch {
         };
         let shown = match self.kind {
             Kind::Strategic => patch::gotext::plain(&self.value),
-            _ => value.to_string(),
+            _ => gostruct::patched(&gvk.group, &gvk.version, &gvk.kind, &old, &value),
         };
         let strict = self.duplicates.clone();
         let prefix = format!(

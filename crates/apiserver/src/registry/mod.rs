@@ -453,8 +453,8 @@ pub(crate) fn dedup_owners(
 pub fn shown(served: &Served, mut object: Object) -> Object {
     let gvk = served.resource.gvk();
     if object.api_version() != gvk.api_version() {
-        object.set(&["apiVersion"], gvk.api_version());
         served.resource.strategy.from_storage(&mut object);
+        object.set(&["apiVersion"], gvk.api_version());
     }
     object
 }

@@ -120,6 +120,10 @@ impl Registry {
         self.admission.validate(&attributes, Some(&new), Some(&old)).await?;
         self.charge(&attributes, &new, Some(&old)).await?;
         finish(ctx.resource(), &mut new);
+        if !ctx.dry_run {
+            // Links are not stored.
+            new.remove(&["metadata", "selfLink"]);
+        }
         keep_times(&mut new, &old);
         new.set(&["metadata", "resourceVersion"], entry.revision.to_string());
         let encoded = ctx.served.cache.encode(&ctx.storage(&new));

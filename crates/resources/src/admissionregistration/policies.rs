@@ -420,7 +420,7 @@ fn param_ref(reference: &Value, path: &Path, errors: &mut ErrorList) {
 fn actions(spec: &Value, path: &Path, errors: &mut ErrorList) {
     let actions = texts(spec, "validationActions");
     if actions.is_empty() {
-        errors.push(Error::required(path, ""));
+        errors.push(Error::required(path, "at least one validation action is required"));
     }
     for (i, action) in actions.iter().enumerate() {
         one_of(action, &["Audit", "Deny", "Warn"], &path.index(i), errors);

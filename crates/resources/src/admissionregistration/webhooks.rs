@@ -16,7 +16,6 @@ use crate::core::pods::tree::{
     fill, has, int, list, list_mut, opt_text, part, part_mut, text, texts,
 };
 use crate::core::pods::validation::common::{has_bad_values, label_selector, one_of, required};
-use crate::core::pods::validation::network::fully_qualified;
 use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
@@ -104,7 +103,7 @@ impl Webhooks {
     }
 
     fn hook(&self, hook: &Value, bad_values: bool, path: &Path, errors: &mut ErrorList) {
-        fully_qualified(text(hook, "name"), &path.child("name"), errors);
+        hook_name(text(hook, "name"), &path.child("name"), errors);
         for (i, rule) in list(hook, "rules").iter().enumerate() {
             rule_with_operations(rule, &path.child("rules").index(i), errors);
         }
@@ -258,5 +257,22 @@ pub(super) fn match_conditions(holder: &Value, path: &Path, errors: &mut ErrorLi
         if !seen.insert(name) {
             errors.push(Error::duplicate(&at.child("name"), name));
         }
+    }
+}
+
+/// The name of a webhook: a domain of three labels or more.
+///
+/// upstream: staging/src/k8s.io/apimachinery/pkg/util/validation/validation.go IsFullyQualifiedName
+fn hook_name(name: &str, path: &Path, errors: &mut ErrorList) {
+    if name.is_empty() {
+        errors.push(Error::required(path, ""));
+        return;
+    }
+    let broken = names::is_dns1123_subdomain(name);
+    if !broken.is_empty() {
+        errors.push(Error::invalid(path, name, &broken.join(",")));
+    } else if name.split('.').count() < 3 {
+        let why = "should be a domain with at least three segments separated by dots";
+        errors.push(Error::invalid(path, name, why));
     }
 }

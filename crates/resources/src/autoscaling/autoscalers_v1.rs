@@ -4,13 +4,13 @@
 //! upstream: pkg/apis/autoscaling/v1/conversion.go
 
 use jiff::Timestamp;
-use longshore_api::Object;
 use longshore_api::field::ErrorList;
+use longshore_api::{Object, gostruct};
 use serde_json::{Map, Value, json};
 
 use super::autoscalers::Autoscalers;
 use crate::apps::workload;
-use crate::core::pods::tree::{has, int, list, opt_text, or_null, part, text};
+use crate::core::pods::tree::{has, int, opt_text, or_null, part, text};
 use crate::strategy::{Context, Strategy};
 use crate::table::Column;
 
@@ -146,10 +146,11 @@ pub(crate) fn to_v1(mut object: Object) -> Object {
     }
     let others: Vec<Value> = metrics.iter().filter(|m| !is_cpu(m)).map(metric_to_v1).collect();
     if !others.is_empty() {
-        annotate(&mut object, METRICS, &Value::Array(others));
+        annotate(&mut object, METRICS, "autoscaling/v1.MetricSpec", &Value::Array(others));
     }
     if let Some(behavior) = object.remove(&["spec", "behavior"]).filter(|b| !b.is_null()) {
-        annotate(&mut object, BEHAVIOR, &behavior_to_go(&behavior));
+        let ty = "autoscaling/v2.HorizontalPodAutoscalerBehavior";
+        annotate(&mut object, BEHAVIOR, ty, &behavior);
     }
     let current = object.remove(&["status", "currentMetrics"]).unwrap_or(Value::Null);
     let current = current.as_array().cloned().unwrap_or_default();
@@ -158,18 +159,22 @@ pub(crate) fn to_v1(mut object: Object) -> Object {
     }
     if !current.is_empty() {
         let current: Vec<Value> = current.iter().map(status_to_v1).collect();
-        annotate(&mut object, CURRENT, &Value::Array(current));
+        annotate(&mut object, CURRENT, "autoscaling/v1.MetricStatus", &Value::Array(current));
     }
     let conditions = object.remove(&["status", "conditions"]).unwrap_or(Value::Null);
     if conditions.as_array().is_some_and(|c| !c.is_empty()) {
-        annotate(&mut object, CONDITIONS, &conditions);
+        let ty = "autoscaling/v1.HorizontalPodAutoscalerCondition";
+        annotate(&mut object, CONDITIONS, ty, &conditions);
     }
     drop_empty_annotations(&mut object);
     object
 }
 
-fn annotate(object: &mut Object, key: &str, value: &Value) {
-    object.set(&["metadata", "annotations", key], value.to_string());
+/// Keeps in an annotation what version 1 has no field for; `ty` is the type of the value.
+fn annotate(object: &mut Object, key: &str, ty: &str, value: &Value) {
+    let printed =
+        if key == BEHAVIOR { gostruct::print(ty, value) } else { gostruct::published(ty, value) };
+    object.set(&["metadata", "annotations", key], printed);
 }
 
 fn drop_empty_annotations(object: &mut Object) {
@@ -335,30 +340,6 @@ fn status_to_v1(metric: &Value) -> Value {
         }
         Value::Object(out)
     })
-}
-
-/// The behaviour with the field names of upstream's internal type, which the annotation holds.
-fn behavior_to_go(behavior: &Value) -> Value {
-    let rules = |key: &str| {
-        let Some(rules) = part(behavior, key) else { return Value::Null };
-        let policies: Vec<Value> = list(rules, "policies")
-            .iter()
-            .map(|policy| {
-                json!({
-                    "Type": text(policy, "type"),
-                    "Value": int(policy, "value").unwrap_or(0),
-                    "PeriodSeconds": int(policy, "periodSeconds").unwrap_or(0),
-                })
-            })
-            .collect();
-        json!({
-            "StabilizationWindowSeconds": or_null(rules, "stabilizationWindowSeconds"),
-            "SelectPolicy": or_null(rules, "selectPolicy"),
-            "Policies": policies,
-            "Tolerance": or_null(rules, "tolerance"),
-        })
-    };
-    json!({"ScaleUp": rules("scaleUp"), "ScaleDown": rules("scaleDown")})
 }
 
 /// The field names with a small first letter.

@@ -14,9 +14,24 @@ use crate::table::Column;
 /// The rules of leases.
 pub(super) struct Leases;
 
+/// Fields of coordinated leader election, which is not served.
+const COORDINATED: [&str; 2] = ["preferredHolder", "strategy"];
+
 impl Strategy for Leases {
     fn metadata_rules(&self) -> MetadataRules {
         MetadataRules::CHANGES
+    }
+
+    fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {
+        COORDINATED.iter().for_each(|key| drop(object.remove(&["spec", key])));
+    }
+
+    fn prepare_update(&self, _ctx: &Context<'_>, new: &mut Object, old: &Object) {
+        for key in COORDINATED {
+            if old.get(&["spec", key]).is_none_or(Value::is_null) {
+                new.remove(&["spec", key]);
+            }
+        }
     }
 
     fn validate_create(&self, object: &Object) -> ErrorList {

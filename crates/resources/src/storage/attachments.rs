@@ -13,7 +13,7 @@ use crate::core::persistentvolumes::validation::{driver_name, volume_spec};
 use crate::core::pods::cells::{AGE, NAME, age, text_column};
 use crate::core::pods::tree::{entries, int, opt_text, part, text};
 use crate::core::pods::validation::common::{dns_subdomain, immutable};
-use crate::plain::{keep, status_alone};
+use crate::plain::{keep, keep_metadata, status_alone};
 use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
@@ -39,6 +39,7 @@ impl Strategy for VolumeAttachments {
     fn prepare_update(&self, ctx: &Context<'_>, new: &mut Object, old: &Object) {
         if ctx.subresource == "status" {
             keep(new, old, "spec");
+            keep_metadata(new, old);
         } else {
             keep(new, old, "status");
         }

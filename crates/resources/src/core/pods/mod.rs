@@ -56,6 +56,11 @@ impl Strategy for Pods {
 
     fn default(&self, object: &mut Object) {
         defaults::pod(object);
+        // upstream: pkg/apis/core/v1/conversion.go Convert_v1_Pod_To_core_Pod
+        let grace = ["spec", "terminationGracePeriodSeconds"];
+        if object.int(&grace).is_some_and(|seconds| seconds < 0) {
+            object.set(&grace, 1);
+        }
         workload::complete(object, "core/v1.Pod");
     }
 
