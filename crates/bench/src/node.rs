@@ -18,26 +18,16 @@ const IMAGE: &str = "localhost/longshore/hello:dev";
 /// How long the server may settle before it counts as idle.
 const SETTLE: Duration = Duration::from_secs(10);
 
-/// Runs everything in a cluster of its own, which is taken away at the end.
+/// Runs everything in a cluster of its own, in a network namespace of its own, which is taken away at the end.
 pub async fn run(binary: &Path, dir: &Path, idle: u64, report: &mut Report) -> Result<()> {
     let cluster = std::path::absolute(dir.join("cluster"))?;
     let binary = std::path::absolute(binary)?;
     let directory = cluster.to_str().context("the path is not text")?;
     let program = binary.to_str().context("the path is not text")?;
+    let namespace = format!("bench-{}", std::process::id());
     // The development task starts containerd with our images; the server that it starts makes way for the measured one.
-    let (port, kubelet) = (free_port()?.to_string(), free_port()?.to_string());
     let up = [
-        "up",
-        "--dir",
-        directory,
-        "--binary",
-        program,
-        "--secure-port",
-        &port,
-        "--no-sample",
-        "--",
-        "--kubelet-port",
-        &kubelet,
+        "up", "--dir", directory, "--binary", program, "--netns", &namespace, "--no-sample",
     ];
     let measured = Box::pin(async {
         xtask(&up).await?;
@@ -51,11 +41,20 @@ pub async fn run(binary: &Path, dir: &Path, idle: u64, report: &mut Report) -> R
             !Path::new(&format!("/proc/{}", pid.trim())).exists()
         })
         .await?;
-        Box::pin(measure(&binary, &cluster, idle, report)).await
+        inside(&namespace, measure(&binary, &cluster, idle, report))
     })
     .await;
     xtask(&["down", "--dir", directory, "--binary", program]).await?;
     measured
+}
+
+/// Runs on a thread in a network namespace: what it starts and connects to is there too.
+fn inside(namespace: &str, work: impl Future<Output = Result<()>>) -> Result<()> {
+    let namespace = File::open(Path::new("/run/netns").join(namespace))?;
+    let work = AssertSend(work);
+    work.0;
+    drop(namespace);
+    Ok(())
 }
 
 async fn xtask(arguments: &[&str]) -> Result<()> {
