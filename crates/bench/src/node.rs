@@ -1,10 +1,13 @@
 //! What needs a node: until it is ready, what it uses at rest, how fast pods start.
 
+use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use http::Method;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
 
 use crate::api::{Api, Connection};
@@ -26,9 +29,7 @@ pub async fn run(binary: &Path, dir: &Path, idle: u64, report: &mut Report) -> R
     let program = binary.to_str().context("the path is not text")?;
     let namespace = format!("bench-{}", std::process::id());
     // The development task starts containerd with our images; the server that it starts makes way for the measured one.
-    let up = [
-        "up", "--dir", directory, "--binary", program, "--netns", &namespace, "--no-sample",
-    ];
+    let up = ["up", "--dir", directory, "--binary", program, "--netns", &namespace, "--no-sample"];
     let measured = Box::pin(async {
         xtask(&up).await?;
         let pid: String = tokio::fs::read_to_string(cluster.join("server.pid"))
@@ -41,20 +42,26 @@ pub async fn run(binary: &Path, dir: &Path, idle: u64, report: &mut Report) -> R
             !Path::new(&format!("/proc/{}", pid.trim())).exists()
         })
         .await?;
-        inside(&namespace, measure(&binary, &cluster, idle, report))
+        inside(&namespace, async || Box::pin(measure(&binary, &cluster, idle, report)).await)
     })
     .await;
     xtask(&["down", "--dir", directory, "--binary", program]).await?;
     measured
 }
 
-/// Runs on a thread in a network namespace: what it starts and connects to is there too.
-fn inside(namespace: &str, work: impl Future<Output = Result<()>>) -> Result<()> {
-    let namespace = File::open(Path::new("/run/netns").join(namespace))?;
-    let work = AssertSend(work);
-    work.0;
-    drop(namespace);
-    Ok(())
+/// Measures on a thread in a network namespace: what it starts and connects to is there too.
+fn inside(namespace: &str, work: impl AsyncFnOnce() -> Result<()> + Send) -> Result<()> {
+    let namespace = File::open(Path::new("/run/netns").join(namespace))
+        .context("open the cluster's network namespace")?;
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                .context("enter the cluster's network namespace")?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(work())
+        });
+        thread.join().map_err(|_| anyhow!("the measuring thread panicked"))?
+    })
 }
 
 async fn xtask(arguments: &[&str]) -> Result<()> {
