@@ -28,21 +28,29 @@ pub fn structs(ty: &'static Type, value: &mut Value) {
     }
 }
 
+/// As [`complete`], for a value of a shape.
+pub(crate) fn complete_part(shape: Shape, value: &mut Value) {
+    descend(shape, value, &written);
+}
+
 fn fill(ty: &'static Type, fields: &mut Map<String, Value>) {
-    walk(ty, fields, &|field, fields| {
-        if !fields.contains_key(field.json_name)
-            && let Some(zero) = implied(field)
-        {
-            fields.insert(field.json_name.to_owned(), zero.clone());
+    walk(ty, fields, &written);
+}
+
+/// Gives a struct a field that is always written.
+fn written(field: &'static Field, fields: &mut Map<String, Value>) {
+    if !fields.contains_key(field.json_name)
+        && let Some(zero) = implied(field)
+    {
+        fields.insert(field.json_name.to_owned(), zero.clone());
+    }
+    if let Some(value) = fields.get_mut(field.json_name) {
+        // Storage does not tell empty lists and maps from absent ones.
+        let list = matches!(field.shape, Shape::List(_) | Shape::Map(_));
+        if list && !field.omitempty && !field.pointer && is_empty(value) {
+            *value = Value::Null;
         }
-        if let Some(value) = fields.get_mut(field.json_name) {
-            // Storage does not tell empty lists and maps from absent ones.
-            let list = matches!(field.shape, Shape::List(_) | Shape::Map(_));
-            if list && !field.omitempty && !field.pointer && is_empty(value) {
-                *value = Value::Null;
-            }
-        }
-    });
+    }
 }
 
 type Change<'a> = &'a dyn Fn(&'static Field, &mut Map<String, Value>);

@@ -25,7 +25,7 @@ pub fn decode(bytes: &[u8]) -> Result<Value, Error> {
 pub struct Loose {
     /// The first document; the last of repeated keys counts.
     pub value: Value,
-    /// What a strict reader says about the first repeated key.
+    /// What a strict reader says about the first repeated key: `line 7: key "a" already set in map`.
     pub repeated: Option<String>,
 }
 
@@ -44,9 +44,7 @@ pub fn decode_loose(bytes: &[u8]) -> Result<Loose, Error> {
     let repeated = match error.without_snippet() {
         serde_saphyr::Error::DuplicateMappingKey { key, location } => {
             let (line, key) = (location.line(), key.as_deref().unwrap_or(""));
-            Some(format!(
-                "error converting YAML to JSON: yaml: unmarshal errors:\n  line {line}: key {key:?} already set in map"
-            ))
+            Some(format!("line {line}: key {key:?} already set in map"))
         }
         _ => None,
     };

@@ -61,6 +61,7 @@ pub fn apply(
     config: &Value,
     force: bool,
 ) -> Result<Object, StatusError> {
+    let config = &whole_numbers(config);
     let found = found_kind(config);
     let (group, version) = gvk::split_api_version(write.api_version).unwrap_or_default();
     if found != shown_kind(group, version, kind) {
@@ -87,6 +88,24 @@ pub fn apply(
     }
     put(&mut object, managers::encode(&managers));
     Ok(object)
+}
+
+/// The configuration with whole floats as integers, as the fields that hold them read them.
+fn whole_numbers(config: &Value) -> Value {
+    match config {
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 9e15 => {
+                Value::from(float as i64)
+            }
+            _ => config.clone(),
+        },
+        Value::Array(items) => items.iter().map(whole_numbers).collect(),
+        Value::Object(fields) => {
+            let pairs = fields.iter().map(|(key, value)| (key.clone(), whole_numbers(value)));
+            Value::Object(pairs.collect())
+        }
+        other => other.clone(),
+    }
 }
 
 /// The kind that a configuration tells: `GROUP/VERSION, Kind=KIND`.

@@ -11,7 +11,7 @@ use super::path::PathElement;
 use super::schema::{Form, List, Map, Ref, of_field};
 use super::set::{Branch, Set};
 use super::{Error, value};
-use crate::complete::implied;
+use crate::complete::{complete_part, implied};
 use crate::schema::{Field, Type};
 
 /// The difference of two states.
@@ -96,14 +96,14 @@ impl Walk {
         let form = |value| at.form(value).ok_or_else(|| Error::new("schema error: invalid atom"));
         let mut found = match (old, new) {
             (Some(old), Some(new)) if old == new => return Ok(Found::default()),
-            (_, None) => self.one(form(old)?, old, new)?,
-            (None, _) => self.one(form(new)?, old, new)?,
+            (_, None) => self.one(at, form(old)?, old, new)?,
+            (None, _) => self.one(at, form(new)?, old, new)?,
             (Some(_), Some(_)) => {
                 let (before, after) = (form(old)?, form(new)?);
                 if std::mem::discriminant(&before) == std::mem::discriminant(&after) {
-                    self.one(after, old, new)?
+                    self.one(at, after, old, new)?
                 } else {
-                    self.changed_form(before, after, old, new)?
+                    self.changed_form(at, [before, after], old, new)?
                 }
             }
         };
@@ -116,12 +116,12 @@ impl Walk {
     /// A value that became one of another form is read in both.
     fn changed_form(
         self,
-        before: Form,
-        after: Form,
+        at: Ref,
+        [before, after]: [Form; 2],
         old: Option<&Value>,
         new: Option<&Value>,
     ) -> Result<Found, Error> {
-        let (a, b) = (self.one(before, old, new)?, self.one(after, old, new)?);
+        let (a, b) = (self.one(at, before, old, new)?, self.one(at, after, old, new)?);
         let below = Comparison {
             added: a.below.added.union(&b.below.added),
             modified: a.below.modified.union(&b.below.modified),
@@ -135,22 +135,28 @@ impl Walk {
         })
     }
 
-    fn one(self, form: Form, old: Option<&Value>, new: Option<&Value>) -> Result<Found, Error> {
+    fn one(
+        self,
+        at: Ref,
+        form: Form,
+        old: Option<&Value>,
+        new: Option<&Value>,
+    ) -> Result<Found, Error> {
         match form {
-            Form::Scalar(_) => Ok(leaf(old, new)),
+            Form::Scalar(_) => Ok(self.leaf(at, old, new)),
             Form::List(list) => {
                 let items = |value: Option<&Value>| {
                     value.and_then(Value::as_array).is_some_and(|v| !v.is_empty())
                 };
                 if !list.associative || !(items(old) || items(new)) {
-                    return Ok(leaf(old, new));
+                    return Ok(self.leaf(at, old, new));
                 }
                 self.list(list, old, new)
             }
             Form::Map(map) => {
                 let (a, b) = (fields(old), fields(new));
                 if map.atomic || (self.is_empty(map, a) && self.is_empty(map, b)) {
-                    return Ok(leaf(old, new));
+                    return Ok(self.leaf(at, old, new));
                 }
                 match map.ty {
                     Some(ty) => self.fields(ty, a, b),
@@ -167,6 +173,15 @@ impl Walk {
             Some(fields) if !fields.is_empty() => false,
             Some(_) => !self.native || !map.ty.is_some_and(implies),
         }
+    }
+
+    /// The difference of two values that count as a whole.
+    fn leaf(self, at: Ref, old: Option<&Value>, new: Option<&Value>) -> Found {
+        let same = |(old, new): (&Value, &Value)| {
+            value::equal(old, new) || (self.native && native_equal(at, old, new))
+        };
+        let modified = old.zip(new).is_some_and(|both| !same(both));
+        Found { added: old.is_none(), removed: new.is_none(), modified, ..Found::default() }
     }
 
     fn fields(
@@ -295,11 +310,18 @@ fn implies(ty: &'static Type) -> bool {
     })
 }
 
-fn fields(value: Option<&Value>) -> Option<&Fields<String, Value>> {
-    value.and_then(Value::as_object)
+/// Whether two containers are the same when their structs have all that Go always writes.
+fn native_equal(at: Ref, old: &Value, new: &Value) -> bool {
+    let Ref::Known(shape, _) = at else { return false };
+    if !(old.is_object() && new.is_object() || old.is_array() && new.is_array()) {
+        return false;
+    }
+    let (mut old, mut new) = (old.clone(), new.clone());
+    complete_part(shape, &mut old);
+    complete_part(shape, &mut new);
+    value::equal(&old, &new)
 }
 
-fn leaf(old: Option<&Value>, new: Option<&Value>) -> Found {
-    let modified = matches!((old, new), (Some(old), Some(new)) if !value::equal(old, new));
-    Found { added: old.is_none(), removed: new.is_none(), modified, ..Found::default() }
+fn fields(value: Option<&Value>) -> Option<&Fields<String, Value>> {
+    value.and_then(Value::as_object)
 }

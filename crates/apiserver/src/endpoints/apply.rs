@@ -75,9 +75,9 @@ impl Config {
         warnings: &mut Vec<String>,
     ) -> Result<(), StatusError> {
         match (&self.strict, validation) {
-            (Some(why), FieldValidation::Strict) => {
-                Err(StatusError::bad_request(format!("error strict decoding YAML: {why}")))
-            }
+            (Some(why), FieldValidation::Strict) => Err(StatusError::bad_request(format!(
+                "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {why}"
+            ))),
             (Some(why), FieldValidation::Warn) => {
                 if !warnings.contains(why) {
                     warnings.push(why.clone());

@@ -81,6 +81,7 @@ pub async fn write(
         if !errors.is_empty() {
             return Err(StatusError::invalid("autoscaling", "Scale", &call.info.name, &errors));
         }
+        check_uid(call, &scale, old)?;
         let mut new = old.clone();
         apply_scale(&mut new, &scale);
         managers.put_back(&mut new, &scale)?;
@@ -165,6 +166,21 @@ impl<'a> Managers<'a> {
         }
         Ok(())
     }
+}
+
+/// upstream: pkg/registry/apps/deployment/storage/storage.go scaleUpdatedObjectInfo
+fn check_uid(call: &Call, scale: &Object, workload: &Object) -> Result<(), StatusError> {
+    if scale.uid().is_empty() || scale.uid() == workload.uid() {
+        return Ok(());
+    }
+    let resource = &call.served.resource;
+    let why = format!(
+        "Precondition failed: UID in precondition: {}, UID in object meta: {}",
+        scale.uid(),
+        workload.uid()
+    );
+    let plural = format!("{}/scale", resource.plural);
+    Err(StatusError::conflict(&resource.group, &plural, &call.info.name, &why))
 }
 
 fn not_found(call: &Call) -> StatusError {

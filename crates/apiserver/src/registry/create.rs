@@ -28,8 +28,7 @@ impl Registry {
         wipe(&mut object);
         ctx.check_namespace(&mut object)?;
         dedup_owners(&mut object, false, ctx.warnings);
-        self.default(ctx.resource(), &mut object);
-        self.track(ctx, &mut object, None);
+        self.fill_and_track(ctx, &mut object, None);
         let name = object.name().to_owned();
         let attributes = ctx.admission(Operation::Create, &name);
         self.admission.mutate(&attributes, Some(&mut object), None).await?;

@@ -23,7 +23,8 @@ use jiff::Timestamp;
 use longshore_api::field::{ErrorList, Path};
 use longshore_api::schema::Type;
 use longshore_api::{
-    Gvk, Gvr, Object, StatusError, complete, defaults, gostruct, meta_validation, schema,
+    Gvk, Gvr, Object, StatusError, complete, defaults, gostruct, gvk, meta_validation, normalize,
+    schema,
 };
 use longshore_base::Clock;
 use longshore_base::rng::Rng;
@@ -186,7 +187,11 @@ impl WriteContext<'_> {
     ///
     /// upstream: staging/src/k8s.io/apiserver/pkg/registry/rest/meta.go
     pub(crate) fn check_namespace(&self, object: &mut Object) -> Result<(), StatusError> {
-        let wanted = if self.resource().namespaced() { self.namespace } else { "" };
+        if !self.resource().namespaced() {
+            object.remove(&["metadata", "namespace"]);
+            return Ok(());
+        }
+        let wanted = self.namespace;
         if object.namespace().is_empty() && !wanted.is_empty() {
             object.set(&["metadata", "namespace"], wanted);
         }
@@ -210,7 +215,11 @@ impl WriteContext<'_> {
             return Cow::Borrowed(object);
         }
         let mut object = object.clone();
+        let version = object.api_version().to_owned();
         strategy.to_storage(&mut object);
+        if object.api_version() != version {
+            recast(&self.resource().gvk(), &mut object);
+        }
         Cow::Owned(object)
     }
 
@@ -380,11 +389,24 @@ impl Registry {
 
     /// Fills fixed and computed defaults, and what answers always show.
     pub fn default(&self, resource: &Resource, object: &mut Object) {
+        self.fill(resource, object);
+        by_type(&resource.gvk(), object, complete::complete);
+    }
+
+    /// Fills fixed and computed defaults.
+    fn fill(&self, resource: &Resource, object: &mut Object) {
         let gvk = resource.gvk();
         by_type(&gvk, object, complete::structs);
         self.apply_defaults(&gvk, object);
         resource.strategy.default(object);
-        by_type(&gvk, object, complete::complete);
+    }
+
+    /// Fills a new state and records who wrote it. What answers always show comes last: until
+    /// then an empty list is not an absent one.
+    fn fill_and_track(&self, ctx: &WriteContext<'_>, new: &mut Object, live: Option<&Object>) {
+        self.fill(ctx.resource(), new);
+        self.track(ctx, new, live);
+        by_type(&ctx.resource().gvk(), new, complete::complete);
     }
 
     /// Fails with 422 when metadata or the resource's own rules are broken.
@@ -457,6 +479,18 @@ pub fn shown(served: &Served, mut object: Object) -> Object {
         object.set(&["apiVersion"], gvk.api_version());
     }
     object
+}
+
+/// Gives a converted object what its new version always writes, and no more.
+fn recast(kind: &Gvk, object: &mut Object) {
+    let api_version = object.api_version().to_owned();
+    let Some((group, version)) = gvk::split_api_version(&api_version) else { return };
+    by_type(&Gvk::new(group, version, &kind.kind), object, |ty, value| {
+        // A conversion gives no value of a wrong type; if one did, it is kept as it is.
+        if normalize::normalize(ty, value).is_ok() {
+            complete::complete(ty, value);
+        }
+    });
 }
 
 /// Sets the resource version that a write got.

@@ -2,10 +2,12 @@
 //!
 //! upstream: staging/src/k8s.io/apiserver/pkg/registry/rest/update.go BeforeUpdate
 
+use std::num::IntErrorKind;
 use std::sync::Arc;
 
 use longshore_api::field::{Error, ErrorList, Path};
-use longshore_api::{Object, StatusError, meta_validation};
+use longshore_api::patch::gotext::quote;
+use longshore_api::{Object, Reason, StatusError, meta_validation};
 use longshore_store::Op;
 
 use super::fields::{keep_times, shrink};
@@ -105,8 +107,7 @@ impl Registry {
         if !options.patch {
             check_uid(ctx, name, &entry.key, &new, Some(&old))?;
         }
-        self.default(ctx.resource(), &mut new);
-        self.track(ctx, &mut new, Some(&old));
+        self.fill_and_track(ctx, &mut new, Some(&old));
         let attributes = ctx.admission(Operation::Update, name);
         self.admission.mutate(&attributes, Some(&mut new), Some(&old)).await?;
         dedup_owners(&mut new, true, ctx.warnings);
@@ -126,6 +127,10 @@ impl Registry {
         }
         keep_times(&mut new, &old);
         new.set(&["metadata", "resourceVersion"], entry.revision.to_string());
+        if !ctx.dry_run {
+            // What is stored has none, and so has what is read back.
+            new.remove(&["metadata", "selfLink"]);
+        }
         let encoded = ctx.served.cache.encode(&ctx.storage(&new));
         if ctx.dry_run || entry.is_stored_as(&encoded.0) {
             return Ok(Ok(Stored { object: new, created: false, entry: None }));
@@ -236,10 +241,13 @@ fn check_version(
         let error = Error::invalid_text(&path, "0", "must be specified for an update");
         return ctx.invalid(name, vec![error]);
     }
-    if version.parse::<u64>().is_err() {
-        let path = Path::new("metadata").child("resourceVersion");
-        let detail = format!("strconv.ParseUint: parsing {version:?}: invalid syntax");
-        return ctx.invalid(name, vec![Error::invalid(&path, version, &detail)]);
+    if let Err(error) = version.parse::<u64>() {
+        let why = match error.kind() {
+            IntErrorKind::PosOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        let message = format!("strconv.ParseUint: parsing {}: {why}", quote(version));
+        return Err(StatusError::new(Reason::Unknown, message));
     }
     if version != old.resource_version() {
         return Err(ctx.conflict(name, MODIFIED));

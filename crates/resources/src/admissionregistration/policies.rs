@@ -17,7 +17,7 @@ use crate::core::pods::tree::{fill, list, list_mut, opt_text, part, part_mut, te
 use crate::core::pods::validation::common::{
     dns_subdomain, each, label_selector, one_of, qualified_name, required, required_one_of,
 };
-use crate::plain::{separate, status_alone};
+use crate::plain::{keep_metadata, separate, status_alone};
 use crate::rbac::segment_name;
 use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
@@ -55,6 +55,9 @@ impl Strategy for Policies {
 
     fn prepare_update(&self, ctx: &Context<'_>, new: &mut Object, old: &Object) {
         separate(ctx, new, old);
+        if ctx.subresource == "status" {
+            keep_metadata(new, old);
+        }
     }
 
     fn validate_create(&self, object: &Object) -> ErrorList {

@@ -12,7 +12,7 @@ use super::conditions;
 use crate::core::pods::cells::{AGE, NAME, age, text_column};
 use crate::core::pods::tree::{fill_int, flag, int, list, or_null, part, text, texts};
 use crate::core::pods::validation::common::{dns_label, dns_subdomain, required};
-use crate::plain::{separate, status_alone};
+use crate::plain::{keep_metadata, separate, status_alone};
 use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
@@ -46,6 +46,9 @@ impl Strategy for FlowSchemas {
 
     fn prepare_update(&self, ctx: &Context<'_>, new: &mut Object, old: &Object) {
         separate(ctx, new, old);
+        if ctx.subresource == "status" {
+            keep_metadata(new, old);
+        }
     }
 
     fn validate_create(&self, object: &Object) -> ErrorList {

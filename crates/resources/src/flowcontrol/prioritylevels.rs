@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::conditions;
 use crate::core::pods::cells::{AGE, NAME, age, text_column};
 use crate::core::pods::tree::{fill, fill_int, int, part, part_mut, text};
-use crate::plain::{separate, status_alone};
+use crate::plain::{keep_metadata, separate, status_alone};
 use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
@@ -60,6 +60,9 @@ impl Strategy for PriorityLevels {
 
     fn prepare_update(&self, ctx: &Context<'_>, new: &mut Object, old: &Object) {
         separate(ctx, new, old);
+        if ctx.subresource == "status" {
+            keep_metadata(new, old);
+        }
     }
 
     fn validate_create(&self, object: &Object) -> ErrorList {

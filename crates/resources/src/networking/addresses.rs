@@ -15,7 +15,7 @@ use crate::core::pods::cells::{AGE, NAME, age, text_column};
 use crate::core::pods::tree::{text, texts};
 use crate::core::pods::validation::common::{IMMUTABLE, dns_subdomain, each, immutable};
 use crate::core::pods::validation::network::{legacy_cidr, strict_ip};
-use crate::plain::{keep, status_alone};
+use crate::plain::{keep, keep_metadata, status_alone};
 use crate::rbac::segment_name;
 use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
@@ -105,7 +105,12 @@ impl Strategy for ServiceCidrs {
     }
 
     fn prepare_update(&self, ctx: &Context<'_>, new: &mut Object, old: &Object) {
-        keep(new, old, if ctx.subresource == "status" { "spec" } else { "status" });
+        if ctx.subresource == "status" {
+            keep(new, old, "spec");
+            keep_metadata(new, old);
+        } else {
+            keep(new, old, "status");
+        }
     }
 
     fn validate_create(&self, object: &Object) -> ErrorList {

@@ -15,7 +15,7 @@ use crate::core::pods::tree::{
 };
 use crate::core::pods::validation::claims::template_metadata;
 use crate::core::pods::validation::common::immutable;
-use crate::plain::{count, keep, status_alone};
+use crate::plain::{count, keep, keep_metadata, status_alone};
 use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
@@ -153,7 +153,12 @@ impl Strategy for ResourceClaims {
     }
 
     fn prepare_update(&self, ctx: &Context<'_>, new: &mut Object, old: &Object) {
-        keep(new, old, if ctx.subresource == "status" { "spec" } else { "status" });
+        if ctx.subresource == "status" {
+            keep(new, old, "spec");
+            keep_metadata(new, old);
+        } else {
+            keep(new, old, "status");
+        }
     }
 
     fn columns(&self) -> Vec<Column> {

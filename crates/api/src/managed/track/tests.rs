@@ -209,3 +209,18 @@ fn duplicate_items_count_as_one_value() {
     assert_eq!(env("maker"), json!({}));
     assert_eq!(env("other"), json!({"k:{\"name\":\"A\"}": {}}));
 }
+
+#[test]
+fn what_go_always_writes_is_no_change() {
+    let ty = kind("", "PersistentVolumeClaim");
+    let claim = |source: Value| {
+        object(json!({"metadata": {"name": "a", "uid": "u"}, "spec": {"dataSource": source}}))
+    };
+    let mut live = claim(json!({"apiGroup": null, "kind": "P", "name": "x"}));
+    live.remove(&["metadata", "uid"]);
+    track(&write(ty, "maker", T1), &Object::default(), &mut live);
+    live.set(&["metadata", "uid"], "u");
+    let mut new = claim(json!({"kind": "P", "name": "x"}));
+    track(&write(ty, "other", T2), &live, &mut new);
+    assert_eq!(fields(&new), json!({"maker": {"f:spec": {"f:dataSource": {}}}}));
+}
