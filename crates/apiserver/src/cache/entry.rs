@@ -3,11 +3,11 @@
 //! Invariant: the bytes of an object are in memory once, shared with the store; the resource
 //! version is put in when they are sent.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use longshore_api::Object;
-use serde_json::Value;
+use serde::de::IgnoredAny;
 
 use super::layout::{HEADER_BYTES, Layout, encode, quoted};
 
@@ -30,14 +30,16 @@ pub struct Damaged {
 type Fields = Arc<[(&'static str, Box<str>)]>;
 
 /// What is known of a stored value beside its bytes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Parts {
     layout: Layout,
-    fields: Fields,
+    fields_of: Arc<FieldsOf>,
+    /// Made when somebody asks, for a value that was read back: few ever do.
+    fields: OnceLock<Fields>,
 }
 
 /// One object at one revision.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Entry {
     /// The store key.
     pub key: Bytes,
@@ -55,14 +57,23 @@ const VERSION_BYTES_MAX: usize = 41;
 
 impl Parts {
     /// Encodes an object for the store and keeps what is known of it.
-    pub fn of(object: &Object, fields_of: &FieldsOf) -> (Bytes, Self) {
+    pub fn of(object: &Object, fields_of: &Arc<FieldsOf>) -> (Bytes, Self) {
         let (stored, layout) = encode(object);
-        (stored, Self { layout, fields: fields(object, fields_of) })
+        let fields = OnceLock::from(fields(object, &**fields_of));
+        (stored, Self { layout, fields_of: fields_of.clone(), fields })
     }
 }
 
 fn fields(object: &Object, fields_of: &FieldsOf) -> Fields {
     fields_of(object).into_iter().map(|(name, value)| (name, value.into_boxed_str())).collect()
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (key, body) =
+            (String::from_utf8_lossy(&self.key), String::from_utf8_lossy(self.body()));
+        f.debug_tuple("Entry").field(&key).field(&self.revision).field(&body).finish()
+    }
 }
 
 impl Entry {
@@ -76,17 +87,17 @@ impl Entry {
         key: &Bytes,
         stored: &Bytes,
         revision: u64,
-        fields_of: &FieldsOf,
+        fields_of: &Arc<FieldsOf>,
     ) -> Result<Self, Damaged> {
         let damaged = |why: &str| Damaged {
             key: String::from_utf8_lossy(key).into_owned(),
             why: why.to_owned(),
         };
         let body = stored.get(HEADER_BYTES..).ok_or_else(|| damaged("too short"))?;
-        let object: Value = serde_json::from_slice(body).map_err(|e| damaged(&e.to_string()))?;
-        let object = Object::from_value(object).ok_or_else(|| damaged("not an object"))?;
+        let checked: Result<IgnoredAny, _> = serde_json::from_slice(body);
+        checked.map_err(|e| damaged(&e.to_string()))?;
         let layout = Layout::find(stored).ok_or_else(|| damaged("not as this server writes it"))?;
-        let parts = Parts { layout, fields: fields(&object, fields_of) };
+        let parts = Parts { layout, fields_of: fields_of.clone(), fields: OnceLock::new() };
         Ok(Self::new(key, stored, revision, parts))
     }
 
@@ -193,7 +204,7 @@ impl Entry {
         object
     }
 
-    /// Keys and values of the labels, in order of the keys. Texts with characters that JSON escapes
+    /// Keys and values of the labels as they stand in JSON, in order of the keys. Texts with characters that JSON escapes
     /// are none that a label may have; they are given escaped.
     fn labels(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let mut rest = self.part(self.parts.layout.labels);
@@ -216,8 +227,12 @@ impl Entry {
         match name {
             "metadata.name" => Some(self.name()),
             "metadata.namespace" => Some(self.namespace()),
-            _ => self.parts.fields.iter().find(|(k, _)| *k == name).map(|(_, v)| &**v),
+            _ => self.fields().iter().find(|(k, _)| *k == name).map(|(_, v)| &**v),
         }
+    }
+
+    fn fields(&self) -> &Fields {
+        self.parts.fields.get_or_init(|| fields(&self.object(), &*self.parts.fields_of))
     }
 }
 
@@ -236,10 +251,14 @@ mod tests {
         .expect("an object")
     }
 
+    fn no_fields() -> Arc<FieldsOf> {
+        Arc::new(|_| Vec::new())
+    }
+
     #[test]
     fn the_version_is_put_into_metadata() {
         let key = Bytes::from_static(b"/registry/configmaps/s/n");
-        let entry = Entry::decode(&key, &encode_stored(&object()), 17, &|_| Vec::new())
+        let entry = Entry::decode(&key, &encode_stored(&object()), 17, &no_fields())
             .expect("what was encoded decodes");
         let mut want = object();
         for revision in [17, 123_456, 2, u64::MAX] {
@@ -259,11 +278,13 @@ mod tests {
     #[test]
     fn what_is_handed_over_is_what_would_be_read() {
         let key = Bytes::from_static(b"/registry/configmaps/s/n");
-        let of = |object: &Object| vec![("kind", object.kind().to_owned())];
+        let of: Arc<FieldsOf> = Arc::new(|object| vec![("kind", object.kind().to_owned())]);
         let (stored, parts) = Parts::of(&object(), &of);
         let new = Entry::new(&key, &stored, 3, parts);
         let read = Entry::decode(&key, &stored, 3, &of).expect("what was encoded decodes");
         assert_eq!(format!("{new:?}"), format!("{read:?}"));
+        assert_eq!(new.parts.layout, read.parts.layout);
+        assert_eq!(new.fields(), read.fields());
         assert_eq!(new.field("kind"), Some("ConfigMap"));
         assert!(new.is_stored_as(&encode_stored(&new.object())));
     }
@@ -271,7 +292,7 @@ mod tests {
     #[test]
     fn items_lose_their_kind() {
         let key = Bytes::from_static(b"/registry/configmaps/s/n");
-        let entry = Entry::decode(&key, &encode_stored(&object()), 5, &|_| Vec::new())
+        let entry = Entry::decode(&key, &encode_stored(&object()), 5, &no_fields())
             .expect("what was encoded decodes");
         let mut want = object();
         want.set(&["metadata", "resourceVersion"], "5");
@@ -287,7 +308,7 @@ mod tests {
         let key = Bytes::from_static(b"k");
         for stored in [&b""[..], b"\0\0\0\0", b"\xff\0\0\0{}", b"\x01\0\0\0[]", b"\x01\0\0\0{"] {
             let stored = Bytes::copy_from_slice(stored);
-            assert!(Entry::decode(&key, &stored, 1, &|_| Vec::new()).is_err());
+            assert!(Entry::decode(&key, &stored, 1, &no_fields()).is_err());
         }
     }
 }

@@ -55,7 +55,7 @@ pub enum WatchRefused {
 /// The state and history of one storage location.
 pub struct ResourceCache {
     prefix: Bytes,
-    fields_of: Box<FieldsOf>,
+    fields_of: Arc<FieldsOf>,
     state: RwLock<State>,
     watchers: Mutex<Watchers>,
 }
@@ -84,7 +84,7 @@ impl ResourceCache {
         let state = State { objects: Snapshot::default(), revision: 0 };
         Self {
             prefix,
-            fields_of,
+            fields_of: fields_of.into(),
             state: RwLock::new(state),
             watchers: Mutex::new(Watchers::default()),
         }
@@ -109,12 +109,12 @@ impl ResourceCache {
         stored: &Bytes,
         revision: u64,
     ) -> Result<Entry, entry::Damaged> {
-        Entry::decode(key, stored, revision, &*self.fields_of)
+        Entry::decode(key, stored, revision, &self.fields_of)
     }
 
     /// Encodes an object for the store, with what an entry of it needs to know.
     pub fn encode(&self, object: &Object) -> (Bytes, Parts) {
-        Parts::of(object, &*self.fields_of)
+        Parts::of(object, &self.fields_of)
     }
 
     /// One object.
