@@ -105,4 +105,15 @@ pub fn report(report: &mut Report, name: &str, round: Round, goal: Goal) {
         report.add("  processor of the server for each", round.server_us, "us", Goal::None);
     }
     report.add("  processor of the load for each", round.load_us, "us", Goal::None);
+    bound(report, round.server_us, round.load_us);
+}
+
+/// What the cores would do in a second if nothing else used them and nothing waited: on a machine
+/// that others use too it says more than the rate.
+pub fn bound(report: &mut Report, server_us: f64, load_us: f64) {
+    let cores = std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64);
+    if server_us > 0.0 {
+        let most = cores * 1e6 / (server_us + load_us);
+        report.add("  all cores would allow", most, "/s", Goal::None);
+    }
 }

@@ -220,6 +220,7 @@ fn cost(out: &mut Report, outcome: &Outcome) {
         out.add("  processor of the server for each", outcome.server_us, "us", Goal::None);
     }
     out.add("  processor of the load for each", outcome.load_us, "us", Goal::None);
+    crate::load::bound(out, outcome.server_us, outcome.load_us);
 }
 
 /// Ten times as many watchers, and what an open watch costs.
