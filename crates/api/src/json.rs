@@ -14,6 +14,8 @@ use serde_json::{Map, Number, Value};
 
 /// Deepest nesting of a body. serde_json itself stops at 128, which every real object is far below.
 pub const DEPTH_MAX: usize = 128;
+/// Bytes of paths that are kept to tell in which order fields came.
+pub const ORDER_BYTES_MAX: usize = 1 << 20;
 /// Duplicate fields that are reported; more are only counted away.
 const DUPLICATES_MAX: usize = 100;
 
@@ -48,11 +50,24 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, Error> {
     Ok(Decoded { value, duplicates: found.into_inner().duplicates })
 }
 
-/// Where the decoder is, and the duplicates it has seen.
+/// The paths of all keys in the order in which they stand in a document, as far as
+/// [`ORDER_BYTES_MAX`] reaches.
+pub fn paths(bytes: &[u8]) -> Vec<String> {
+    let found = RefCell::new(Found { order: Some((Vec::new(), 0)), ..Found::default() });
+    let text = String::from_utf8_lossy(bytes);
+    let mut deserializer = serde_json::Deserializer::from_str(&text);
+    // What comes before an error has an order, too.
+    let _ = Tree { found: &found }.deserialize(&mut deserializer);
+    found.into_inner().order.map_or_else(Vec::new, |(paths, _)| paths)
+}
+
+/// Where the decoder is, and what it has seen.
 #[derive(Default)]
 struct Found {
     path: String,
     duplicates: Vec<String>,
+    /// The paths so far and their length, where they are asked for.
+    order: Option<(Vec<String>, usize)>,
 }
 
 /// Builds a tree and notes duplicate keys.
@@ -73,7 +88,16 @@ impl Tree<'_> {
 
     fn enter_key(self, key: &str) -> usize {
         let top = self.found.borrow().path.is_empty();
-        if top { self.enter(format_args!("{key}")) } else { self.enter(format_args!(".{key}")) }
+        let dot = if top { "" } else { "." };
+        let length = self.enter(format_args!("{dot}{key}"));
+        let found = &mut *self.found.borrow_mut();
+        if let Some((paths, bytes)) = &mut found.order
+            && *bytes < ORDER_BYTES_MAX
+        {
+            *bytes += found.path.len();
+            paths.push(found.path.clone());
+        }
+        length
     }
 
     fn leave(self, length: usize) {
@@ -121,7 +145,8 @@ impl<'de> Visitor<'de> for Tree<'_> {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(float(value))
+        // The reader gives an integer of -0 as a float.
+        Ok(if value == 0.0 { 0.into() } else { float(value) })
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {

@@ -89,3 +89,10 @@ fn errors_are_told_in_gos_words() {
     assert_eq!(error, "invalid character '[' exceeded max depth");
     assert_eq!(decode(b"\"a\xffb\"").expect("lenient").value, "a\u{fffd}b");
 }
+
+#[test]
+fn paths_come_in_the_order_of_the_document() {
+    let body = br#"{"z":{"b":1,"a":[{"k":1}]},"c":2,"z":3}"#;
+    assert_eq!(paths(body), ["z", "z.b", "z.a", "z.a[0].k", "c", "z"]);
+    assert_eq!(paths(br#"{"a":1,"b":}"#), ["a", "b"]);
+}

@@ -97,7 +97,7 @@ fn texts_that_look_like_something_else_round_trip() {
 #[test]
 fn a_loose_reader_takes_the_first_document_and_the_last_of_repeated_keys() {
     let loose = |text: &str| decode_loose(text.as_bytes()).expect("a document");
-    let plain = |value| Loose { value, repeated: None };
+    let plain = |value| Loose { value, duplicates: Vec::new() };
     assert_eq!(loose("a: 1\n---\nb: 2\n"), plain(json!({"a": 1})));
     assert_eq!(loose("# nothing\n"), plain(Value::Null));
     assert_eq!(loose(""), plain(Value::Null));
@@ -105,6 +105,36 @@ fn a_loose_reader_takes_the_first_document_and_the_last_of_repeated_keys() {
     let repeated = loose("a: 1\nb:\n  c: 1\n  c: 2\n");
     assert_eq!(repeated.value, json!({"a": 1, "b": {"c": 2}}));
     let want = "line 4: key \"c\" already set in map";
-    assert_eq!(repeated.repeated.as_deref(), Some(want));
+    assert_eq!(repeated.repeated().as_deref(), Some(want));
     assert!(decode_loose(b"a: [b").is_err());
+}
+
+#[test]
+fn repeated_keys_are_told_with_the_lines_of_their_values() {
+    let text = "a: 1\nm:\n  n: b\n  n: c\nm:\n  - x: 1\n    x: 2\n";
+    assert!(decode(text.as_bytes()).is_err());
+    let read = decode_loose(text.as_bytes()).expect("YAML");
+    assert_eq!(read.value, json!({"a": 1, "m": [{"x": 2}]}));
+    let want = [
+        "line 4: key \"n\" already set in map",
+        "line 6: key \"m\" already set in map",
+        "line 7: key \"x\" already set in map",
+    ];
+    assert_eq!(read.duplicates, want);
+    assert!(decode_loose(b"a: [").is_err());
+}
+
+#[test]
+fn only_the_first_document_counts() {
+    for text in ["a: 1\n---\na: 2\n", "---\na: 1\n---\nb", "# c\n%YAML 1.1\n---\na: 1\n...\n---\n"] {
+        assert_eq!(decode(text.as_bytes()).expect("YAML"), json!({"a": 1}), "{text}");
+    }
+    let block = "a: |\n  ---\n  x\n";
+    assert_eq!(decode(block.as_bytes()).expect("YAML"), json!({"a": "---\nx\n"}));
+}
+
+#[test]
+fn whole_numbers_are_integers() {
+    let read = decode(b"a: 3.0\nb: 2.5\nc: 1e3\n").expect("YAML");
+    assert_eq!(read, json!({"a": 3, "b": 2.5, "c": 1000}));
 }

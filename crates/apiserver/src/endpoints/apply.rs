@@ -45,7 +45,8 @@ impl Config {
             return Ok(Self { value: decoded.value, strict: None, force });
         }
         let loose = yaml::decode_loose(bytes).map_err(|error| bad(error.to_string()))?;
-        let (value, strict) = (loose.value, loose.repeated);
+        let strict = loose.repeated();
+        let value = loose.value;
         let kind = match &value {
             Value::Object(_) | Value::Null => return Ok(Self { value, strict, force }),
             Value::Array(_) => "array",

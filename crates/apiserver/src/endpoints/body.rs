@@ -8,9 +8,10 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
 use longshore_api::field::{Error, ErrorList, Path};
-use longshore_api::{Gvk, Object, Reason, StatusError, cbor, gvk, json, normalize, schema, yaml};
+use longshore_api::{Gvk, Object, Reason, StatusError, cbor, json, normalize, schema, yaml};
 use serde_json::{Map, Value};
 
+use super::kind_check;
 use super::negotiate::{self, Format};
 use crate::body::Body;
 
@@ -82,7 +83,14 @@ pub fn decode(
     warnings: &mut Vec<String>,
 ) -> Result<Object, StatusError> {
     let (value, strict) = parse(headers, bytes, want)?;
-    normalise(value, strict, want, validation, warnings)
+    let source = Source { bytes, json: media_type(headers) == "application/json" };
+    normalise_from(value, strict, want, validation, warnings, &source)
+}
+
+/// The body that a tree was read from.
+struct Source<'a> {
+    bytes: &'a [u8],
+    json: bool,
 }
 
 /// The media type of a request; JSON when none is named, empty for what is none.
@@ -142,10 +150,11 @@ pub fn parse(
             Ok((decoded.value, duplicates))
         }
         "application/yaml" => {
-            let value = yaml::decode(bytes).map_err(|e| unrecognized(e.to_string()))?;
+            let read = yaml::decode_loose(bytes).map_err(|e| unrecognized(e.to_string()))?;
             // A document without content is an object without fields.
-            let value = if value.is_null() { Value::Object(Map::new()) } else { value };
-            Ok((value, Vec::new()))
+            let empty = read.value.is_null();
+            let value = if empty { Value::Object(Map::new()) } else { read.value };
+            Ok((value, read.duplicates))
         }
         "application/vnd.kubernetes.protobuf" => {
             Ok((super::wire::decode(bytes, want)?, Vec::new()))
@@ -184,13 +193,25 @@ pub fn preview(bytes: &[u8]) -> String {
 
 /// Checks kind and field types of a decoded tree and reduces it to what the kind knows.
 pub fn normalise(
+    value: Value,
+    strict: Vec<String>,
+    want: &Gvk,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Object, StatusError> {
+    let source = Source { bytes: &[], json: false };
+    normalise_from(value, strict, want, validation, warnings, &source)
+}
+
+fn normalise_from(
     mut value: Value,
     mut strict: Vec<String>,
     want: &Gvk,
     validation: FieldValidation,
     warnings: &mut Vec<String>,
+    source: &Source<'_>,
 ) -> Result<Object, StatusError> {
-    check_kind(&value, want)?;
+    kind_check::check(&value, want, source.bytes, warnings)?;
     let cannot = |why: String| {
         StatusError::bad_request(format!(
             "{} in version {:?} cannot be handled as a {}: {why}",
@@ -202,12 +223,15 @@ pub fn normalise(
             normalize::normalize(ty, &mut value).map_err(|error| cannot(error.to_string()))?;
         strict.extend(unknown.into_iter().map(|path| format!("unknown field \"{path}\"")));
     }
+    if strict.len() > 1 && source.json {
+        in_order(&mut strict, source.bytes);
+    }
     if !strict.is_empty() {
         match validation {
             FieldValidation::Ignore => {}
             FieldValidation::Warn => warnings.extend(strict),
             FieldValidation::Strict => {
-                return Err(cannot(format!("strict decoding error: {}", strict.join(", "))));
+                return Err(cannot(format!("strict decoding error: {}", strict_text(&strict))));
             }
         }
     }
@@ -218,43 +242,24 @@ pub fn normalise(
     Ok(object)
 }
 
-/// Checks that the body is of the wanted kind; what is missing is taken from the path.
-///
-/// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/rest.go transformDecodeError
-fn check_kind(value: &Value, want: &Gvk) -> Result<(), StatusError> {
-    let text = |key: &str| value.get(key).and_then(Value::as_str).filter(|t| !t.is_empty());
-    let expected = want.api_version();
-    let api_version = text("apiVersion").unwrap_or(&expected);
-    let kind = text("kind").unwrap_or(&want.kind);
-    if api_version == expected && kind == want.kind {
-        return Ok(());
-    }
-    let Some((group, version)) = gvk::split_api_version(api_version) else {
-        return Err(StatusError::bad_request(format!(
-            "the object provided is unrecognized (must be of type {}): unexpected GroupVersion string: {api_version}",
-            want.kind
-        )));
+/// Puts what is wrong with fields into the order of the body.
+fn in_order(strict: &mut [String], bytes: &[u8]) {
+    let paths = json::paths(bytes);
+    let place = |problem: &String| {
+        let path = problem.split_once('"').and_then(|(_, rest)| rest.rsplit_once('"'));
+        let path = path.map_or("", |(path, _)| path);
+        let twice = usize::from(problem.starts_with("duplicate"));
+        let mut places = paths.iter().enumerate().filter(|(_, known)| *known == path);
+        places.nth(twice).map_or(usize::MAX, |(place, _)| place)
     };
-    let cannot = |why: String| {
-        StatusError::bad_request(format!(
-            "{kind} in version {version:?} cannot be handled as a {}: {why}",
-            want.kind
-        ))
-    };
-    if schema::kind(group, version, kind).is_none() {
-        return Err(cannot(format!(
-            "no kind {kind:?} is registered for version {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
-        )));
-    }
-    if kind != want.kind || group != want.group {
-        let package = if want.group.is_empty() { "core" } else { &want.group };
-        let package = package.split('.').next().unwrap_or(package);
-        return Err(cannot(format!(
-            "converting ({version}.{kind}) to ({package}.{}): unknown conversion",
-            want.kind
-        )));
-    }
-    Err(StatusError::bad_request(format!(
-        "the API version in the data ({api_version}) does not match the expected API version ({expected})"
-    )))
+    strict.sort_by_cached_key(place);
+}
+
+/// All problems as one text. Those that the YAML reader finds are one error of several lines.
+fn strict_text(strict: &[String]) -> String {
+    let is_yaml = |problem: &&String| problem.ends_with(yaml::ALREADY_SET);
+    let lines: String = strict.iter().filter(is_yaml).map(|line| format!("\n  {line}")).collect();
+    let yaml = (!lines.is_empty()).then(|| format!("yaml: unmarshal errors:{lines}"));
+    let rest = strict.iter().filter(|problem| !is_yaml(problem)).cloned();
+    yaml.into_iter().chain(rest).collect::<Vec<_>>().join(", ")
 }

@@ -8,6 +8,7 @@ pub mod body;
 pub mod connect;
 pub mod continue_token;
 mod list_body;
+pub mod kind_check;
 pub mod list_options;
 pub mod negotiate;
 pub mod options;
