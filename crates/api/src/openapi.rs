@@ -180,7 +180,7 @@ impl Builder {
     fn finish(self) -> Value {
         let mut components = json!({"securitySchemes": {"BearerToken": {
             "type": "apiKey", "in": "header", "name": "authorization",
-            "description": "a bearer token",
+            "description": "Bearer Token authentication",
         }}});
         let schemas = self.components.finish();
         if !schemas.is_empty() {

@@ -174,7 +174,8 @@ impl StatusError {
     /// 404: no such object.
     pub fn not_found(group: &str, resource: &str, name: &str) -> Self {
         let what = qualified(group, resource);
-        Self::new(Reason::NotFound, format!("{what} \"{name}\" not found"))
+        let name_shown = crate::patch::gotext::quote(name);
+        Self::new(Reason::NotFound, format!("{what} {name_shown} not found"))
             .about(group, resource, name)
     }
 

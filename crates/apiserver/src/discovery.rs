@@ -2,6 +2,9 @@
 //!
 //! upstream: staging/src/k8s.io/apiserver/pkg/endpoints/discovery
 
+#[cfg(test)]
+mod tests;
+
 use base64::Engine as _;
 use longshore_resources::{Resource, Scope, Subresource};
 use serde_json::{Map, Value, json};
@@ -131,11 +134,31 @@ fn optional(value: &mut Value, key: &str, list: &[longshore_resources::table::Te
     }
 }
 
+/// Resources that upstream stores in another version than the one they are served in: group,
+/// version and plural, and the version that their hash tells.
+const STORED_AS: [([&str; 3], [&str; 2]); 5] = [
+    (
+        ["admissionregistration.k8s.io", "v1", "mutatingadmissionpolicies"],
+        ["admissionregistration.k8s.io", "v1beta1"],
+    ),
+    (
+        ["admissionregistration.k8s.io", "v1", "mutatingadmissionpolicybindings"],
+        ["admissionregistration.k8s.io", "v1beta1"],
+    ),
+    (
+        ["apiextensions.k8s.io", "v1", "customresourcedefinitions"],
+        ["apiextensions.k8s.io", "v1beta1"],
+    ),
+    (["autoscaling", "v1", "horizontalpodautoscalers"], ["autoscaling", "v2"]),
+    (["events.k8s.io", "v1", "events"], ["", "v1"]),
+];
+
 /// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/discovery/storageversionhash.go
 fn storage_hash(resource: &Resource) -> String {
-    let parts = [&resource.group, &resource.version, &resource.kind];
-    let parts: Vec<&str> = parts.iter().map(|p| p.as_ref()).filter(|p| !p.is_empty()).collect();
-    let hash = Sha256::digest(parts.join("/").as_bytes());
+    let served = [&*resource.group, &*resource.version, &*resource.plural];
+    let stored = STORED_AS.iter().find(|(of, _)| *of == served);
+    let [group, version] = stored.map_or([served[0], served[1]], |(_, stored)| *stored);
+    let hash = Sha256::digest(format!("{group}/{version}/{}", resource.kind).as_bytes());
     base64::engine::general_purpose::STANDARD.encode(&hash[..8])
 }
 

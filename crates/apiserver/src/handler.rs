@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{ACCEPT_ENCODING, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response};
 use longshore_api::{Reason, StatusError};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::auth::{self, Attributes, Decision, UserInfo};
 use crate::body::Body;
 use crate::endpoints::options::field_manager;
-use crate::endpoints::{self, Api, Call, body, negotiate, respond, route};
+use crate::endpoints::{self, Api, Call, body, compress, negotiate, respond, route};
 use crate::metrics::Metrics;
 use crate::reader::Reader;
 use crate::request_info::RequestInfo;
@@ -126,7 +126,9 @@ impl Handler {
                 Ok(permit) => permit,
                 Err(busy) => return respond::error(&busy),
             };
+            let headers = request.headers().get(ACCEPT_ENCODING).cloned();
             let response = self.answer(request, caller, info).await;
+            let response = compress::compress(headers.as_ref(), response);
             drop(permit);
             response
         };

@@ -236,7 +236,14 @@ fn negotiated(
 ) -> Response<Body> {
     let (headers, cbor) = (request.headers(), handler.api.cbor);
     match negotiate::negotiate(headers, info, Shapes::None, cbor) {
-        Ok(negotiated) => respond::value(200, &negotiated, value),
+        Ok(negotiated) => {
+            let mut value = value.clone();
+            if negotiated.format == Format::Protobuf && value.get("apiVersion").is_none() {
+                // Its envelope always names the version.
+                value["apiVersion"] = "v1".into();
+            }
+            respond::value(200, &negotiated, &value)
+        }
         Err(error) => respond::unrouted(headers, cbor, &error),
     }
 }

@@ -214,3 +214,92 @@ fn the_old_document_has_plain_references() {
         "#/definitions/com.example.stable.v1.Widget"
     );
 }
+
+/// A recorded document of version 2; `None` when the facts are not there.
+fn recorded_v2(name: &str) -> Option<Value> {
+    let bytes = std::fs::read(facts().join(name)).ok()?;
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(bytes.as_slice()).read_to_string(&mut text).expect("gzip");
+    Some(serde_json::from_str(&text).expect("JSON"))
+}
+
+/// The document of version 2 of everything that is served.
+fn own_v2(routes: &[Route]) -> Value {
+    let mut documents: Vec<Value> = Vec::new();
+    let mut paths: Vec<String> = ["api", "apis", "version"].map(str::to_owned).to_vec();
+    for route in routes {
+        let path = match route.group.as_str() {
+            "" => format!("api/{}", route.version),
+            group => format!("apis/{group}/{}", route.version),
+        };
+        if !paths.contains(&path) {
+            paths.push(path);
+            if !route.group.is_empty() {
+                paths.push(format!("apis/{}", route.group));
+            }
+        }
+    }
+    paths.sort();
+    paths.dedup();
+    for path in paths {
+        documents.push(match path.split('/').collect::<Vec<_>>()[..] {
+            ["api", version] => document("", version, routes),
+            ["apis", group, version] => document(group, version, routes),
+            _ => root_document(&path).expect("a root"),
+        });
+    }
+    document_v2(&documents)
+}
+
+#[test]
+fn the_old_document_is_as_recorded() {
+    let (Some(routes), Some(mut theirs)) = (routes(), recorded_v2("reference/openapi-v2.json.gz"))
+    else {
+        eprintln!("skipped: {} is not there", facts().display());
+        return;
+    };
+    let mut mine = own_v2(&routes);
+    without_texts(&mut mine);
+    without_texts(&mut theirs);
+    let mut found = Vec::new();
+    differences(&mine, &theirs, "", &mut found);
+    assert!(
+        found.is_empty(),
+        "{} differences:\n{}",
+        found.len(),
+        found[..found.len().min(60)].join("\n")
+    );
+}
+
+/// The published description also has what is not served by default: every definition and path of
+/// ours has to be in it.
+#[test]
+fn the_old_document_is_part_of_the_published_one() {
+    let (Some(routes), Some(mut theirs)) = (routes(), recorded_v2("openapi-v2-v1.36.json.gz"))
+    else {
+        eprintln!("skipped: {} is not there", facts().display());
+        return;
+    };
+    let mut mine = own_v2(&routes);
+    without_texts(&mut mine);
+    without_texts(&mut theirs);
+    let mut found = Vec::new();
+    let mut compared = 0;
+    for part in ["definitions", "paths"] {
+        for (name, mine) in mine[part].as_object().expect("a map") {
+            let path = format!("{part}/{name}");
+            match theirs[part].get(name) {
+                Some(theirs) => differences(mine, theirs, &path, &mut found),
+                None => found.push(format!("{path} is not published")),
+            }
+            compared += 1;
+        }
+    }
+    assert!(compared > 1000, "only {compared} parts were compared");
+    assert!(
+        found.is_empty(),
+        "{} differences:\n{}",
+        found.len(),
+        found[..found.len().min(60)].join("\n")
+    );
+}

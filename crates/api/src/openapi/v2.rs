@@ -24,7 +24,7 @@ pub fn document_v2(documents: &[Value]) -> Value {
         "security": [{"BearerToken": []}],
         "securityDefinitions": {"BearerToken": {
             "type": "apiKey", "in": "header", "name": "authorization",
-            "description": "a bearer token",
+            "description": "Bearer Token authentication",
         }},
     })
 }

@@ -126,7 +126,8 @@ fn repeated_keys_are_told_with_the_lines_of_their_values() {
 
 #[test]
 fn only_the_first_document_counts() {
-    for text in ["a: 1\n---\na: 2\n", "---\na: 1\n---\nb", "# c\n%YAML 1.1\n---\na: 1\n...\n---\n"] {
+    for text in ["a: 1\n---\na: 2\n", "---\na: 1\n---\nb", "# c\n%YAML 1.1\n---\na: 1\n...\n---\n"]
+    {
         assert_eq!(decode(text.as_bytes()).expect("YAML"), json!({"a": 1}), "{text}");
     }
     let block = "a: |\n  ---\n  x\n";

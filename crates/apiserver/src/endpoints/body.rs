@@ -20,6 +20,9 @@ use crate::body::Body;
 /// upstream: staging/src/k8s.io/apiserver/pkg/server/config.go MaxRequestBodyBytes
 pub const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
 
+/// Bytes beyond [`BODY_BYTES_MAX`] that are read and dropped.
+const DRAIN_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Reads a whole body.
 ///
 /// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/rest.go limitedReadBody
@@ -30,6 +33,7 @@ pub async fn read(mut body: Body) -> Result<Bytes, StatusError> {
             frame.map_err(|e| StatusError::bad_request(format!("the body cannot be read: {e}")))?;
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > BODY_BYTES_MAX {
+            drain(body).await;
             return Err(StatusError::new(
                 Reason::RequestEntityTooLarge,
                 format!("Request entity too large: limit is {BODY_BYTES_MAX}"),
@@ -38,6 +42,18 @@ pub async fn read(mut body: Body) -> Result<Bytes, StatusError> {
         bytes.extend_from_slice(&data);
     }
     Ok(bytes.freeze())
+}
+
+/// Reads on what is not wanted, so that a client that sends before it reads gets its answer.
+async fn drain(mut body: Body) {
+    let mut rest = DRAIN_BYTES_MAX;
+    while let Some(Ok(frame)) = body.frame().await {
+        let read = frame.data_ref().map_or(0, Bytes::len);
+        rest = rest.saturating_sub(read);
+        if rest == 0 {
+            return;
+        }
+    }
 }
 
 /// What happens to unknown and duplicate fields.
@@ -134,23 +150,36 @@ pub fn parse(
     bytes: &[u8],
     want: &Gvk,
 ) -> Result<(Value, Vec<String>), StatusError> {
-    let unrecognized = |error: String| {
-        StatusError::bad_request(format!(
-            "the object provided is unrecognized (must be of type {}): {error} ({})",
-            want.kind,
-            preview(bytes)
-        ))
-    };
-    let no_kind = |error: String| format!("couldn't get version/kind; json parse error: {error}");
+    parse_bare(headers, bytes, want).map_err(|mut error| {
+        if error.reason == Reason::BadRequest {
+            error.message = format!(
+                "the object provided is unrecognized (must be of type {}): {} ({})",
+                want.kind,
+                error.message,
+                preview(bytes)
+            );
+        }
+        error
+    })
+}
+
+/// Like [`parse`], with errors in the words of the reader alone.
+pub fn parse_bare(
+    headers: &HeaderMap,
+    bytes: &[u8],
+    want: &Gvk,
+) -> Result<(Value, Vec<String>), StatusError> {
+    let bad = |text: String| StatusError::bad_request(text);
     match media_type(headers).as_str() {
         "application/json" => {
-            let decoded = json::decode(bytes).map_err(|e| unrecognized(no_kind(e.to_string())))?;
+            let decoded = json::decode(bytes)
+                .map_err(|e| bad(format!("couldn't get version/kind; json parse error: {e}")))?;
             let duplicates = decoded.duplicates.iter();
             let duplicates = duplicates.map(|path| format!("duplicate field {path:?}")).collect();
             Ok((decoded.value, duplicates))
         }
         "application/yaml" => {
-            let read = yaml::decode_loose(bytes).map_err(|e| unrecognized(e.to_string()))?;
+            let read = yaml::decode_loose(bytes).map_err(|e| bad(e.to_string()))?;
             // A document without content is an object without fields.
             let empty = read.value.is_null();
             let value = if empty { Value::Object(Map::new()) } else { read.value };
@@ -160,7 +189,7 @@ pub fn parse(
             Ok((super::wire::decode(bytes, want)?, Vec::new()))
         }
         "application/cbor" => {
-            let value = cbor::decode(bytes).map_err(|e| unrecognized(e.to_string()))?;
+            let value = cbor::decode(bytes).map_err(|e| bad(e.to_string()))?;
             Ok((value, Vec::new()))
         }
         _ => Err(unsupported(false)),

@@ -5,10 +5,11 @@
 
 pub mod apply;
 pub mod body;
+pub mod compress;
 pub mod connect;
 pub mod continue_token;
-mod list_body;
 pub mod kind_check;
+mod list_body;
 pub mod list_options;
 pub mod negotiate;
 pub mod options;

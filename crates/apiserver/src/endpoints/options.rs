@@ -12,9 +12,14 @@ use serde_json::{Value, json};
 
 use super::Call;
 use super::body::{self, FieldValidation};
+use super::list_options::parse_number;
 use crate::body::Body;
 use crate::registry::{DeleteOptions, Preconditions};
 use crate::request_info::RequestInfo;
+
+/// Kinds of the core group that every scheme has.
+const UNVERSIONED: [&str; 5] =
+    ["APIGroup", "APIGroupList", "APIResourceList", "APIVersions", "Status"];
 
 /// The checked options of create, update and patch.
 #[derive(Clone, Copy, Debug)]
@@ -129,12 +134,17 @@ pub async fn delete_options(
 
 fn from_body(headers: &http::HeaderMap, bytes: &[u8]) -> Result<Value, StatusError> {
     let want = Gvk::new("", "v1", "DeleteOptions");
-    let (mut value, _) = body::parse(headers, bytes, &want)?;
+    let (mut value, _) = body::parse_bare(headers, bytes, &want)?;
     let given = value["kind"].as_str().unwrap_or("");
     if !matches!(given, "" | "DeleteOptions") {
-        return Err(StatusError::bad_request(
-            "decoded object cannot be converted to DeleteOptions",
-        ));
+        let version = value["apiVersion"].as_str().unwrap_or("v1");
+        return Err(StatusError::bad_request(if UNVERSIONED.contains(&given) {
+            format!("converting ({version}.{given}) to (v1.DeleteOptions): unknown conversion")
+        } else {
+            format!(
+                "no kind {given:?} is registered for version {version:?} in scheme \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27\""
+            )
+        }));
     }
     if let Some(ty) = longshore_api::schema::kind("", "v1", "DeleteOptions") {
         longshore_api::normalize::normalize(ty, &mut value)
@@ -145,16 +155,12 @@ fn from_body(headers: &http::HeaderMap, bytes: &[u8]) -> Result<Value, StatusErr
 
 fn from_query(info: &RequestInfo) -> Result<Value, StatusError> {
     let mut value = json!({});
-    let grace = info.param("gracePeriodSeconds");
-    if !grace.is_empty() {
-        let seconds: i64 = grace.parse().map_err(|_| {
-            StatusError::bad_request(format!("strconv.ParseInt: parsing {grace:?}: invalid syntax"))
-        })?;
+    if info.query.contains_key("gracePeriodSeconds") {
+        let seconds = parse_number(info.param("gracePeriodSeconds"))?;
         value["gracePeriodSeconds"] = seconds.into();
     }
-    let policy = info.param("propagationPolicy");
-    if !policy.is_empty() {
-        value["propagationPolicy"] = policy.into();
+    if info.query.contains_key("propagationPolicy") {
+        value["propagationPolicy"] = info.param("propagationPolicy").into();
     }
     if info.query.contains_key("orphanDependents") {
         value["orphanDependents"] = info.flag("orphanDependents").into();
@@ -165,7 +171,8 @@ fn from_query(info: &RequestInfo) -> Result<Value, StatusError> {
     Ok(value)
 }
 
-fn check_delete(value: &Value) -> ErrorList {
+/// The broken rules of `DeleteOptions`.
+pub fn check_delete(value: &Value) -> ErrorList {
     let path = Path::new("propagationPolicy");
     let mut errors = ErrorList::new();
     if let Some(policy) = value["propagationPolicy"].as_str() {

@@ -8,7 +8,7 @@ use longshore_api::selector::LabelSelector;
 use longshore_api::{Gvk, Object, Reason, StatusError, status::Cause};
 use serde_json::{Value, json};
 
-use super::options::WriteOptions;
+use super::options::{WriteOptions, check_delete};
 use super::{Call, body, respond};
 use crate::admission::Operation;
 use crate::body::Body;
@@ -38,9 +38,7 @@ pub async fn bind(
     let warnings = &mut Vec::new();
     let binding = body::decode(headers, &bytes, &want, options.validation, warnings)?;
     let name = if call.info.name.is_empty() { binding.name() } else { &call.info.name };
-    if binding.name() != name && !binding.name().is_empty() {
-        return Err(StatusError::bad_request("name in URL does not match name in Binding object"));
-    }
+    check_meta(call, &binding, name)?;
     check_binding(&binding)?;
     let mut ctx = call.write_context(options.dry_run);
     let pods = call.api.registry.table().get("", "v1", "pods");
@@ -53,6 +51,16 @@ pub async fn bind(
     let change = |pod: &mut Object| assign(pod, &object, call.now, name);
     call.api.registry.modify(&ctx, name, &change).await?;
     Ok(success(call))
+}
+
+/// Name and namespace in the body have to be those in the path.
+fn check_meta(call: &Call, object: &Object, name: &str) -> Result<(), StatusError> {
+    call.write_context(false).check_namespace(&mut object.clone())?;
+    if object.name() == name {
+        return Ok(());
+    }
+    let kind = object.kind();
+    Err(StatusError::bad_request(format!("name in URL does not match name in {kind} object")))
 }
 
 fn check_binding(binding: &Object) -> Result<(), StatusError> {
@@ -68,7 +76,10 @@ fn check_binding(binding: &Object) -> Result<(), StatusError> {
     if errors.is_empty() {
         return Ok(());
     }
-    Err(StatusError::invalid("", "Binding", binding.name(), &errors))
+    // Upstream returns the bare errors, which become a failure without a reason.
+    let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let text = if texts.len() > 1 { format!("[{}]", texts.join(", ")) } else { texts.concat() };
+    Err(StatusError::new(Reason::Unknown, text))
 }
 
 /// upstream: pkg/registry/core/pod/storage/storage.go setPodNodeAndMetadata
@@ -129,6 +140,13 @@ pub async fn evict(
     let want = super::write::kind_of(call);
     let eviction = body::decode(headers, &bytes, &want, write.validation, &mut Vec::new())?;
     let name = &call.info.name;
+    check_meta(call, &eviction, name)?;
+    if let Some(options) = eviction.get(&["deleteOptions"]) {
+        let errors = check_delete(options);
+        if !errors.is_empty() {
+            return Err(StatusError::invalid("meta.k8s.io", "DeleteOptions", "", &errors));
+        }
+    }
     let text = |path: &[&str]| eviction.get(path).and_then(Value::as_str).map(str::to_owned);
     let asked_dry = !eviction.list(&["deleteOptions", "dryRun"]).is_empty();
     let options = DeleteOptions {

@@ -137,7 +137,7 @@ pub fn add_warnings(response: &mut Response<Body>, texts: &[String]) {
                 other => vec![other],
             })
             .collect();
-        if let Ok(header) = HeaderValue::from_str(&format!("299 - \"{escaped}\"")) {
+        if let Ok(header) = HeaderValue::from_bytes(format!("299 - \"{escaped}\"").as_bytes()) {
             response.headers_mut().append(WARNING, header);
         }
     }

@@ -12,13 +12,11 @@ pub fn encode(value: &Value) -> Result<Bytes, StatusError> {
 /// Decodes a body.
 pub fn decode(bytes: &[u8], want: &Gvk) -> Result<Value, StatusError> {
     let api_version = want.api_version();
-    protobuf::decode_object(bytes, (&api_version, &want.kind)).map_err(|error| {
-        StatusError::bad_request(format!(
-            "the object provided is unrecognized (must be of type {}): {error} ({})",
-            want.kind,
-            super::body::preview(bytes)
-        ))
-    })
+    if bytes.is_empty() {
+        return Err(StatusError::bad_request("empty data"));
+    }
+    protobuf::decode_object(bytes, (&api_version, &want.kind))
+        .map_err(|error| StatusError::bad_request(error.to_string()))
 }
 
 /// Encodes a watch event with its frame.

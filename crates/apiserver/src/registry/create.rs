@@ -2,7 +2,7 @@
 //!
 //! upstream: staging/src/k8s.io/apiserver/pkg/registry/rest/create.go BeforeCreate
 
-use longshore_api::{Object, StatusError};
+use longshore_api::{Object, Reason, StatusError};
 
 use crate::admission::Operation;
 
@@ -59,6 +59,10 @@ impl Registry {
                 }
                 return Ok(Stored { object, created: true, entry: None });
             }
+            if !object.resource_version().is_empty() {
+                let message = "resourceVersion should not be set on objects to be created";
+                return Err(StatusError::new(Reason::Unknown, message));
+            }
             let mut written = self.swap(ctx.served, &key, 0, &ctx.storage(&object)).await;
             if let Err(error) = written {
                 shrink(error, &mut object)?;
@@ -71,7 +75,14 @@ impl Registry {
                     return Ok(Stored { object, created: true, entry: Some(entry) });
                 }
                 Err(_) if template.is_some() => {}
-                Err(_) => return Err(already_exists(ctx, &object)),
+                Err(present) => {
+                    let leaves = present.is_some_and(|entry| entry.object().is_deleting());
+                    let mut error = already_exists(ctx, &object);
+                    if leaves {
+                        error.message = format!("object is being deleted: {}", error.message);
+                    }
+                    return Err(error);
+                }
             }
         }
         Err(already_exists(ctx, &template.unwrap_or_default()))
@@ -94,7 +105,6 @@ impl Registry {
     pub(super) fn stamp(&self, ctx: &WriteContext<'_>, object: &mut Object) {
         let uid = self.rng.uuid();
         let meta = object.metadata_mut();
-        meta.remove("resourceVersion");
         meta.insert("uid".into(), uid.into());
         meta.insert("creationTimestamp".into(), rfc3339(ctx.now).into());
     }

@@ -92,12 +92,12 @@ impl Registry {
             return Ok(written.map(|entry| Deleted::Pending(with_version(new, entry.revision))));
         }
         if ctx.dry_run {
-            return Ok(Ok(Deleted::Gone(old)));
+            return Ok(Ok(Deleted::Gone(new)));
         }
         let written = self.transact(ctx.served, &entry.key, entry.revision, Op::Delete).await?;
         Ok(written.map(|_| {
             self.services.release(ctx, &old);
-            Deleted::Gone(old)
+            Deleted::Gone(new)
         }))
     }
 }
@@ -109,12 +109,14 @@ fn check_preconditions(
     object: &Object,
     wanted: &Preconditions,
 ) -> Result<(), StatusError> {
+    let resource = ctx.resource();
+    let refused = |why: &str| StatusError::conflict(&resource.group, &resource.kind, name, why);
     if let Some(uid) = wanted.uid.as_deref().filter(|uid| *uid != object.uid()) {
         let why = format!(
             "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been deleted and then recreated",
             object.uid()
         );
-        return Err(ctx.conflict(name, &why));
+        return Err(refused(&why));
     }
     let version = wanted.resource_version.as_deref();
     if let Some(version) = version.filter(|version| *version != object.resource_version()) {
@@ -122,7 +124,7 @@ fn check_preconditions(
             "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({}). The object might have been modified",
             object.resource_version()
         );
-        return Err(ctx.conflict(name, &why));
+        return Err(refused(&why));
     }
     Ok(())
 }
@@ -139,29 +141,43 @@ fn mark(ctx: &WriteContext<'_>, object: &mut Object, options: &DeleteOptions) ->
         && ctx.resource().group.is_empty();
     let waits =
         grace.is_some_and(|s| s > 0) || !object.finalizers().is_empty() || namespace_content;
+    // What ends gracefully is marked also when it goes at once.
+    if waits || grace.is_some() {
+        set_grace(object, ctx.now, grace.unwrap_or(0));
+    }
     if !waits {
         return false;
-    }
-    let seconds = grace.unwrap_or(0);
-    if !object.is_deleting() {
-        set_deletion(object, ctx.now, seconds);
-        if object.generation() > 0 {
-            let next = object.generation() + 1;
-            object.set(&["metadata", "generation"], next);
-        }
-    } else {
-        // A shorter grace period takes effect, a longer one does not.
-        let before = object.int(&["metadata", "deletionGracePeriodSeconds"]).unwrap_or(0);
-        if seconds < before {
-            let time = object.str(&["metadata", "deletionTimestamp"]).parse::<Timestamp>();
-            let started = time.map_or(ctx.now, |t| t - SignedDuration::from_secs(before));
-            set_deletion(object, started, seconds);
-        }
     }
     if namespace_content {
         object.set(&["status", "phase"], "Terminating");
     }
     true
+}
+
+fn set_grace(object: &mut Object, now: Timestamp, seconds: i64) {
+    if !object.is_deleting() {
+        set_deletion(object, now, seconds);
+        if object.generation() > 0 {
+            let next = object.generation() + 1;
+            object.set(&["metadata", "generation"], next);
+        }
+        return;
+    }
+    // A shorter grace period takes effect, a longer one does not.
+    let before = object.int(&["metadata", "deletionGracePeriodSeconds"]).unwrap_or(0);
+    if seconds >= before {
+        return;
+    }
+    let time = object.str(&["metadata", "deletionTimestamp"]).parse::<Timestamp>();
+    let started = time.map_or(now, |t| t - SignedDuration::from_secs(before));
+    let ends = started.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(started);
+    if ends < now {
+        // The time is over, but who waits for the object still has to see it go.
+        set_deletion(object, now, 0);
+        object.set(&["metadata", "deletionGracePeriodSeconds"], seconds.min(1));
+    } else {
+        set_deletion(object, started, seconds);
+    }
 }
 
 fn set_deletion(object: &mut Object, start: Timestamp, seconds: i64) {
