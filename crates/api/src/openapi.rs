@@ -9,6 +9,7 @@
 mod operations;
 mod paths;
 mod schemas;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod v2;

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::shared;
+
 /// The document of `/openapi/v2`, from all documents of version 3.
 pub fn document_v2(documents: &[Value]) -> Value {
     let mut definitions = Map::new();
@@ -13,10 +15,12 @@ pub fn document_v2(documents: &[Value]) -> Value {
             }
         }
         for (path, item) in document["paths"].as_object().into_iter().flatten() {
-            paths.insert(path.clone(), path_item(item));
+            paths.insert(path.clone(), path_item(path, item));
         }
     }
+    let shared = shared::take_out(&mut paths);
     json!({
+        "parameters": shared,
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": "1.36"},
         "paths": paths,
@@ -92,10 +96,31 @@ fn local(reference: &str) -> String {
     reference.replace("#/components/schemas/", "#/definitions/")
 }
 
-fn path_item(item: &Value) -> Value {
+/// Media types in the order in which they are told.
+const MEDIA_TYPES: [&str; 10] = [
+    "text/plain",
+    "application/json",
+    "application/yaml",
+    "application/vnd.kubernetes.protobuf",
+    "application/json;stream=watch",
+    "application/vnd.kubernetes.protobuf;stream=watch",
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+];
+
+fn media_types(content: &Map<String, Value>) -> Vec<String> {
+    let mut types: Vec<String> = content.keys().cloned().collect();
+    types.sort_by_key(|name| MEDIA_TYPES.iter().position(|known| known == name));
+    types
+}
+
+fn path_item(path: &str, item: &Value) -> Value {
     let mut out = Map::new();
     for (key, value) in item.as_object().into_iter().flatten() {
-        let converted = if key == "parameters" { parameters(value) } else { operation(value) };
+        let converted =
+            if key == "parameters" { parameters(value) } else { operation(path, value) };
         out.insert(key.clone(), converted);
     }
     Value::Object(out)
@@ -115,7 +140,7 @@ fn parameters(list: &Value) -> Value {
     .collect()
 }
 
-fn operation(operation: &Value) -> Value {
+fn operation(path: &str, operation: &Value) -> Value {
     let mut out = Map::new();
     let mut list = match parameters(&operation["parameters"]) {
         Value::Array(list) => list,
@@ -124,7 +149,7 @@ fn operation(operation: &Value) -> Value {
     let mut consumes = vec!["*/*".to_owned()];
     if let Some(body) = operation.get("requestBody") {
         let content = body["content"].as_object();
-        consumes = content.map(|c| c.keys().cloned().collect()).unwrap_or_default();
+        consumes = content.map(media_types).unwrap_or_default();
         let schema = content.and_then(|c| c.values().next()).map(|c| convert(&c["schema"]));
         let mut parameter = json!({"in": "body", "name": "body", "schema": schema});
         if body["required"] == true {
@@ -137,10 +162,14 @@ fn operation(operation: &Value) -> Value {
     for (code, response) in operation["responses"].as_object().into_iter().flatten() {
         let mut answer = json!({"description": response["description"]});
         if let Some(content) = response["content"].as_object() {
-            produces = content.keys().cloned().collect();
+            produces = media_types(content);
             answer["schema"] = content.values().next().map_or(json!({}), |c| convert(&c["schema"]));
         }
         responses.insert(code.clone(), answer);
+    }
+    if path.ends_with('/') {
+        // Lists of what is served are said to take what they give.
+        consumes.clone_from(&produces);
     }
     for (key, value) in operation.as_object().into_iter().flatten() {
         if !["parameters", "requestBody", "responses"].contains(&key.as_str()) {
