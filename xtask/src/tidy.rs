@@ -29,6 +29,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("longshore-scheduler", 5),
     ("longshore-store", 2),
     ("longshore-test-api", 7),
+    ("longshore-test-clients", 8),
     ("xtask", 7),
 ];
 

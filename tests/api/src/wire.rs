@@ -134,7 +134,7 @@ impl Events {
             match frame.context("no event comes")? {
                 None if self.read.is_empty() => return Ok(None),
                 None => bail!("the watch ends inside an event: {:?}", self.read),
-                Some(Err(error)) => bail!("the watch breaks off: {error}"),
+                Some(Err(error)) => bail!("the watch breaks off: {error:?}"),
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         self.read.extend_from_slice(&data);

@@ -5,6 +5,7 @@
 
 use serde_json::Value;
 
+use crate::json::DEPTH_MAX;
 use crate::status::{Reason, StatusError};
 
 /// Most operations in one patch.
@@ -49,6 +50,12 @@ pub enum Error {
     /// More than [`COPY_BYTES_MAX`] bytes copied.
     #[error("the copies of a JSON patch may add at most {COPY_BYTES_MAX} bytes")]
     CopiesTooLarge,
+    /// The document would be nested deeper than any reader reads.
+    #[error("operation {index} nests the document deeper than {DEPTH_MAX} levels")]
+    TooDeep {
+        /// The operation's position.
+        index: usize,
+    },
 }
 
 impl From<Error> for StatusError {
@@ -198,7 +205,17 @@ impl Step<'_> {
         }
     }
 
+    /// Whether a value at a path keeps the document readable. Without this rule a small patch
+    /// makes a tree that no stack holds.
+    fn check_depth(&self, path: &str, value: &Value) -> Result<(), Error> {
+        if path.matches('/').count() + depth(value) > DEPTH_MAX {
+            return Err(Error::TooDeep { index: self.index });
+        }
+        Ok(())
+    }
+
     fn add(&self, document: &mut Value, path: &str, value: Value) -> Result<(), Error> {
+        self.check_depth(path, &value)?;
         match self.place(document, path)? {
             (Value::Array(items), last) if last == "-" => items.push(value),
             (Value::Array(items), last) => {
@@ -228,6 +245,7 @@ impl Step<'_> {
     /// A field need not be there to be replaced; an item of a list does.
     fn replace(&self, document: &mut Value, path: &str) -> Result<(), Error> {
         let value = self.value();
+        self.check_depth(path, &value)?;
         if path.is_empty() {
             if !value.is_object() && !value.is_array() {
                 return Err(self.malformed("a document is an object or a list"));
@@ -257,6 +275,15 @@ impl Step<'_> {
         };
         let holds = found == self.value();
         if holds { Ok(()) } else { Err(Error::TestFailed { path: path.to_owned() }) }
+    }
+}
+
+/// Levels of containers. The values of a patch and of a document are no deeper than what is decoded.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+        _ => 0,
     }
 }
 

@@ -119,3 +119,27 @@ fn the_answers_to_bad_patches_are_upstreams() {
     let patch = json!([{"op": "add", "path": "/b", "value": 1, "x": 1}]);
     assert_eq!(json_patch::unknown_fields(&patch), ["json patch unknown field \"[0].x\""]);
 }
+
+#[test]
+fn json_patches_do_not_nest_without_end() {
+    let nested = |levels: usize| (0..levels).fold(json!({}), |inner, _| json!({ "x": inner }));
+    let document = json!({});
+    let steps = [json!({"op": "add", "path": "/x", "value": nested(99)})];
+    let deep = crate::patch::json_patch(&document, &json!(steps)).expect("deep enough to be read");
+    let at = "/x".repeat(101);
+    for operation in [
+        json!({"op": "add", "path": at, "value": nested(100)}),
+        json!({"op": "replace", "path": at, "value": nested(100)}),
+        json!({"op": "copy", "from": "/x", "path": at}),
+        json!({"op": "replace", "path": "", "value": nested(200)}),
+    ] {
+        assert_eq!(
+            crate::patch::json_patch(&deep, &json!([operation])).expect_err("too deep").code,
+            422
+        );
+    }
+    assert!(
+        crate::patch::json_patch(&deep, &json!([{"op": "add", "path": at, "value": nested(20)}]))
+            .is_ok()
+    );
+}

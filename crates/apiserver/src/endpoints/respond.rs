@@ -119,16 +119,33 @@ pub fn error(error: &StatusError) -> Response<Body> {
     response
 }
 
+/// Characters of all warnings of one response together.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/filters/warning.go truncateAtTotalRunes
+const WARNINGS_MAX: usize = 4096;
+/// Characters of one warning where all together are more than [`WARNINGS_MAX`].
+const WARNING_MAX: usize = 256;
+
 /// Adds `Warning` headers, each distinct text once.
 ///
 /// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/filters/warning.go
 pub fn add_warnings(response: &mut Response<Body>, texts: &[String]) {
     let mut seen: Vec<&str> = Vec::new();
     for text in texts {
-        if seen.contains(&text.as_str()) {
-            continue;
+        if !text.is_empty() && !seen.contains(&text.as_str()) {
+            seen.push(text);
         }
-        seen.push(text);
+    }
+    let whole: usize = seen.iter().map(|text| text.chars().count()).sum();
+    let length_max = if whole > WARNINGS_MAX { WARNING_MAX } else { WARNINGS_MAX };
+    let mut written = 0;
+    for text in seen {
+        // Each is cut short when all together are too long, and then the last of them are left out.
+        if written >= WARNINGS_MAX {
+            break;
+        }
+        let text: String = text.chars().take(length_max).collect();
+        written += text.chars().count();
         let escaped: String = text
             .chars()
             .filter(|c| !c.is_control())
