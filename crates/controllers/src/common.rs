@@ -41,6 +41,16 @@ pub(crate) fn follow_owned(informer: &Informer, kind: &'static str, queue: &Queu
     });
 }
 
+/// The cache of secrets, with the data of tokens only: others may be large and concern nobody.
+pub(crate) fn token_secrets(ctx: &crate::Context) -> Informer {
+    ctx.caches.get_trimmed(longshore_client::resource::SECRETS, |secret| {
+        let tokens = ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"];
+        if !tokens.contains(&secret.str(&["type"])) {
+            secret.remove(&["data"]);
+        }
+    })
+}
+
 /// A time as the API tells it.
 pub(crate) fn rfc3339(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()

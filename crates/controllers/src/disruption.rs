@@ -3,6 +3,7 @@
 //! upstream: pkg/controller/disruption/disruption.go
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,25 +79,41 @@ impl Controller {
             cache.synced().await;
         }
         let Some(budget) = self.budgets.get(&namespace, &name) else { return Ok(None) };
-        let Some(selector) = selector_of(&budget) else { return Ok(None) };
+        // Without a selector a budget is about no pod.
+        let selector = selector_of(&budget);
         let mut pods = self.pods.list_namespace(&namespace);
-        pods.retain(|pod| selector.matches_map(pod.labels()));
+        pods.retain(|pod| selector.as_ref().is_some_and(|s| s.matches_map(pod.labels())));
         if pods.is_empty() {
             let text = "No matching pods found";
             self.ctx.recorder.event(&budget, Severity::Normal, "NoPods", text);
         }
         let now = self.ctx.clock.now();
-        let (expected, desired) = self.expected(&budget, &pods);
+        let (expected, desired) = match self.expected(&budget, &pods).await {
+            Ok(counts) => counts,
+            Err(why) => {
+                let text = format!("Failed to calculate the number of expected pods: {why}");
+                let reason = "CalculateExpectedPodCountFailed";
+                self.ctx.recorder.event(&budget, Severity::Warning, reason, &text);
+                // Nobody is evicted while nobody knows how many there should be.
+                let mut status = budget.get(&["status"]).cloned().unwrap_or_else(|| json!({}));
+                status["disruptionsAllowed"] = 0.into();
+                status["conditions"] = conditions(&budget, "SyncFailed", &why, now).into();
+                let of = POD_DISRUPTION_BUDGETS;
+                pods::write_status(&self.ctx, &self.budgets, of, &budget, status).await?;
+                return Ok(None);
+            }
+        };
         let (disrupted, again) = self.disrupted(&budget, &pods, now);
         let healthy = pods.iter().filter(|pod| {
             !pod.is_deleting() && is_ready(pod) && !disrupted.contains_key(pod.name())
         });
         let healthy = i64::try_from(healthy.count()).unwrap_or(0);
         let allowed = if expected > 0 { (healthy - desired).max(0) } else { 0 };
+        let reason = if allowed > 0 { "SufficientPods" } else { "InsufficientPods" };
         let mut status = json!({
             "currentHealthy": healthy, "desiredHealthy": desired, "disruptionsAllowed": allowed,
             "expectedPods": expected, "observedGeneration": budget.generation(),
-            "conditions": conditions(&budget, allowed > 0, now),
+            "conditions": conditions(&budget, reason, "", now),
         });
         if !disrupted.is_empty() {
             status["disruptedPods"] = Value::Object(disrupted);
@@ -107,32 +124,40 @@ impl Controller {
     }
 
     /// How many pods there should be, and how many healthy ones at least.
-    fn expected(&self, budget: &Object, pods: &[Arc<Object>]) -> (i64, i64) {
+    async fn expected(&self, budget: &Object, pods: &[Arc<Object>]) -> Result<(i64, i64), String> {
         if let Some(most) = budget.get(&["spec", "maxUnavailable"]) {
-            let expected = self.scale(budget, pods);
-            return (expected, (expected - scaled(most, expected)).max(0));
+            let expected = self.scale(budget, pods).await?;
+            return Ok((expected, (expected - scaled(most, expected)).max(0)));
         }
         match budget.get(&["spec", "minAvailable"]) {
             Some(least) if least.is_string() => {
-                let expected = self.scale(budget, pods);
-                (expected, scaled(least, expected))
+                let expected = self.scale(budget, pods).await?;
+                Ok((expected, scaled(least, expected)))
             }
             least => {
                 let count = i64::try_from(pods.len()).unwrap_or(0);
-                (count, least.and_then(Value::as_i64).unwrap_or(0))
+                Ok((count, least.and_then(Value::as_i64).unwrap_or(0)))
             }
         }
     }
 
     /// The replicas that the owners of the pods want, together.
-    fn scale(&self, budget: &Object, pods: &[Arc<Object>]) -> i64 {
+    async fn scale(&self, budget: &Object, pods: &[Arc<Object>]) -> Result<i64, String> {
         let (mut scales, mut unmanaged) = (BTreeMap::new(), false);
         for pod in pods {
             match self.owner(pod) {
                 Some(owner) => {
                     scales.insert(owner.uid().to_owned(), replicas(&owner));
                 }
-                None => unmanaged = true,
+                None => match controller(pod) {
+                    None => unmanaged = true,
+                    Some(reference) => {
+                        let uid = reference["uid"].as_str().unwrap_or("").to_owned();
+                        if let Entry::Vacant(place) = scales.entry(uid) {
+                            place.insert(self.foreign_scale(pod, reference).await?);
+                        }
+                    }
+                },
             }
         }
         if unmanaged {
@@ -145,13 +170,50 @@ impl Controller {
             );
             self.ctx.recorder.event(budget, Severity::Warning, "UnmanagedPods", &text);
         }
-        scales.values().sum()
+        Ok(scales.values().sum())
+    }
+
+    /// The replicas of an owner of some other kind, which has to have a scale.
+    ///
+    /// upstream: pkg/controller/disruption/disruption.go getScaleController
+    async fn foreign_scale(&self, pod: &Object, reference: &Value) -> Result<i64, String> {
+        let text = |key: &str| reference[key].as_str().unwrap_or("");
+        let none = || format!("found no controllers for pod {:?}", pod.name());
+        let (group_version, kind) = (text("apiVersion"), text("kind"));
+        if self.owners.contains_key(kind) {
+            return Err(none()); // it is gone
+        }
+        let root = match group_version.split_once('/') {
+            None => format!("/api/{group_version}"),
+            Some(_) => format!("/apis/{group_version}"),
+        };
+        let get =
+            |path: String| async move { self.ctx.client.raw(http::Method::GET, &path, None).await };
+        let list = get(root.clone()).await.map_err(|error| error.to_string())?;
+        let resources = list["resources"].as_array().map_or(&[][..], Vec::as_slice);
+        let names =
+            resources.iter().filter(|r| r["kind"] == kind).filter_map(|r| r["name"].as_str());
+        let mut plurals = names.filter(|name| !name.contains('/'));
+        let plural = plurals.next().ok_or_else(none)?;
+        if !resources.iter().any(|r| r["name"] == format!("{plural}/scale")) {
+            let group = group_version.split_once('/').map_or("", |(group, _)| group);
+            let resource = [plural, group].join(".");
+            return Err(format!(
+                "{} does not implement the scale subresource",
+                resource.trim_end_matches('.')
+            ));
+        }
+        let path = format!("{root}/namespaces/{}/{plural}/{}/scale", pod.namespace(), text("name"));
+        match get(path).await {
+            Ok(scale) => Ok(scale["spec"]["replicas"].as_i64().unwrap_or(0)),
+            Err(error) if error.is_not_found() => Err(none()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// The outermost owner with a scale.
     fn owner(&self, object: &Object) -> Option<Arc<Object>> {
-        let mut owners = object.list(&["metadata", "ownerReferences"]).iter();
-        let reference = owners.find(|owner| owner["controller"] == true)?;
+        let reference = controller(object)?;
         let cache = self.owners.get(reference["kind"].as_str()?)?;
         let owner = cache.get(object.namespace(), reference["name"].as_str()?)?;
         if reference["uid"] != owner.uid() {
@@ -189,15 +251,20 @@ impl Controller {
     }
 }
 
+/// The owner that controls an object.
+fn controller(object: &Object) -> Option<&Value> {
+    let owners = object.list(&["metadata", "ownerReferences"]);
+    owners.iter().find(|owner| owner["controller"] == true)
+}
+
 /// The condition that tells whether a disruption is allowed.
 ///
 /// upstream: staging/src/k8s.io/component-helpers/apps/poddisruptionbudget/helpers.go
-fn conditions(budget: &Object, allowed: bool, now: Timestamp) -> Vec<Value> {
-    let (status, reason) =
-        if allowed { ("True", "SufficientPods") } else { ("False", "InsufficientPods") };
+fn conditions(budget: &Object, reason: &str, message: &str, now: Timestamp) -> Vec<Value> {
+    let status = if reason == "SufficientPods" { "True" } else { "False" };
     let mut conditions = budget.list(&["status", "conditions"]).to_vec();
     let mut condition = json!({
-        "type": "DisruptionAllowed", "status": status, "reason": reason, "message": "",
+        "type": "DisruptionAllowed", "status": status, "reason": reason, "message": message,
         "lastTransitionTime": rfc3339(now), "observedGeneration": budget.generation(),
     });
     match conditions.iter_mut().find(|c| c["type"] == "DisruptionAllowed") {
@@ -227,12 +294,12 @@ mod tests {
     fn the_condition_keeps_its_time_while_it_stays() {
         let at: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let mut budget = Object::default();
-        let first = conditions(&budget, true, at);
+        let first = conditions(&budget, "SufficientPods", "", at);
         budget.set(&["status", "conditions"], first.clone());
         let later: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
-        assert_eq!(conditions(&budget, true, later), first);
+        assert_eq!(conditions(&budget, "SufficientPods", "", later), first);
         assert_eq!(
-            conditions(&budget, false, later)[0]["lastTransitionTime"],
+            conditions(&budget, "InsufficientPods", "", later)[0]["lastTransitionTime"],
             "2026-01-02T00:00:00Z"
         );
     }

@@ -3,6 +3,7 @@
 //! Invariant: a controller looks at keys, not at events: whatever happened, the next look at the
 //! caches tells what to do. Ownership is by uid. Nothing polls.
 
+mod bootstrap_token;
 mod common;
 mod cronjob;
 mod daemonset;
@@ -11,6 +12,7 @@ mod disruption;
 mod endpoints;
 mod endpointslice;
 mod endpointslice_mirroring;
+mod ephemeral_volume;
 mod garbage;
 mod go_hash;
 mod history;
@@ -34,6 +36,7 @@ mod storage_protection;
 mod taint_eviction;
 mod ttl_after_finished;
 mod volume_binder;
+mod volume_expand;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -102,7 +105,7 @@ type Entry = (&'static str, fn(Context));
 /// All controllers. The names are upstream's.
 ///
 /// upstream: cmd/kube-controller-manager/names/controller_names.go
-const TABLE: [Entry; 28] = [
+const TABLE: [Entry; 32] = [
     ("deployment-controller", deployment::start),
     ("replicaset-controller", replicaset::start),
     ("replicationcontroller-controller", replicaset::start_replication),
@@ -114,6 +117,8 @@ const TABLE: [Entry; 28] = [
     ("disruption-controller", disruption::start),
     ("resourcequota-controller", resource_quota::start),
     ("persistentvolume-binder-controller", volume_binder::start),
+    ("ephemeral-volume-controller", ephemeral_volume::start),
+    ("persistentvolume-expander-controller", volume_expand::start),
     ("persistentvolumeclaim-protection-controller", storage_protection::start_claims),
     ("persistentvolume-protection-controller", storage_protection::start_volumes),
     ("clusterrole-aggregation-controller", role_aggregation::start),
@@ -123,6 +128,8 @@ const TABLE: [Entry; 28] = [
     ("namespace-controller", namespace::start),
     ("serviceaccount-controller", serviceaccount::start),
     ("serviceaccount-token-controller", serviceaccount_token::start),
+    ("bootstrap-signer-controller", bootstrap_token::start_signer),
+    ("token-cleaner-controller", bootstrap_token::start_cleaner),
     ("root-ca-certificate-publisher-controller", root_ca::start),
     ("garbage-collector-controller", garbage::start),
     ("node-ipam-controller", node_ipam::start),
@@ -145,6 +152,9 @@ fn account(name: &str) -> &str {
     match name {
         "garbage-collector-controller" => "generic-garbage-collector",
         "persistentvolume-binder-controller" => "persistent-volume-binder",
+        "persistentvolume-expander-controller" => "expand-controller",
+        "bootstrap-signer-controller" => "bootstrap-signer",
+        "token-cleaner-controller" => "token-cleaner",
         "persistentvolumeclaim-protection-controller" => "pvc-protection-controller",
         "persistentvolume-protection-controller" => "pv-protection-controller",
         "pod-garbage-collector-controller" => "pod-garbage-collector",
@@ -172,6 +182,8 @@ fn component(name: &str) -> &str {
         "endpointslice-mirroring-controller" => "endpoint-slice-mirroring-controller",
         "disruption-controller" => "controllermanager",
         "persistentvolume-binder-controller" => "persistentvolume-controller",
+        "persistentvolume-expander-controller" => "volume_expand",
+        "ephemeral-volume-controller" => "ephemeral_volume",
         other => other,
     }
 }

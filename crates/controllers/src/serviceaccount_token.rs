@@ -12,7 +12,7 @@ use longshore_client::{Error, Informer, Queue};
 use serde_json::{Value, json};
 
 use crate::Context;
-use crate::common::{Key, gone_is_fine, key_of};
+use crate::common::{Key, gone_is_fine, key_of, token_secrets};
 
 /// Workers side by side.
 const WORKERS: usize = 5;
@@ -35,7 +35,7 @@ struct Controller {
 }
 
 pub(crate) fn start(ctx: Context) {
-    let (secrets, accounts) = (ctx.caches.get(SECRETS), ctx.caches.get(SERVICE_ACCOUNTS));
+    let (secrets, accounts) = (token_secrets(&ctx), ctx.caches.get(SERVICE_ACCOUNTS));
     let queue = Queue::new();
     let again = queue.clone();
     secrets.on_change(move |change| {

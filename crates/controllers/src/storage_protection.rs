@@ -34,6 +34,11 @@ pub(crate) fn start_claims(ctx: Context) {
         async move {
             pods.synced().await;
             let Some(claim) = claims.get(&key.0, &key.1) else { return Ok(None) };
+            if let Some(outcome) =
+                protect(&ctx, PERSISTENT_VOLUME_CLAIMS, &claim, CLAIM_FINALIZER).await
+            {
+                return outcome;
+            }
             // Kubelets learn of pods when they are scheduled; before that nothing is in use.
             let in_use = pods.list_namespace(&key.0).iter().any(|pod| {
                 !pod.str(&["spec", "nodeName"]).is_empty() && claims_of(pod).contains(&key.1)
@@ -53,6 +58,11 @@ pub(crate) fn start_volumes(ctx: Context) {
         let (ctx, volumes) = (ctx.clone(), volumes.clone());
         async move {
             let Some(volume) = volumes.get(&key.0, &key.1) else { return Ok(None) };
+            if let Some(outcome) =
+                protect(&ctx, PERSISTENT_VOLUMES, &volume, VOLUME_FINALIZER).await
+            {
+                return outcome;
+            }
             let in_use = volume.str(&["status", "phase"]) == "Bound";
             release(&ctx, PERSISTENT_VOLUMES, &volume, VOLUME_FINALIZER, in_use).await
         }
@@ -70,6 +80,18 @@ fn claims_of(pod: &Object) -> Vec<String> {
         Some(format!("{}-{}", pod.name(), volume["name"].as_str()?))
     });
     names.collect()
+}
+
+/// Gives an object its finalizer back; `None` when it needs none.
+async fn protect(ctx: &Context, of: Resource, object: &Object, finalizer: &str) -> Option<Outcome> {
+    if object.is_deleting() || object.finalizers().contains(&finalizer) {
+        return None;
+    }
+    let mut finalizers: Vec<Value> = object.finalizers().into_iter().map(Value::from).collect();
+    finalizers.push(finalizer.into());
+    let mut changed = object.clone();
+    changed.set(&["metadata", "finalizers"], finalizers);
+    Some(gone_is_fine(ctx.client.update(of, &changed).await).map(|_| None))
 }
 
 async fn release(

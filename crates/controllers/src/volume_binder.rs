@@ -25,8 +25,26 @@ const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 const PROVISIONER: [&str; 2] =
     ["volume.kubernetes.io/storage-provisioner", "volume.beta.kubernetes.io/storage-provisioner"];
-/// The provisioner of classes whose volumes are made by hand.
-const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
+/// Which driver made a volume.
+const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
+/// Provisioners that were once built in, and the drivers that took their place.
+///
+/// upstream: staging/src/k8s.io/csi-translation-lib/plugins
+const MOVED_OUT: [(&str, &str); 7] = [
+    ("kubernetes.io/aws-ebs", "ebs.csi.aws.com"),
+    ("kubernetes.io/gce-pd", "pd.csi.storage.gke.io"),
+    ("kubernetes.io/cinder", "cinder.csi.openstack.org"),
+    ("kubernetes.io/azure-disk", "disk.csi.azure.com"),
+    ("kubernetes.io/azure-file", "file.csi.azure.com"),
+    ("kubernetes.io/vsphere-volume", "csi.vsphere.vmware.com"),
+    ("kubernetes.io/portworx-volume", "pxd.portworx.com"),
+];
+
+/// The driver that does the work of a provisioner.
+fn driver_of(provisioner: &str) -> &str {
+    let moved = MOVED_OUT.iter().find(|(before, _)| *before == provisioner);
+    moved.map_or(provisioner, |(_, driver)| driver)
+}
 
 #[derive(Clone)]
 struct Controller {
@@ -52,6 +70,14 @@ pub(crate) fn start(ctx: Context) {
             }
         });
     }
+    let again = claim_queue.clone();
+    volumes.on_change(move |change| {
+        let volume = change.object();
+        let claim = |key| volume.str(&["spec", "claimRef", key]).to_owned();
+        if !claim("name").is_empty() {
+            again.add((claim("namespace"), claim("name")));
+        }
+    });
     let again = volume_queue.clone();
     claims.on_change(move |change| {
         let volume = change.object().str(&["spec", "volumeName"]);
@@ -143,9 +169,9 @@ impl Controller {
         let volume = self.volumes.get("", wanted);
         match volume {
             None if is_bound(&claim) => {
-                let text =
-                    "Bound claim has lost its PersistentVolume. Any data on the volume is lost!";
                 if claim.str(&["status", "phase"]) != "Lost" {
+                    let text =
+                        "Bound claim has lost its PersistentVolume. Data on the volume is lost!";
                     self.tell(&claim, Severity::Warning, "ClaimLost", text);
                 }
                 self.set_phase(&claim, "Lost").await?;
@@ -219,10 +245,11 @@ impl Controller {
             let text = "no persistent volumes available for this claim and no storage class is set";
             self.tell(claim, Severity::Normal, "FailedBinding", text);
         } else if let Some(class) = class {
-            let provisioner = class.str(&["provisioner"]);
-            if provisioner == NO_PROVISIONER {
-                let text = "storageclass.storage.k8s.io does not support dynamic provisioning";
-                self.tell(claim, Severity::Warning, "ProvisioningFailed", text);
+            let provisioner = driver_of(class.str(&["provisioner"]));
+            if provisioner.starts_with("kubernetes.io/") {
+                // None of these is a part of this process.
+                let text = format!("no volume plugin matched name: {provisioner}");
+                self.tell(claim, Severity::Warning, "ProvisioningFailed", &text);
             } else {
                 let text = format!(
                     "Waiting for a volume to be created either by the external provisioner \
@@ -291,6 +318,10 @@ impl Controller {
     async fn set_phase(&self, claim: &Object, phase: &str) -> Result<(), Error> {
         let mut status = claim.get(&["status"]).cloned().unwrap_or_else(|| json!({}));
         status["phase"] = phase.into();
+        if let Some(fields) = status.as_object_mut().filter(|_| phase == "Lost") {
+            fields.remove("accessModes");
+            fields.remove("capacity");
+        }
         let (ctx, of) = (&self.ctx, PERSISTENT_VOLUME_CLAIMS);
         pods::write_status(ctx, &self.claims, of, claim, status).await
     }
@@ -322,9 +353,41 @@ impl Controller {
                 self.ctx.client.find(of, namespace, claim_name).await?.map(Arc::new)
             }
         };
-        let bound = there.is_some_and(|claim| claim.uid() == uid);
-        self.set_volume_phase(&volume, if bound { "Bound" } else { "Released" }).await?;
+        if there.is_some_and(|claim| claim.uid() == uid) {
+            self.set_volume_phase(&volume, "Bound").await?;
+            return Ok(None);
+        }
+        if volume.str(&["status", "phase"]) != "Failed" {
+            self.set_volume_phase(&volume, "Released").await?;
+        }
+        if volume.str(&["spec", "persistentVolumeReclaimPolicy"]) == "Delete" {
+            self.reclaim(&name).await?;
+        }
         Ok(None)
+    }
+
+    /// Drivers delete their volumes themselves; nobody deletes one that no driver made.
+    ///
+    /// upstream: pkg/controller/volume/persistentvolume/pv_controller.go findDeletablePlugin
+    async fn reclaim(&self, name: &str) -> Result<(), Error> {
+        let Some(volume) = self.volumes.get("", name) else { return Ok(()) };
+        let driver = volume.annotation(PROVISIONED_BY).map(driver_of);
+        let why = match driver {
+            Some(driver) if !driver.starts_with("kubernetes.io/") => return Ok(()),
+            Some(driver) => format!("no volume plugin matched name: {driver}"),
+            None => format!(
+                "error getting deleter volume plugin for volume {name:?}: no deletable volume \
+                 plugin matched"
+            ),
+        };
+        if volume.str(&["status", "phase"]) == "Failed" {
+            return Ok(());
+        }
+        self.tell(&volume, Severity::Warning, "VolumeFailedDelete", &why);
+        let mut status = volume.get(&["status"]).cloned().unwrap_or_else(|| json!({}));
+        status["phase"] = "Failed".into();
+        status["message"] = why.into();
+        pods::write_status(&self.ctx, &self.volumes, PERSISTENT_VOLUMES, &volume, status).await
     }
 }
 

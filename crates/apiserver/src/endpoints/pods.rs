@@ -149,7 +149,7 @@ pub async fn evict(
     }
     let text = |path: &[&str]| eviction.get(path).and_then(Value::as_str).map(str::to_owned);
     let asked_dry = !eviction.list(&["deleteOptions", "dryRun"]).is_empty();
-    let options = DeleteOptions {
+    let mut options = DeleteOptions {
         grace_period_seconds: eviction.int(&["deleteOptions", "gracePeriodSeconds"]),
         preconditions: Preconditions {
             uid: text(&["deleteOptions", "preconditions", "uid"]),
@@ -162,9 +162,6 @@ pub async fn evict(
     let mut object = eviction.clone();
     let attributes = ctx.admission(Operation::Create, name);
     call.api.registry.admission().mutate(&attributes, Some(&mut object), None).await?;
-    if eviction.name() != name {
-        return Err(StatusError::bad_request("name in URL does not match name in Eviction object"));
-    }
     call.api.registry.admission().validate(&attributes, Some(&object), None).await?;
     ctx.subresource = "";
     let pod = call.api.registry.get(&call.served, &call.info.namespace, name).await?.object();
@@ -173,8 +170,58 @@ pub async fn evict(
     if !ends {
         take_from_budget(call, &pod, ctx.dry_run).await?;
     }
+    if !ctx.dry_run {
+        let wanted = options.preconditions.clone();
+        let change = |pod: &mut Object| note_eviction(pod, &wanted, call.now);
+        let marked = call.api.registry.modify(&ctx, name, &change).await?;
+        if options.preconditions.resource_version.is_some() {
+            options.preconditions.resource_version = Some(marked.resource_version().to_owned());
+        }
+    }
     call.api.registry.delete(&ctx, name, &options).await?;
     Ok(success(call))
+}
+
+/// A pod tells why it goes.
+///
+/// upstream: pkg/registry/core/pod/storage/eviction.go addConditionAndDeletePod
+fn note_eviction(
+    pod: &mut Object,
+    wanted: &Preconditions,
+    now: jiff::Timestamp,
+) -> Result<(), StatusError> {
+    let pairs = [
+        ("UID", &wanted.uid, pod.uid(), "deleted and then recreated"),
+        ("ResourceVersion", &wanted.resource_version, pod.resource_version(), "modified"),
+    ];
+    for (what, wanted, present, how) in pairs {
+        if let Some(wanted) = wanted.as_deref().filter(|wanted| !wanted.is_empty())
+            && wanted != present
+        {
+            let why = format!(
+                "the {what} in the precondition ({wanted}) does not match the {what} in record \
+                 ({present}). The object might have been {how}"
+            );
+            return Err(StatusError::conflict("", "Pod", pod.name(), &why));
+        }
+    }
+    let mut condition = json!({
+        "type": "DisruptionTarget", "status": "True", "lastProbeTime": null,
+        "lastTransitionTime": rfc3339(now), "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting",
+    });
+    let mut conditions = pod.list(&["status", "conditions"]).to_vec();
+    match conditions.iter_mut().find(|c| c["type"] == "DisruptionTarget") {
+        Some(present) => {
+            if present["status"] == "True" {
+                condition["lastTransitionTime"] = present["lastTransitionTime"].clone();
+            }
+            *present = condition;
+        }
+        None => conditions.push(condition),
+    }
+    pod.set(&["status", "conditions"], conditions);
+    Ok(())
 }
 
 async fn take_from_budget(call: &Call, pod: &Object, dry_run: bool) -> Result<(), StatusError> {
@@ -219,6 +266,35 @@ fn unhealthy_may_go(budget: &Object) -> bool {
         || (count("currentHealthy") >= count("desiredHealthy") && count("desiredHealthy") > 0)
 }
 
+/// Why a budget has no room.
+fn why_not(budget: &Object) -> String {
+    let name = budget.name();
+    let conditions = budget.list(&["status", "conditions"]).iter();
+    let mut told = conditions.filter(|c| {
+        c["type"] == "DisruptionAllowed" && c["status"] == "False" && c["message"] != ""
+    });
+    let told = told.next().map(|c| {
+        let text = |key: &str| c[key].as_str().unwrap_or("").to_owned();
+        (text("reason"), text("message"))
+    });
+    let count = |field| budget.int(&["status", field]).unwrap_or(0);
+    let (desired, healthy) = (count("desiredHealthy"), count("currentHealthy"));
+    match told {
+        Some((reason, message)) if reason == "SyncFailed" => format!(
+            "The disruption budget {name} does not allow evicting pods currently because it failed \
+             sync: {message}"
+        ),
+        _ if healthy <= desired => format!(
+            "The disruption budget {name} needs {desired} healthy pods and has {healthy} currently"
+        ),
+        Some((reason, message)) => format!(
+            "The disruption budget {name} does not allow evicting pods currently ({reason}): \
+             {message}"
+        ),
+        None => format!("The disruption budget {name} does not allow evicting pods currently"),
+    }
+}
+
 fn take(budget: &mut Object, pod: &str, now: jiff::Timestamp) -> Result<(), StatusError> {
     let refused = |reason: &str, message: String, seconds: u32| {
         let mut error = StatusError::new(
@@ -246,12 +322,7 @@ fn take(budget: &mut Object, pod: &str, now: jiff::Timestamp) -> Result<(), Stat
         ));
     }
     if count("disruptionsAllowed") <= 0 {
-        let text = format!(
-            "The disruption budget {name} needs {} healthy pods and has {} currently",
-            count("desiredHealthy"),
-            count("currentHealthy")
-        );
-        return refused("DisruptionBudget", text, 0);
+        return refused("DisruptionBudget", why_not(budget), 0);
     }
     let left = count("disruptionsAllowed") - 1;
     budget.set(&["status", "disruptionsAllowed"], left);
