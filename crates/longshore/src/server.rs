@@ -15,6 +15,9 @@ use crate::control_plane::ControlPlane;
 /// When something it needs is missing or in use; nothing is left half-started.
 pub fn run(config: ServerConfig) -> Result<()> {
     start_logging(&config.log)?;
+    if let Err(error) = longshore_linux::memory::small_pages_only() {
+        tracing::debug!(%error, "the kernel keeps huge pages on");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
