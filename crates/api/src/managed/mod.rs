@@ -14,6 +14,8 @@ mod item;
 mod last_applied;
 pub mod managers;
 mod merge;
+#[cfg(test)]
+mod model;
 pub mod path;
 mod prune;
 mod reconcile;
