@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Method, Request};
 use longshore_client::transport::full;
-use longshore_test_api::server::Server;
-use longshore_test_api::wire::{Answer, Sender, Wire};
+use longshore_test_api::server::{Server, check_open_files};
+use longshore_test_api::wire::{Answer, Events, Sender, Wire};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
@@ -400,5 +400,52 @@ async fn a_body_that_breaks_off_is_not_stored() {
     assert!(!answer.contains("HTTP/1.1 201"), "{answer}");
     let path = format!("{CONFIGMAPS}/broken-off");
     assert_eq!(wire.get(&path).await.unwrap().code, 404);
+    lives(&server, &wire, before).await;
+}
+/// Open watches of one client, and those that share a connection: a client's own HTTP/2 library gives up when
+/// events of many more wait to be read.
+const WATCHES: usize = 10_000;
+const WATCHES_PER_CONNECTION: usize = 50;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_watches_of_one_client() {
+    check_open_files(1024).unwrap();
+    let (server, wire) = start().await;
+    let text = std::fs::read_to_string(server.kubeconfig()).unwrap();
+    let before = server.resident().unwrap();
+    let wires: Vec<Wire> =
+        (0..WATCHES / WATCHES_PER_CONNECTION).map(|_| Wire::new(&text).unwrap()).collect();
+    let mut watches = Vec::with_capacity(WATCHES);
+    for one in &wires {
+        let opening = (0..WATCHES_PER_CONNECTION).map(|_| async {
+            let request = Request::get(format!("{CONFIGMAPS}?watch=1")).body(full("")).unwrap();
+            let (head, body) = one.open(Sender::Admin, request).await.unwrap().into_parts();
+            assert_eq!(head.status.as_u16(), 200);
+            Events::new(body)
+        });
+        watches.extend(join_all(opening).await);
+    }
+    let grown = server.resident().unwrap().saturating_sub(before);
+    let made =
+        wire.json(Method::POST, CONFIGMAPS, &json!({"metadata": {"name": "seen"}})).await.unwrap();
+    assert_eq!(made.code, 201);
+    let started = Instant::now();
+    let told = join_all(watches.iter_mut().map(Events::next)).await;
+    for event in told {
+        let event = event.unwrap().expect("the watch goes on");
+        assert_eq!(event["object"]["metadata"]["name"], "seen", "{event}");
+    }
+    println!(
+        "{WATCHES} watches cost {} MiB, all were told after {:?}",
+        grown >> 20,
+        started.elapsed()
+    );
+    assert!(grown < GROWTH_MAX, "they cost {} MiB", grown >> 20);
+    drop(watches);
+    drop(wires);
+    // The server has forgotten them when it serves others as before.
+    let made =
+        wire.json(Method::POST, CONFIGMAPS, &json!({"metadata": {"name": "after"}})).await.unwrap();
+    assert_eq!(made.code, 201);
     lives(&server, &wire, before).await;
 }
