@@ -100,9 +100,8 @@ pub(crate) async fn observe(
     let containers = runtime.list_containers(ListContainersRequest { filter: Some(filter) });
     let (sandboxes, containers) = tokio::try_join!(sandboxes, containers)?;
     let mut observed = Observed::default();
-    for sandbox in sandboxes.items {
-        observed.sandboxes.push(look_at_sandbox(runtime, sandbox).await?);
-    }
+    let looks = sandboxes.items.into_iter().map(|sandbox| look_at_sandbox(runtime, sandbox));
+    observed.sandboxes = futures_util::future::try_join_all(looks).await?;
     observed.sandboxes.sort_by_key(|s| std::cmp::Reverse(s.created));
     for container in containers.containers {
         if let Some(container) = look_at_container(runtime, container, known).await? {

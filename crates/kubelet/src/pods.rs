@@ -3,7 +3,7 @@
 //!
 //! upstream: pkg/kubelet/pod_workers.go, pkg/kubelet/pleg/generic.go
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,13 +36,15 @@ pub(crate) struct Pods {
     shared: Arc<Shared>,
     informer: Informer,
     handles: Arc<Mutex<HashMap<String, Handle>>>,
+    /// The uids of the pods that the runtime may have something of; `None` until it was asked.
+    present: Arc<Mutex<Option<HashSet<String>>>>,
     shutdown: Shutdown,
 }
 
 impl Pods {
     /// No workers yet.
     pub(crate) fn new(shared: Arc<Shared>, informer: Informer, shutdown: Shutdown) -> Self {
-        Self { shared, informer, handles: Arc::default(), shutdown }
+        Self { shared, informer, handles: Arc::default(), present: Arc::default(), shutdown }
     }
 
     /// Runs until shutdown.
@@ -88,11 +90,15 @@ impl Pods {
     ) {
         let (sender, receiver) = watch::channel(wanted);
         let poke = Arc::new(Notify::new());
-        let worker = Worker::new(self.shared.clone(), receiver, pod.clone(), poke.clone());
+        let fresh = self.present.lock().as_mut().is_some_and(|all| all.insert(pod.uid().to_owned()));
+        let worker = Worker::new(self.shared.clone(), receiver, pod.clone(), poke.clone(), fresh);
         handles.insert(pod.uid().to_owned(), Handle { pod: sender, poke });
         let (pods, uid, shutdown) = (self.clone(), pod.uid().to_owned(), self.shutdown.clone());
         longshore_base::spawn(TaskKind::PerItem, "pod worker", async move {
             Box::pin(worker.run(shutdown)).await;
+            if let Some(present) = pods.present.lock().as_mut() {
+                present.remove(&uid);
+            }
             pods.handles.lock().remove(&uid);
         });
     }
@@ -112,6 +118,8 @@ impl Pods {
                     return tracing::warn!(%error, "the runtime does not tell its sandboxes");
                 }
             };
+        let uids = list.iter().filter_map(|sandbox| sandbox.labels.get(labels::POD_UID).cloned());
+        *self.present.lock() = Some(uids.collect());
         for sandbox in list {
             let text = |key: &str| sandbox.labels.get(key).cloned().unwrap_or_default();
             let uid = text(labels::POD_UID);

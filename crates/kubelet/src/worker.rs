@@ -40,6 +40,8 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     pod: watch::Receiver<Option<Arc<Object>>>,
     poke: Arc<Notify>,
+    /// The runtime has nothing of the pod yet, and need not be asked.
+    fresh: bool,
     known: Known,
     backoff: Backoff,
     waiting: Waiting,
@@ -57,17 +59,20 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// A worker for a pod; `pod` turns to `None` when the API no longer has it.
+    /// A worker for a pod; `pod` turns to `None` when the API no longer has it. Of a `fresh` one the
+    /// runtime has nothing yet.
     pub(crate) fn new(
         shared: Arc<Shared>,
         pod: watch::Receiver<Option<Arc<Object>>>,
         first: Arc<Object>,
         poke: Arc<Notify>,
+        fresh: bool,
     ) -> Self {
         Self {
             shared,
             pod,
             poke,
+            fresh,
             known: Known::new(),
             backoff: Backoff::default(),
             waiting: HashMap::new(),
@@ -112,7 +117,10 @@ impl Worker {
     /// One look and what follows from it. True when the pod is gone for good.
     async fn step(&mut self, gone: bool) -> Result<bool, Failure> {
         let pod = self.last.clone();
-        let observed = observe(&self.shared.runtime, pod.uid(), &mut self.known).await?;
+        let observed = match std::mem::take(&mut self.fresh) {
+            true => Observed::default(),
+            false => observe(&self.shared.runtime, pod.uid(), &mut self.known).await?,
+        };
         self.late = self.is_late(&pod);
         let ends = gone || pod.is_deleting() || self.late;
         if ends && self.ending.is_none() {
@@ -131,13 +139,20 @@ impl Worker {
             self.refresh(&pod, &observed).await;
         }
         let finished = plan.finished;
-        self.tell(&pod, &observed, finished, gone).await?;
+        let status = self.news(&pod, &observed, finished, gone);
         if finished {
+            self.told = tell(&self.shared, &pod, status).await?.or(self.told.take());
             return self.finish(&pod, gone).await;
         }
-        if Box::pin(self.act(&pod, &observed, &specs, plan, ends)).await {
+        // Told beside what is done, which does not depend on it.
+        let shared = self.shared.clone();
+        let told = tell(&shared, &pod, status);
+        let acted = Box::pin(self.act(&pod, &observed, &specs, plan, ends));
+        let (told, acted) = tokio::join!(told, acted);
+        if acted {
             self.poke.notify_one();
         }
+        self.told = told?.or(self.told.take());
         Ok(false)
     }
 
@@ -219,33 +234,14 @@ impl Worker {
         })
     }
 
-    /// Writes the status if it changed.
-    async fn tell(
-        &mut self,
-        pod: &Object,
-        observed: &Observed,
-        finished: bool,
-        gone: bool,
-    ) -> Result<(), Error> {
+    /// The status, if it changed since it was told.
+    fn news(&self, pod: &Object, observed: &Observed, finished: bool, gone: bool) -> Option<Value> {
         if gone {
-            return Ok(());
+            return None;
         }
         let status = self.status(pod, observed, finished);
-        if pod.get(&["status"]) == Some(&status) || self.told.as_ref() == Some(&status) {
-            return Ok(());
-        }
-        let patch = Patch::Strategic(json!({
-            "metadata": { "uid": pod.uid() }, "status": status,
-        }));
-        let (namespace, name) = (pod.namespace(), pod.name());
-        match self.shared.client.patch(PODS, namespace, name, "status", &patch).await {
-            Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
-            outcome => {
-                outcome?;
-                self.told = Some(status);
-                Ok(())
-            }
-        }
+        let old = pod.get(&["status"]) == Some(&status) || self.told.as_ref() == Some(&status);
+        (!old).then_some(status)
     }
 
     /// Nothing runs any more: a deleted pod leaves the API, and then the disk.
@@ -543,6 +539,21 @@ impl Worker {
             }
         }
         true
+    }
+}
+
+/// Writes a status: what was told, if the pod still was there to be told of.
+async fn tell(
+    shared: &Shared,
+    pod: &Object,
+    status: Option<Value>,
+) -> Result<Option<Value>, Error> {
+    let Some(status) = status else { return Ok(None) };
+    let patch = Patch::Strategic(json!({ "metadata": { "uid": pod.uid() }, "status": status }));
+    let (namespace, name) = (pod.namespace(), pod.name());
+    match shared.client.patch(PODS, namespace, name, "status", &patch).await {
+        Err(error) if error.is_not_found() || error.is_conflict() => Ok(None),
+        outcome => outcome.map(|_| Some(status)),
     }
 }
 
