@@ -13,9 +13,9 @@ use serde_json::Value;
 pub struct Path(String);
 
 impl Path {
-    /// A path that starts at a root field.
+    /// A path that starts at a root field; one without a name prints as `[]`, as upstream's does.
     pub fn new(name: &str) -> Self {
-        Self(name.to_owned())
+        Self(if name.is_empty() { "[]" } else { name }.to_owned())
     }
 
     /// The path of a field of this field.

@@ -2,7 +2,7 @@
 
 use longshore_api::Object;
 use longshore_api::field::{ErrorList, Path};
-use longshore_api::meta_validation::validate_object_meta_update;
+use longshore_api::meta_validation::{validate_kube_finalizers, validate_object_meta_update};
 use longshore_api::selector::LabelSelector;
 use longshore_api::{complete, names, schema};
 use serde_json::Value;
@@ -28,7 +28,10 @@ pub(crate) fn complete(object: &mut Object, ty: &str) {
 
 /// The rules of changed metadata, which upstream's checks of most kinds repeat.
 pub(crate) fn changed_metadata(new: &Object, old: &Object) -> ErrorList {
-    validate_object_meta_update(new, old, &Path::new("metadata"))
+    let path = Path::new("metadata");
+    let mut errors = validate_object_meta_update(new, old, &path);
+    errors.extend(validate_kube_finalizers(new, &path));
+    errors
 }
 
 /// Restores the labels.

@@ -62,6 +62,19 @@ impl Strategy for CsiDrivers {
         driver(object)
     }
 
+    fn warnings(&self, object: &Object, old: Option<&Object>) -> Vec<String> {
+        let requests = |object: &Object| object.list(&["spec", "tokenRequests"]).to_vec();
+        let (now, before) = (requests(object), old.map(requests).unwrap_or_default());
+        let told =
+            object.get(&["spec", "serviceAccountTokenInSecrets"]).is_some_and(|v| !v.is_null());
+        if now.is_empty() || now == before || told {
+            return Vec::new();
+        }
+        vec![
+            "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes".to_owned(),
+        ]
+    }
+
     fn validate_update(&self, _ctx: &Context<'_>, new: &Object, old: &Object) -> ErrorList {
         let mut errors = driver(new);
         for (key, name) in [

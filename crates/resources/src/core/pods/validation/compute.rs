@@ -267,7 +267,7 @@ pub(super) fn pod_claims(
     for (i, claim) in list(spec, "resourceClaims").iter().enumerate() {
         if mirror {
             let detail = "static pods do not support resource claims";
-            errors.push(Error::forbidden(&Path::default(), detail));
+            errors.push(Error::forbidden(&Path::new(""), detail));
             continue;
         }
         let at = path.index(i);

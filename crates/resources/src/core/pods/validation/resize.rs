@@ -16,7 +16,7 @@ const ONLY: &str = "only cpu and memory resources are mutable";
 
 /// The broken rules of a resize, after those of the pod itself.
 pub(super) fn resize(new: &Object, old: &Object, mut errors: ErrorList) -> ErrorList {
-    let none = Path::default();
+    let none = Path::new("");
     if old.annotation(MIRROR).is_some() {
         return vec![Error::forbidden(&none, "static pods cannot be resized")];
     }

@@ -52,7 +52,7 @@ pub(crate) fn update(subresource: &str, new: &Object, old: &Object) -> ErrorList
     if subresource == "ephemeralcontainers" {
         if old.annotation(MIRROR).is_some() {
             let detail = "static pods do not support ephemeral containers";
-            return vec![Error::forbidden(&Path::default(), detail)];
+            return vec![Error::forbidden(&Path::new(""), detail)];
         }
         ephemeral(&after, &before, &mut errors);
         return errors;
