@@ -1,7 +1,7 @@
 //! `cargo xtask tidy`: the rules of this repository that a compiler does not know.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -56,6 +56,7 @@ type Rule = fn(&Tree) -> Result<Vec<String>>;
 /// Every rule.
 const RULES: &[(&str, Rule)] = &[
     ("layers", layers),
+    ("dependencies", dependencies),
     ("lints", lints),
     ("heads", heads),
     ("lengths", lengths),
@@ -114,14 +115,45 @@ pub fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn layers(tree: &Tree) -> Result<Vec<String>> {
+/// What cargo knows of our packages.
+fn metadata(tree: &Tree) -> Result<Value> {
     let arguments = ["metadata", "--format-version=1", "--no-deps"];
     let output = Command::new(env!("CARGO"))
         .current_dir(&tree.root)
         .args(arguments)
         .output()
         .context("run cargo")?;
-    let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata")?;
+    serde_json::from_slice(&output.stdout).context("cargo metadata")
+}
+
+fn dependencies(tree: &Tree) -> Result<Vec<String>> {
+    let metadata = metadata(tree)?;
+    let root = tree.root.canonicalize().context("the root of the repository")?;
+    let mut wrong = Vec::new();
+    for package in metadata["packages"].as_array().context("no packages")? {
+        let manifest = package["manifest_path"].as_str().context("a package without a path")?;
+        let path = Path::new(manifest).parent().and_then(|dir| dir.strip_prefix(&root).ok());
+        let folder = path.context("a package outside of the repository")?.display().to_string();
+        let own: Vec<&str> = tree
+            .rust()
+            .filter(|(path, _)| path.starts_with(&format!("{folder}/")))
+            .map(|(_, text)| text)
+            .collect();
+        for dependency in package["dependencies"].as_array().context("no dependencies")? {
+            let name = dependency["name"].as_str().unwrap_or_default().replace('-', "_");
+            let word = |text: &str| {
+                text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name)
+            };
+            if !own.iter().any(|text| word(text)) {
+                wrong.push(format!("{folder}/Cargo.toml: nothing uses {}", dependency["name"]));
+            }
+        }
+    }
+    Ok(wrong)
+}
+
+fn layers(tree: &Tree) -> Result<Vec<String>> {
+    let metadata = metadata(tree)?;
     let layer =
         |name: &str| LAYERS.iter().find(|(known, _)| *known == name).map(|(_, layer)| *layer);
     let mut wrong = Vec::new();

@@ -90,7 +90,8 @@ impl Pods {
     ) {
         let (sender, receiver) = watch::channel(wanted);
         let poke = Arc::new(Notify::new());
-        let fresh = self.present.lock().as_mut().is_some_and(|all| all.insert(pod.uid().to_owned()));
+        let fresh =
+            self.present.lock().as_mut().is_some_and(|all| all.insert(pod.uid().to_owned()));
         let worker = Worker::new(self.shared.clone(), receiver, pod.clone(), poke.clone(), fresh);
         handles.insert(pod.uid().to_owned(), Handle { pod: sender, poke });
         let (pods, uid, shutdown) = (self.clone(), pod.uid().to_owned(), self.shutdown.clone());

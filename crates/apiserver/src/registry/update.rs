@@ -112,7 +112,7 @@ impl Registry {
         self.admission.mutate(&attributes, Some(&mut new), Some(&old)).await?;
         dedup_owners(&mut new, true, ctx.warnings);
         self.check_rights(ctx, name, &new, Some(&old))?;
-        check_version(ctx, name, options, &new, &old)?;
+        check_version(ctx, name, &new, &old)?;
         let reserved = self.services.reserve(ctx, &mut new, Some(&old))?;
         prepare(ctx, &mut new, &old)?;
         self.check_update(ctx, name, &new, &old)?;
@@ -229,7 +229,6 @@ pub fn segment_rule(name: &str, _prefix: bool) -> Vec<String> {
 fn check_version(
     ctx: &WriteContext<'_>,
     name: &str,
-    options: UpdateOptions,
     new: &Object,
     old: &Object,
 ) -> Result<(), StatusError> {
