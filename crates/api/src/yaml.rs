@@ -42,6 +42,10 @@ pub fn decode(bytes: &[u8]) -> Result<Value, Error> {
     read(bytes, serde_saphyr::options! { legacy_octal_numbers: true })
 }
 
+/// Deepest nesting of a document with repeated keys: each level of one that tells lines takes a
+/// good part of a worker's stack. Objects of Kubernetes are far below.
+const LOOSE_DEPTH_MAX: usize = 32;
+
 /// Decodes the first YAML document of a body as upstream does where it takes what it gets.
 pub fn decode_loose(bytes: &[u8]) -> Result<Loose, Error> {
     let strict = match decode(bytes) {
@@ -51,6 +55,7 @@ pub fn decode_loose(bytes: &[u8]) -> Result<Loose, Error> {
     let options = serde_saphyr::options! {
         legacy_octal_numbers: true,
         duplicate_keys: DuplicateKeyPolicy::LastWins,
+        budget: serde_saphyr::budget! { max_depth: LOOSE_DEPTH_MAX },
     };
     let Ok(node) = read::<Node>(bytes, options) else { return Err(strict) };
     let mut duplicates = Vec::new();

@@ -139,3 +139,17 @@ fn whole_numbers_are_integers() {
     let read = decode(b"a: 3.0\nb: 2.5\nc: 1e3\n").expect("YAML");
     assert_eq!(read, json!({"a": 3, "b": 2.5, "c": 1000}));
 }
+
+#[test]
+fn deep_documents_are_refused_on_a_small_stack() {
+    for depth in [60, 200, 100_000] {
+        for text in [
+            format!("a: 1\na: {}{}", "{a: ".repeat(depth), "}".repeat(depth)),
+            format!("a: 1\na: {}{}", "[".repeat(depth), "]".repeat(depth)),
+            format!("a: 1\nb: {}", "- ".repeat(depth)),
+        ] {
+            // The threads of tests have the stack of the server's workers.
+            assert!(decode_loose(text.as_bytes()).is_err() || depth == 60, "{depth}");
+        }
+    }
+}
