@@ -4,7 +4,7 @@
 //! upstream: pkg/registry/core/pod/strategy.go (LogLocation, streamLocation),
 //! staging/src/k8s.io/apimachinery/pkg/util/proxy/upgradeaware.go
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -250,7 +250,22 @@ async fn pod_proxy(call: &Call) -> Result<Target, StatusError> {
     let port = if port.is_empty() { first().to_string() } else { port };
     let port: u16 = port.parse().map_err(|_| bad(format!("invalid port {port:?}")))?;
     let address = SocketAddr::new(ip, port);
+    if !is_global_unicast(ip) {
+        return Err(bad("address not allowed".to_owned()));
+    }
     Ok(Target { address, tls: scheme == "https", path_and_query: rest_of(call) })
+}
+
+/// Whether an address is that of one other machine. Who may write the status of a pod must not
+/// reach what listens on the server's own loopback.
+///
+/// upstream: pkg/registry/core/pod/strategy.go ResourceLocation; Go's net.IP.IsGlobalUnicast
+fn is_global_unicast(ip: IpAddr) -> bool {
+    let special = match ip {
+        IpAddr::V4(ip) => ip.is_broadcast() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    !(special || ip.is_unspecified() || ip.is_loopback() || ip.is_multicast())
 }
 
 fn node_proxy(call: &Call, _request: &Request<Body>) -> Result<Target, StatusError> {
@@ -378,4 +393,19 @@ impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Stream for 
 /// Whether a subresource is passed on.
 pub fn is_stream(subresource: &str) -> bool {
     matches!(subresource, "log" | "exec" | "attach" | "portforward" | "proxy")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_other_machines_are_reached() {
+        for ip in ["127.0.0.1", "0.0.0.0", "224.0.0.1", "169.254.169.254", "::1", "fe80::1"] {
+            assert!(!is_global_unicast(ip.parse().expect("an address")), "{ip}");
+        }
+        for ip in ["10.244.0.5", "192.0.2.1", "2001:db8::1", "fd00::1"] {
+            assert!(is_global_unicast(ip.parse().expect("an address")), "{ip}");
+        }
+    }
 }

@@ -59,7 +59,8 @@ impl Registry {
                 }
                 return Ok(Stored { object, created: true, entry: None });
             }
-            if !object.resource_version().is_empty() {
+            // upstream: staging/src/k8s.io/apiserver/pkg/storage/etcd3/store.go Create
+            if object.resource_version().parse::<u64>().is_ok_and(|version| version > 0) {
                 let message = "resourceVersion should not be set on objects to be created";
                 return Err(StatusError::new(Reason::Unknown, message));
             }
