@@ -211,17 +211,16 @@ impl Controller {
         } else {
             "Background"
         };
+        // What was decided holds for this state only: meanwhile the object may have been orphaned.
         let options = json!({
-            "preconditions": { "uid": object.uid() }, "propagationPolicy": policy,
+            "preconditions": { "uid": object.uid(), "resourceVersion": object.resource_version() },
+            "propagationPolicy": policy,
         });
         let (namespace, name) = (object.namespace(), object.name());
         if policy == "Foreground" && self.is_in_circle(object) {
             self.unblock(of, object).await?;
         }
-        match gone_is_fine(self.ctx.client.delete(of, namespace, name, options).await) {
-            Err(error) if error.is_conflict() => Ok(()), // another object of that name
-            outcome => outcome.map(drop),
-        }
+        gone_is_fine(self.ctx.client.delete(of, namespace, name, options).await).map(drop)
     }
 
     /// Whether one of the dependents already waits for its own dependents: it may be the owner.
