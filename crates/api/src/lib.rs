@@ -24,6 +24,7 @@ pub mod quantity;
 pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod structural;
 pub mod yaml;
 
 pub use gvk::{Gvk, Gvr};
