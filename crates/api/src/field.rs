@@ -6,6 +6,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::patch::gotext;
+
 /// A path to a field, such as `spec.containers[0].name` or `metadata.labels[a/b]`.
 ///
 /// Building one costs an allocation; validators pass `&Path` down and extend it only where needed.
@@ -129,8 +131,9 @@ pub type ErrorList = Vec<Error>;
 fn print_value(value: &Value) -> String {
     match value {
         Value::Null => "null".into(),
-        Value::String(text) => crate::patch::gotext::quote(text),
-        other => other.to_string(),
+        Value::String(text) => gotext::quote(text),
+        Value::Number(_) => gotext::plain(value),
+        other => gotext::json(other),
     }
 }
 
@@ -220,7 +223,7 @@ impl Error {
 
     /// A value outside a closed set; `supported` is printed in the given order.
     pub fn not_supported(path: &Path, value: impl Into<Value>, supported: &[&str]) -> Self {
-        let quoted: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+        let quoted: Vec<String> = supported.iter().map(|s| gotext::quote(s)).collect();
         let detail = if quoted.is_empty() {
             String::new()
         } else {
@@ -233,6 +236,25 @@ impl Error {
     pub fn too_long(path: &Path, max: usize) -> Self {
         let unit = if max == 1 { "byte" } else { "bytes" };
         Self::make(ErrorType::TooLong, path, None, &format!("may not be more than {max} {unit}"))
+    }
+
+    /// As [`Error::too_long`]; no `max` for one that nothing fulfils.
+    pub fn too_long_for(path: &Path, max: Option<usize>) -> Self {
+        match max {
+            Some(max) => Self::too_long(path, max),
+            None => Self::make(ErrorType::TooLong, path, None, "value is too long"),
+        }
+    }
+
+    /// As [`Error::too_many`]; no `max` for one that nothing fulfils.
+    pub fn too_many_for(path: &Path, actual: usize, max: Option<usize>) -> Self {
+        match max {
+            Some(max) => Self::too_many(path, actual, max),
+            None => {
+                let actual = Some(actual.to_string());
+                Self::make(ErrorType::TooMany, path, actual, "has too many items")
+            }
+        }
     }
 
     /// A list of more than `max` items.

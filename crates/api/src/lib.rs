@@ -19,6 +19,7 @@ pub mod normalize;
 pub mod object;
 pub mod openapi;
 pub mod patch;
+pub mod pattern;
 pub mod protobuf;
 pub mod quantity;
 pub mod schema;

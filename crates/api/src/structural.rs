@@ -8,19 +8,25 @@
 
 mod compile;
 mod default;
+pub mod formats;
+mod lists;
 mod meta;
 mod prune;
 #[cfg(test)]
 mod tests;
+mod validate;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::pattern::Pattern;
+
 pub use compile::CompileError;
 pub use default::TooLarge;
 pub use meta::CoerceError;
+pub use validate::Reading;
 
 /// Deepest nesting of a schema.
 pub const DEPTH_MAX: usize = 128;
@@ -149,7 +155,7 @@ pub struct Values {
     pub exclusive_minimum: bool,
     pub max_length: Option<i64>,
     pub min_length: Option<i64>,
-    pub pattern: String,
+    pub pattern: Pattern,
     pub max_items: Option<i64>,
     pub min_items: Option<i64>,
     pub unique_items: bool,

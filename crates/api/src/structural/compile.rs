@@ -5,6 +5,7 @@
 use serde_json::{Map, Value};
 
 use super::{Additional, DEPTH_MAX, Kind, Merge, NODES_MAX, Node, Values};
+use crate::pattern::Pattern;
 
 /// Why a schema is not structural.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -142,7 +143,7 @@ fn values(
         exclusive_minimum: flag(fields, "exclusiveMinimum"),
         max_length: whole("maxLength"),
         min_length: whole("minLength"),
-        pattern: text(fields, "pattern").to_owned(),
+        pattern: Pattern::new(text(fields, "pattern")),
         max_items: whole("maxItems"),
         min_items: whole("minItems"),
         unique_items: flag(fields, "uniqueItems"),
