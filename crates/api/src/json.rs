@@ -41,11 +41,21 @@ pub struct Error(String);
 pub fn decode(bytes: &[u8]) -> Result<Decoded, Error> {
     let found = RefCell::new(Found::default());
     // Go puts a replacement in the place of what is not UTF-8.
-    let text = String::from_utf8_lossy(bytes);
-    let mut deserializer = serde_json::Deserializer::from_str(&text);
-    let value = Tree { found: &found }
-        .deserialize(&mut deserializer)
-        .and_then(|value| deserializer.end().map(|()| value))
+    let mut text = String::from_utf8_lossy(bytes);
+    let read = |text: &str| {
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let value = Tree { found: &found }.deserialize(&mut deserializer)?;
+        deserializer.end().map(|()| value)
+    };
+    let mut value = read(&text);
+    if value.is_err()
+        && let Some(whole) = syntax::without_lone_surrogates(&text)
+    {
+        found.take();
+        text = whole.into();
+        value = read(&text);
+    }
+    let value = value
         .map_err(|error| Error(syntax::explain(bytes).unwrap_or_else(|| error.to_string())))?;
     Ok(Decoded { value, duplicates: found.into_inner().duplicates })
 }

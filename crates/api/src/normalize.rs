@@ -274,7 +274,20 @@ impl Walk {
             Scalar::Int32 => value.as_i64().is_some_and(|n| i32::try_from(n).is_ok()),
             Scalar::Int64 => value.is_i64(),
             Scalar::Float64 => value.is_number(),
-            Scalar::IntOrString => return int_or_string(value),
+            Scalar::IntOrString => {
+                // The error of the integer is told as that of the field.
+                return int_or_string(value).map_err(|_| {
+                    let go_type = Some("int32");
+                    let found = found_number(value);
+                    let wanted = Wanted { go_type, ..wanted };
+                    match self.mismatch(value, wanted) {
+                        Error::Type { owner, path, wanted, .. } => {
+                            Error::Type { found, owner, path, wanted }
+                        }
+                        other => other,
+                    }
+                });
+            }
             // Field sets are read by their users.
             Scalar::RawExtension | Scalar::Json | Scalar::FieldsV1 => true,
             Scalar::Quantity => return quantity(value),
@@ -283,6 +296,7 @@ impl Walk {
                 let inner = Wanted { go_type: Some("string"), ..wanted };
                 return if fits { timely(scalar, value) } else { Err(self.mismatch(value, inner)) };
             }
+            Scalar::Bytes if value.is_array() => return self.bytes(wanted, value),
             Scalar::String | Scalar::Bytes => value.is_string(),
         };
         if !fits {
@@ -293,6 +307,28 @@ impl Walk {
         {
             *value = text::base64(given).map_err(Error::Text)?.into();
         }
+        Ok(())
+    }
+
+    /// Bytes may also be a list of numbers.
+    fn bytes(&self, wanted: Wanted, value: &mut Value) -> Result<(), Error> {
+        let items = value.as_array().map_or(&[][..], Vec::as_slice);
+        let mut bytes = Vec::with_capacity(items.len());
+        for item in items {
+            let byte = if item.is_null() { Some(0) } else { item.as_u64() };
+            match byte.and_then(|byte| u8::try_from(byte).ok()) {
+                Some(byte) => bytes.push(byte),
+                None => {
+                    return Err(Error::Type {
+                        found: found_number(item),
+                        owner: go_name(wanted.owner),
+                        path: self.names.join("."),
+                        wanted: "uint8".into(),
+                    });
+                }
+            }
+        }
+        *value = text::encode(&bytes).into();
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! upstream: sigs.k8s.io/yaml
 
+mod encode;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use serde_saphyr::{DuplicateKeyPolicy, Options, Spanned};
+
+pub use encode::encode;
 
 /// How the message about a repeated key ends.
 pub const ALREADY_SET: &str = "already set in map";
@@ -217,12 +220,4 @@ impl<'de> Visitor<'de> for NodeVisitor {
         }
         Ok(Node::Map(map))
     }
-}
-
-/// Encodes a tree as one YAML document.
-///
-/// # Panics
-/// Never for a JSON tree: everything in it has a YAML form.
-pub fn encode(value: &Value) -> String {
-    serde_saphyr::to_string(value).expect("a JSON tree always has a YAML form")
 }

@@ -20,6 +20,41 @@ pub(super) fn explain(text: &[u8]) -> Option<String> {
     }
 }
 
+/// The text with replacements for the halves of surrogate pairs that stand alone, as Go reads
+/// them; `None` when there are none.
+pub(super) fn without_lone_surrogates(text: &str) -> Option<String> {
+    let bytes = text.as_bytes();
+    let half = |at: usize| {
+        let hex = text.get(at..at + 6)?.strip_prefix("\\u")?;
+        let code = u32::from_str_radix(hex, 16).ok()?;
+        matches!(code, 0xd800..=0xdfff).then_some(code)
+    };
+    let mut out = String::new();
+    let (mut kept, mut at) = (0, 0);
+    while at < bytes.len() {
+        if bytes[at] != b'\\' {
+            at += 1;
+            continue;
+        }
+        match (half(at), half(at + 6)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => at += 12,
+            (Some(_), _) => {
+                out.push_str(&text[kept..at]);
+                out.push_str("\\ufffd");
+                at += 6;
+                kept = at;
+            }
+            // The next character is escaped, too.
+            (None, _) => at += 2,
+        }
+    }
+    if kept == 0 {
+        return None;
+    }
+    out.push_str(&text[kept..]);
+    Some(out)
+}
+
 /// Why the scanner stops.
 enum Stop {
     /// The text ends too early.

@@ -96,3 +96,15 @@ fn paths_come_in_the_order_of_the_document() {
     assert_eq!(paths(body), ["z", "z.b", "z.a", "z.a[0].k", "c", "z"]);
     assert_eq!(paths(br#"{"a":1,"b":}"#), ["a", "b"]);
 }
+
+#[test]
+fn halves_of_surrogate_pairs_are_replaced() {
+    for (text, want) in [
+        (r#""\ud800 lone""#, "\u{fffd} lone"),
+        (r#""\udc00\ud83d\ude00\\ud800""#, "\u{fffd}\u{1f600}\\ud800"),
+        (r#""\ud83d\ud83d\ude00""#, "\u{fffd}\u{1f600}"),
+    ] {
+        assert_eq!(decode(text.as_bytes()).expect("JSON").value, Value::from(want), "{text}");
+    }
+    assert!(decode(br#""\ud8""#).is_err(), "half an escape");
+}

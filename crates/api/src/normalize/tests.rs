@@ -85,7 +85,7 @@ fn wrong_types_are_told_in_gos_words() {
         ),
         (
             json!({"containers": [{"ports": [{"hostPort": "x"}], "livenessProbe": {"httpGet": {"port": true}}}]}),
-            "json: cannot unmarshal bool into Go value of type int32",
+            "json: cannot unmarshal bool into Go struct field HTTPGetAction.spec.containers.livenessProbe.ProbeHandler.httpGet.port of type int32",
         ),
     ] {
         assert_eq!(pod(spec).expect_err("a wrong type").to_string(), want);

@@ -12,11 +12,15 @@ type Parsed<T> = Result<T, String>;
 ///
 /// upstream: Go's encoding/base64
 pub(super) fn base64(text: &str) -> Parsed<String> {
-    let engine = &base64::engine::general_purpose::STANDARD;
     match decode_base64(text.as_bytes()) {
-        Ok(bytes) => Ok(engine.encode(bytes)),
+        Ok(bytes) => Ok(encode(&bytes)),
         Err(at) => Err(format!("illegal base64 data at input byte {at}")),
     }
+}
+
+/// Bytes as base64.
+pub(super) fn encode(bytes: &[u8]) -> String {
+    base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
 /// The bytes, or the place where Go stops.
