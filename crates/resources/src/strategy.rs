@@ -138,6 +138,11 @@ pub trait Strategy: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Texts for `Warning` headers on a change of the status.
+    fn status_warnings(&self, _object: &Object) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The broken rules of a name; the default is a DNS subdomain name.
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
         crate::table::default_name_rule(name, prefix)
@@ -182,6 +187,11 @@ pub trait Strategy: Send + Sync + 'static {
         crate::table::default_row(object, now)
     }
 
+    /// The condition of a table row, when the object is in a state of which clients are told.
+    fn row_condition(&self, _object: &Object) -> Option<Value> {
+        None
+    }
+
     /// For resources that end gracefully (pods): the grace period to use, or `None` to delete at
     /// once. Called with the stored object.
     fn grace_period(&self, _object: &Object, _ctx: &DeleteContext) -> Option<i64> {
@@ -191,6 +201,16 @@ pub trait Strategy: Send + Sync + 'static {
     /// Whether a finished deletion answers with the object instead of a `Status`.
     fn returns_deleted(&self) -> bool {
         false
+    }
+
+    /// Why an object of this name is never deleted by a request for it alone.
+    fn keeps(&self, _name: &str) -> Option<&'static str> {
+        None
+    }
+
+    /// A text for a `Warning` header of a deletion that does not say what happens to dependents.
+    fn orphan_warning(&self) -> Option<&'static str> {
+        None
     }
 
     /// Whether dependents stay when a deletion does not say what happens to them.

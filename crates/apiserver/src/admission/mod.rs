@@ -14,8 +14,10 @@ mod default_storage_class;
 mod default_toleration_seconds;
 mod limit_ranger;
 mod namespace_lifecycle;
+mod node_features;
 mod node_restriction;
 mod node_taint;
+mod pod_resize;
 mod pod_security;
 mod pod_topology_labels;
 mod priority;
@@ -57,6 +59,8 @@ fn plugins(tools: &Tools) -> Vec<Box<dyn Plugin>> {
         plain(certificates::SubjectRestriction),
         plain(default_ingress_class::DefaultIngressClass::new(tools)),
         plain(pod_topology_labels::PodTopologyLabels::new(tools)),
+        plain(node_features::NodeDeclaredFeatures::new(tools)),
+        plain(pod_resize::PodResize::new(tools)),
     ]
 }
 

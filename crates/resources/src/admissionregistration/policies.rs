@@ -119,6 +119,10 @@ impl Strategy for Policies {
             age(object, now),
         ]
     }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
+    }
 }
 
 impl Policies {
@@ -393,6 +397,10 @@ impl Strategy for Bindings {
             shown.unwrap_or_else(|| "<unset>".to_owned()).into(),
             age(object, now),
         ]
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
     }
 }
 

@@ -76,6 +76,10 @@ impl Strategy for Webhooks {
         let count = object.list(&["webhooks"]).len();
         vec![object.name().into(), count.into(), age(object, now)]
     }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
+    }
 }
 
 impl Webhooks {

@@ -115,6 +115,10 @@ impl Strategy for ApiServices {
         };
         vec![object.name().into(), service.into(), available.into(), age(object, now)]
     }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
+    }
 }
 
 fn rules(object: &Object) -> ErrorList {

@@ -132,6 +132,13 @@ impl Strategy for Jobs {
     fn orphans_by_default(&self) -> bool {
         true
     }
+
+    fn orphan_warning(&self) -> Option<&'static str> {
+        // upstream: pkg/registry/batch/job/storage/storage.go deleteOptionWarnings
+        Some(
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning",
+        )
+    }
 }
 
 /// The defaults inside a job's spec that also hold in the template of a cron job.

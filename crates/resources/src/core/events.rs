@@ -188,7 +188,7 @@ impl Strategy for Events {
             text_column("Message", "What happened."),
             wide("First Seen", "Time since it was first seen."),
             wide("Count", "How often it was seen."),
-            wide("Name", "Name of the event."),
+            Column { format: "name", ..wide("Name", "Name of the event.") },
         ]
     }
 

@@ -56,6 +56,10 @@ impl Strategy for LimitRanges {
     fn validate_update(&self, _ctx: &Context<'_>, new: &Object, _old: &Object) -> ErrorList {
         rules(new)
     }
+
+    fn allow_create_on_update(&self) -> bool {
+        true
+    }
 }
 
 /// Fills what one list lacks from another.

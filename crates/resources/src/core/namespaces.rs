@@ -31,6 +31,9 @@ impl Strategy for Namespaces {
             let name = object.name().to_owned();
             object.set(&["metadata", "labels", NAME_LABEL], name);
         }
+        if object.str(&["status", "phase"]).is_empty() {
+            object.set(&["status", "phase"], "Active");
+        }
     }
 
     fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {

@@ -130,6 +130,11 @@ impl Strategy for Nodes {
             let found = all.filter(|a| text(a, "type") == kind).map(|a| text(a, "address")).next();
             Value::from(found.unwrap_or("<none>"))
         };
+        let mut kernel = info("kernelVersion");
+        let architecture = object.str(&["status", "nodeInfo", "architecture"]);
+        if !architecture.is_empty() {
+            kernel = format!("{} ({architecture})", kernel.as_str().unwrap_or("")).into();
+        }
         vec![
             object.name().into(),
             readiness(object).into(),
@@ -139,7 +144,7 @@ impl Strategy for Nodes {
             address("InternalIP"),
             address("ExternalIP"),
             info("osImage"),
-            info("kernelVersion"),
+            kernel,
             info("containerRuntimeVersion"),
         ]
     }

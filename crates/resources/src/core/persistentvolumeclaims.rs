@@ -143,6 +143,10 @@ impl Strategy for PersistentVolumeClaims {
             or_unset(spec, "volumeMode"),
         ]
     }
+
+    fn returns_deleted(&self) -> bool {
+        true
+    }
 }
 
 fn spec_of(object: &Object) -> &Value {

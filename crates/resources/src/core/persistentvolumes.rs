@@ -116,6 +116,10 @@ impl Strategy for PersistentVolumes {
             or_unset(spec, "volumeMode"),
         ]
     }
+
+    fn returns_deleted(&self) -> bool {
+        true
+    }
 }
 
 fn seconds(time: Timestamp) -> String {

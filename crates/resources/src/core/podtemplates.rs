@@ -74,4 +74,8 @@ impl Strategy for PodTemplates {
         let labels = labels(object.get(&["template", "metadata", "labels"]));
         vec![object.name().into(), names, images, labels.into()]
     }
+
+    fn returns_deleted(&self) -> bool {
+        true
+    }
 }

@@ -97,6 +97,10 @@ impl Strategy for ResourceQuotas {
         let [requests, limits] = cells.map(|cell| Value::from(cell.join(", ")));
         vec![object.name().into(), requests, limits, age(object, now)]
     }
+
+    fn returns_deleted(&self) -> bool {
+        true
+    }
 }
 
 fn or_null_at(object: &Object, key: &str) -> Value {

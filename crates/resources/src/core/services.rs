@@ -20,7 +20,7 @@ use super::pods::cells::{AGE, NAME, SELECTOR, age, labels, text_column};
 use super::pods::tree::{
     drop_field, fill, fill_always, fill_text, has, int, list, list_mut, part_mut, text, texts,
 };
-use super::pods::validation::network::{cidr_warnings, ip_warnings};
+use super::pods::validation::network::{balancer_warnings, cidr_warnings, ip_warnings};
 use crate::apps::workload;
 use crate::plain::keep;
 use crate::strategy::{Context, Strategy};
@@ -30,8 +30,6 @@ use crate::table::Column;
 const FIELDS: [&str; 2] = ["spec.clusterIP", "spec.type"];
 /// Seconds that a client stays with its pod.
 const AFFINITY_SECONDS: i64 = 10800;
-/// Bytes of load balancer addresses that a narrow table shows.
-const LOAD_BALANCER_WIDTH: usize = 16;
 
 /// The rules of services.
 pub(crate) struct Services;
@@ -143,6 +141,10 @@ impl Strategy for Services {
     fn allow_create_on_update(&self) -> bool {
         true
     }
+
+    fn status_warnings(&self, object: &Object) -> Vec<String> {
+        balancer_warnings(object)
+    }
 }
 
 /// Whether the service can be reached from outside.
@@ -212,11 +214,7 @@ fn external(object: &Object, spec: &Value) -> String {
                 .collect();
             addresses.sort_unstable();
             addresses.dedup();
-            let mut balanced = addresses.join(",");
-            if balanced.len() > LOAD_BALANCER_WIDTH {
-                balanced.truncate(LOAD_BALANCER_WIDTH - 3);
-                balanced.push_str("...");
-            }
+            let balanced = addresses.join(",");
             match (balanced.is_empty(), given.is_empty()) {
                 (true, true) => "<pending>".to_owned(),
                 (true, false) => given,

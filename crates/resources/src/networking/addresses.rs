@@ -67,7 +67,7 @@ impl Strategy for IpAddresses {
     }
 
     fn columns(&self) -> Vec<Column> {
-        vec![NAME, text_column("ParentRef", "Who uses the address."), AGE]
+        vec![NAME, text_column("ParentRef", "Who uses the address.")]
     }
 
     fn row(&self, object: &Object, now: Timestamp) -> Vec<Value> {

@@ -16,7 +16,7 @@ use crate::core::pods::tree::{int, list, opt_text, part, text, texts};
 use crate::core::pods::validation::common::{
     dns_label, dns_subdomain, each, port_name, port_number, required,
 };
-use crate::core::pods::validation::network::{legacy_ip, parse_sloppy};
+use crate::core::pods::validation::network::{balancer_warnings, legacy_ip, parse_sloppy};
 use crate::plain::separate;
 use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
@@ -99,6 +99,10 @@ impl Strategy for Ingresses {
             if tls { "80, 443" } else { "80" }.into(),
             age(object, now),
         ]
+    }
+
+    fn status_warnings(&self, object: &Object) -> Vec<String> {
+        balancer_warnings(object)
     }
 }
 

@@ -86,6 +86,10 @@ impl Strategy for Bindings {
             of("ServiceAccount"),
         ]
     }
+
+    fn allow_create_on_update(&self) -> bool {
+        true
+    }
 }
 
 impl Bindings {

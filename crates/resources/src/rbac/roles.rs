@@ -43,6 +43,10 @@ impl Strategy for Roles {
     fn row(&self, object: &Object, _now: Timestamp) -> Vec<Value> {
         vec![object.name().into(), object.str(&["metadata", "creationTimestamp"]).into()]
     }
+
+    fn allow_create_on_update(&self) -> bool {
+        true
+    }
 }
 
 impl Roles {

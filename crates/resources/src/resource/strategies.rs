@@ -52,6 +52,10 @@ impl Strategy for DeviceClasses {
     fn row(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         vec![object.name().into(), age(object, now)]
     }
+
+    fn returns_deleted(&self) -> bool {
+        true
+    }
 }
 
 /// Templates of claims.
@@ -89,6 +93,10 @@ impl Strategy for ResourceClaimTemplates {
 
     fn row(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         vec![object.name().into(), age(object, now)]
+    }
+
+    fn returns_deleted(&self) -> bool {
+        true
     }
 }
 
@@ -180,6 +188,10 @@ impl Strategy for ResourceClaims {
             }
         }
         vec![object.name().into(), states.join(",").into(), age(object, now)]
+    }
+
+    fn returns_deleted(&self) -> bool {
+        true
     }
 }
 
@@ -289,5 +301,9 @@ impl Strategy for ResourceSlices {
             object.str(&["spec", "pool", "name"]).into(),
             age(object, now),
         ]
+    }
+
+    fn returns_deleted(&self) -> bool {
+        true
     }
 }

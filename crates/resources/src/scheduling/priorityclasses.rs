@@ -8,7 +8,7 @@ use longshore_api::Object;
 use longshore_api::field::{Error, ErrorList, Path};
 use serde_json::Value;
 
-use crate::core::pods::cells::{AGE, NAME, age, count, number, text_column, wide};
+use crate::core::pods::cells::{AGE, NAME, age, count, number, text_column};
 use crate::core::pods::validation::common::{immutable, required_one_of};
 use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
@@ -77,7 +77,7 @@ impl Strategy for PriorityClasses {
             number("Value", "The priority."),
             Column { kind: "boolean", ..default },
             AGE,
-            wide("PreemptionPolicy", "Whether others have to make room."),
+            text_column("PreemptionPolicy", "Whether others have to make room."),
         ]
     }
 
@@ -93,6 +93,12 @@ impl Strategy for PriorityClasses {
 
     fn returns_deleted(&self) -> bool {
         false
+    }
+
+    fn keeps(&self, name: &str) -> Option<&'static str> {
+        // upstream: pkg/registry/scheduling/priorityclass/storage/storage.go Delete
+        let known = SYSTEM.iter().any(|(known, _)| *known == name);
+        known.then_some("this is a system priority class and cannot be deleted")
     }
 }
 

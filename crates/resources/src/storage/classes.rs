@@ -194,4 +194,8 @@ impl Strategy for VolumeAttributesClasses {
     fn row(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         vec![object.name().into(), object.str(&["driverName"]).into(), age(object, now)]
     }
+
+    fn returns_deleted(&self) -> bool {
+        true
+    }
 }

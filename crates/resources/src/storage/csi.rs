@@ -292,23 +292,6 @@ impl Strategy for CsiStorageCapacities {
     fn allow_unconditional_update(&self) -> bool {
         false
     }
-
-    fn columns(&self) -> Vec<Column> {
-        vec![
-            NAME,
-            text_column("StorageClassName", "The class that is told about."),
-            text_column("Capacity", "How much is free."),
-        ]
-    }
-
-    fn row(&self, object: &Object, _now: Timestamp) -> Vec<Value> {
-        let capacity = object.get(&["capacity"]).map(|c| quantity(c).to_string());
-        vec![
-            object.name().into(),
-            object.str(&["storageClassName"]).into(),
-            capacity.unwrap_or_else(|| "<unset>".to_owned()).into(),
-        ]
-    }
 }
 
 fn capacity(object: &Object, bad_values: bool) -> ErrorList {

@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 use longshore_api::Object;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::cells::{AGE, NAME, age, since, text_column, wide};
 use super::resources::is_sidecar;
@@ -24,6 +24,18 @@ pub(crate) fn columns() -> Vec<Column> {
         wide("Nominated Node", "Node that the pod waits for."),
         wide("Readiness Gates", "True conditions of all that readiness needs."),
     ]
+}
+
+/// The condition of the row of a pod that has ended.
+pub(crate) fn completed(object: &Object) -> Option<Value> {
+    let phase = object.str(&["status", "phase"]);
+    let message = match phase {
+        "Succeeded" => "The pod has completed successfully.",
+        "Failed" => "The pod failed.",
+        _ => return None,
+    };
+    let (kind, status) = ("Completed", "True");
+    Some(json!({"type": kind, "status": status, "reason": phase, "message": message}))
 }
 
 /// The cells.

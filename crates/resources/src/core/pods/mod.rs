@@ -17,7 +17,7 @@ use longshore_api::Object;
 use longshore_api::field::ErrorList;
 use longshore_api::managed::Filter;
 use longshore_api::names;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::apps::workload;
 use crate::strategy::{Context, DeleteContext, Strategy};
@@ -61,6 +61,7 @@ impl Strategy for Pods {
         if object.int(&grace).is_some_and(|seconds| seconds < 0) {
             object.set(&grace, 1);
         }
+        addresses(object);
         workload::complete(object, "core/v1.Pod");
     }
 
@@ -151,5 +152,37 @@ impl Strategy for Pods {
 
     fn returns_deleted(&self) -> bool {
         true
+    }
+
+    fn row_condition(&self, object: &Object) -> Option<Value> {
+        columns::completed(object)
+    }
+
+    fn status_warnings(&self, object: &Object) -> Vec<String> {
+        let lists = ["podIPs", "hostIPs"].into_iter();
+        let told = lists.flat_map(|list| {
+            object.list(&["status", list]).iter().enumerate().filter_map(move |(i, item)| {
+                validation::network::ip_warnings(
+                    &format!("status.{list}[{i}].ip"),
+                    text(item, "ip"),
+                )
+            })
+        });
+        told.collect()
+    }
+}
+
+/// The address of old is the first of the addresses; it wins when it differs.
+///
+/// upstream: pkg/apis/core/v1/conversion.go Convert_v1_PodStatus_To_core_PodStatus
+fn addresses(object: &mut Object) {
+    let single = object.str(&["status", "podIP"]).to_owned();
+    let first = object.list(&["status", "podIPs"]).first().map(|ip| text(ip, "ip").to_owned());
+    match first {
+        Some(first) if single.is_empty() => object.set(&["status", "podIP"], first),
+        first if !single.is_empty() && first.as_ref() != Some(&single) => {
+            object.set(&["status", "podIPs"], vec![json!({ "ip": single })]);
+        }
+        _ => {}
     }
 }

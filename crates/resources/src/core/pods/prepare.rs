@@ -171,8 +171,9 @@ fn resize(new: &mut Object, old: &Object) {
         return;
     }
     only(new, old, |spec, given| {
-        if let Some(resources) = given.get("resources") {
-            fill_always(spec, "resources", resources.clone());
+        match given.get("resources") {
+            Some(resources) => fill_always(spec, "resources", resources.clone()),
+            None => super::tree::drop_field(spec, "resources"),
         }
         for key in ["containers", "initContainers"] {
             let wanted = list(given, key).to_vec();

@@ -21,7 +21,11 @@ fn needs_cluster_ip(spec: &Value) -> bool {
 }
 
 fn needs_node_port(spec: &Value) -> bool {
-    matches!(text(spec, "type"), "NodePort" | "LoadBalancer")
+    match text(spec, "type") {
+        "NodePort" => true,
+        "LoadBalancer" => spec.get("allocateLoadBalancerNodePorts") != Some(&Value::Bool(false)),
+        _ => false,
+    }
 }
 
 /// Whether the service has a port for health checks.

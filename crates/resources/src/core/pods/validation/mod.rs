@@ -18,6 +18,7 @@ mod projected;
 mod resize;
 mod security;
 mod spec;
+mod status;
 mod update;
 pub(crate) mod volumes;
 mod windows;

@@ -5,7 +5,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use longshore_api::field::{Error, ErrorList, Path};
-use longshore_api::names;
+use longshore_api::{Object, names};
+
+use crate::core::pods::tree::text;
 
 /// Parses an address; octets of IPv4 addresses may have leading zeros, as once allowed.
 pub(crate) fn parse_sloppy(text: &str) -> Option<IpAddr> {
@@ -119,6 +121,17 @@ pub(crate) fn ip_warnings(path: &str, text: &str) -> Option<String> {
     (ip.is_ipv6() && wanted != text).then(|| {
         format!("{path}: IPv6 address {text:?} should be in RFC 5952 canonical format ({wanted:?})")
     })
+}
+
+/// Warnings about the addresses of a load balancer.
+///
+/// upstream: pkg/registry/core/service/strategy.go serviceStatusStrategy.WarningsOnUpdate
+pub(crate) fn balancer_warnings(object: &Object) -> Vec<String> {
+    let ingress = object.list(&["status", "loadBalancer", "ingress"]).iter().enumerate();
+    let told = ingress.filter_map(|(i, item)| {
+        ip_warnings(&format!("status.loadBalancer.ingress[{i}]"), text(item, "ip"))
+    });
+    told.collect()
 }
 
 /// An address range in parts: address and prefix length.

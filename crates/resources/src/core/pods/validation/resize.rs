@@ -87,6 +87,14 @@ fn mask(holder: &mut Value, old: &Value) {
     }
 }
 
+/// As [`mask`]; the claims of a container are not looked at here.
+fn mask_container(container: &mut Value, old: &Value) {
+    mask(container, old);
+    if let Some(resources) = container.get_mut("resources") {
+        drop_field(resources, "claims");
+    }
+}
+
 fn whole(after: &Value, before: &Value, munged: &mut Value, path: &Path, errors: &mut ErrorList) {
     let set = |spec: &Value| part(spec, "resources").is_some_and(|r| *r != json!({}));
     if !set(after) && !set(before) {
@@ -140,9 +148,6 @@ fn containers(
 ) {
     for key in ["initContainers", "containers"] {
         for (i, (new, old)) in list(after, key).iter().zip(list(before, key)).enumerate() {
-            if key == "initContainers" && !is_sidecar(old) {
-                continue;
-            }
             let at = path.child(key).index(i).child("resources");
             for kind in ["requests", "limits"] {
                 if removed(new, old, kind) {
@@ -153,23 +158,25 @@ fn containers(
         }
     }
     for (container, old) in list_mut(munged, "containers").zip(list(before, "containers")) {
-        mask(container, old);
+        mask_container(container, old);
         if container != old {
             errors.push(Error::forbidden(path, ONLY));
         }
     }
     let init = list_mut(munged, "initContainers").zip(list(before, "initContainers"));
     for (i, (container, old)) in init.enumerate() {
-        if is_sidecar(container) {
-            mask(container, old);
-            if container != old {
-                let detail =
-                    "only cpu and memory resources for init or sidecar containers are mutable";
-                errors.push(Error::forbidden(&path.child("initContainers").index(i), detail));
-            }
-        } else if container != old {
-            let detail = "resources for non-sidecar init containers are immutable";
-            errors.push(Error::forbidden(path, detail));
+        let changed = container != old;
+        let at = path.child("initContainers").index(i);
+        mask_container(container, old);
+        if container != old {
+            let detail = "only cpu and memory resources for init or sidecar containers are mutable";
+            errors.push(Error::forbidden(&at, detail));
+        }
+        let policies = list(container, "resizePolicy").iter();
+        let restarts = policies.filter(|p| text(p, "restartPolicy") == "RestartContainer").count();
+        if changed && !is_sidecar(container) {
+            let detail = "non-sidecar init containers with a resize policy of RestartContainer cannot be resized";
+            errors.extend((0..restarts).map(|_| Error::forbidden(&at, detail)));
         }
     }
 }

@@ -18,7 +18,8 @@ const PROFILES: [&str; 3] = ["Localhost", "RuntimeDefault", "Unconfined"];
 /// Sysctls of the namespace of processes' communication, besides those of `fs.mqueue.`.
 const IPC_SYSCTLS: [&str; 4] = ["kernel.sem", "kernel.shm", "kernel.msg", "fs.mqueue."];
 
-fn id(value: Option<i64>, path: &Path, errors: &mut ErrorList) {
+/// The number of a user or group.
+pub(super) fn id(value: Option<i64>, path: &Path, errors: &mut ErrorList) {
     let max = i64::from(i32::MAX);
     if let Some(value) = value.filter(|value| !(0..=max).contains(value)) {
         let detail = format!("must be between 0 and {max}, inclusive");

@@ -1,20 +1,19 @@
 //! What may change in a pod.
 //!
 //! upstream: pkg/apis/core/validation/validation.go ValidatePodUpdate,
-//! ValidatePodEphemeralContainersUpdate, ValidatePodStatusUpdate
+//! ValidatePodEphemeralContainersUpdate
 
 use longshore_api::field::{Error, ErrorList, Path};
-use longshore_api::meta_validation::validate_object_meta;
+use longshore_api::meta_validation::{validate_kube_finalizers, validate_object_meta};
 use longshore_api::{Object, gostruct};
 use serde_json::{Value, json};
 
 use super::annotations::{self, MIRROR};
-use super::network::{is_dual_stack, legacy_ip};
 use super::options::Options;
-use super::{affinity, pod, resize};
+use super::{affinity, pod, resize, status};
 use crate::apps::workload;
 use crate::core::pods::tree::{
-    drop_field, fill_always, has, int, list, list_mut, or_null, part, part_mut, text,
+    drop_field, fill_always, has, int, list, list_mut, part, part_mut, text,
 };
 use crate::table::default_name_rule;
 
@@ -25,11 +24,10 @@ const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].imag
 pub(crate) fn update(subresource: &str, new: &Object, old: &Object) -> ErrorList {
     let options = Options::new(true, old.get(&["spec"]));
     if subresource == "status" {
-        let mut errors = workload::changed_metadata(new, old);
-        errors.extend(status(new, old));
-        return errors;
+        return status::update(new, old, &options);
     }
     let mut errors = validate_object_meta(new, true, &default_name_rule, &Path::new("metadata"));
+    errors.extend(validate_kube_finalizers(new, &Path::new("metadata")));
     errors.extend(workload::changed_metadata(new, old));
     errors.extend(pod(new, &options));
     let null = Value::Null;
@@ -259,51 +257,5 @@ fn narrowed(new: &[Value], old: &[Value], path: &Path, errors: &mut ErrorList) {
             let detail = "only additions are allowed (no mutations or deletions)";
             errors.push(Error::invalid(&path.index(i), new.clone(), detail));
         }
-    }
-}
-
-/// The addresses and counts of a status.
-fn status(new: &Object, old: &Object) -> ErrorList {
-    let mut errors = ErrorList::new();
-    let null = Value::Null;
-    let (now, before) =
-        (new.get(&["status"]).unwrap_or(&null), old.get(&["status"]).unwrap_or(&null));
-    let path = Path::new("status");
-    let nominated = text(now, "nominatedNodeName");
-    if !nominated.is_empty() {
-        let at = path.child("nominatedNodeName");
-        super::common::dns_subdomain(nominated, &at, &mut errors);
-    }
-    if has(before, "qosClass") && or_null(now, "qosClass") != or_null(before, "qosClass") {
-        let at = path.child("qosClass");
-        errors.push(Error::invalid(&at, or_null(now, "qosClass"), "field is immutable"));
-    }
-    addresses(now, before, "podIPs", &path, &mut errors);
-    let hosts = list(now, "hostIPs");
-    if let Some(first) = hosts.first() {
-        if text(now, "hostIP") != text(first, "ip") {
-            let at = path.child("hostIPs").index(0).child("ip");
-            errors.push(Error::invalid(&at, text(first, "ip"), "must be equal to `hostIP`"));
-        }
-        addresses(now, before, "hostIPs", &path, &mut errors);
-    }
-    for (i, condition) in list(now, "conditions").iter().enumerate() {
-        let generation = int(condition, "observedGeneration").unwrap_or(0);
-        let at = path.child("conditions").index(i).child("observedGeneration");
-        super::common::not_negative(generation, &at, &mut errors);
-    }
-    errors
-}
-
-fn addresses(now: &Value, before: &Value, key: &str, path: &Path, errors: &mut ErrorList) {
-    let ips: Vec<&str> = list(now, key).iter().map(|ip| text(ip, "ip")).collect();
-    let known: Vec<&str> = list(before, key).iter().map(|ip| text(ip, "ip")).collect();
-    let at = path.child(key);
-    for (i, ip) in ips.iter().enumerate() {
-        legacy_ip(ip, &at.index(i), &known, errors);
-    }
-    if ips.len() > 1 && (ips.len() > 2 || !is_dual_stack(&ips)) {
-        let detail = "may specify no more than one IP for each IP family";
-        errors.push(Error::invalid(&at, list(now, key).to_vec(), detail));
     }
 }
