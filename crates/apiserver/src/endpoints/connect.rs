@@ -4,6 +4,8 @@
 //! upstream: pkg/registry/core/pod/strategy.go (LogLocation, streamLocation),
 //! staging/src/k8s.io/apimachinery/pkg/util/proxy/upgradeaware.go
 
+mod options;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +17,7 @@ use longshore_api::{Object, Reason, StatusError};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 
-use super::Call;
+use super::{Call, respond};
 use crate::body::{Body, BodyError};
 use crate::handler::no_such_resource;
 
@@ -48,16 +50,20 @@ pub async fn connect(
     kubelets: Option<&Kubelets>,
     request: Request<Body>,
 ) -> Result<Response<Body>, StatusError> {
+    let target = match (call.info.resource.as_str(), call.info.subresource.as_str()) {
+        ("pods", "proxy") => pod_proxy(call).await?,
+        ("nodes", "proxy") => node_proxy(call)?,
+        ("services", "proxy") => service_proxy(call)?,
+        ("pods", _) => match pod_stream(call).await? {
+            Some(target) => target,
+            // A pod without a node has no logs yet.
+            None => return Ok(respond::empty(204)),
+        },
+        _ => return Err(no_such_resource()),
+    };
     let kubelets = kubelets.ok_or_else(|| {
         StatusError::new(Reason::ServiceUnavailable, "this server has no kubelet client")
     })?;
-    let target = match (call.info.resource.as_str(), call.info.subresource.as_str()) {
-        ("pods", "proxy") => pod_proxy(call).await?,
-        ("nodes", "proxy") => node_proxy(call, &request)?,
-        ("services", "proxy") => service_proxy(call, &request)?,
-        ("pods", _) => pod_stream(call).await?,
-        _ => return Err(no_such_resource()),
-    };
     let response = forward(kubelets, target, request).await?;
     let refused = !(200..=206).contains(&response.status().as_u16());
     if refused && call.info.subresource == "log" {
@@ -96,22 +102,32 @@ fn bad(message: String) -> StatusError {
     StatusError::bad_request(message)
 }
 
-async fn pod_stream(call: &Call) -> Result<Target, StatusError> {
+/// Where a pod's kubelet is to be asked; none for the logs of a pod that has no node.
+async fn pod_stream(call: &Call) -> Result<Option<Target>, StatusError> {
     let info = &call.info;
+    match info.subresource.as_str() {
+        "log" => options::check_log(info)?,
+        "portforward" => options::check_ports(info)?,
+        _ => {}
+    }
     let pod = call.api.registry.get(&call.served, &info.namespace, &info.name).await?.object();
     let container = container_of(&pod, info.param("container"), &info.subresource)?;
     let node = pod.str(&["spec", "nodeName"]);
     if node.is_empty() {
+        if info.subresource == "log" {
+            return Ok(None);
+        }
         return Err(bad(format!("pod {} does not have a host assigned", info.name)));
     }
-    let address = kubelet_address(call, node)?;
+    let address = kubelet_address(call, node, "pods")?;
     let base = format!("{}/{}", info.namespace, info.name);
     let path = match info.subresource.as_str() {
         "log" => format!("/containerLogs/{base}/{container}"),
         "portforward" => format!("/portForward/{base}"),
         verb => format!("/{verb}/{base}/{container}"),
     };
-    Ok(Target { address, tls: true, path_and_query: with_query(path, &stream_query(call)) })
+    let path_and_query = with_query(path, &stream_query(call));
+    Ok(Some(Target { address, tls: true, path_and_query }))
 }
 
 /// The query for the kubelet: it names the streams differently.
@@ -157,7 +173,9 @@ fn escape(text: &str) -> String {
         .collect()
 }
 
-/// The container of a stream: the named one, or the only one, or the annotated default.
+/// The container of a stream: the named one, or the only one.
+///
+/// upstream: pkg/registry/core/pod/strategy.go validateContainer
 fn container_of(pod: &Object, wanted: &str, subresource: &str) -> Result<String, StatusError> {
     if subresource == "portforward" {
         return Ok(String::new());
@@ -178,27 +196,16 @@ fn container_of(pod: &Object, wanted: &str, subresource: &str) -> Result<String,
     if let [only] = own.as_slice() {
         return Ok(only.clone());
     }
-    if let Some(default) = pod.annotation("kubectl.kubernetes.io/default-container")
-        && own.iter().any(|name| name == default)
-    {
-        return Ok(default.to_owned());
-    }
-    let mut message = format!(
-        "a container name must be specified for pod {}, choose one of: [{}]",
-        pod.name(),
-        own.join(" ")
-    );
-    if !init.is_empty() {
-        message.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
-    }
-    Err(bad(message))
+    let all = [init, own, ephemeral].concat().join(" ");
+    let name = pod.name();
+    Err(bad(format!("a container name must be specified for pod {name}, choose one of: [{all}]")))
 }
 
-fn kubelet_address(call: &Call, node: &str) -> Result<SocketAddr, StatusError> {
+/// The address of a node's kubelet. Of a missing node upstream says what was asked for instead.
+fn kubelet_address(call: &Call, node: &str, told: &str) -> Result<SocketAddr, StatusError> {
     let table = call.api.registry.table();
     let nodes = table.get("", "v1", "nodes").ok_or_else(no_such_resource)?;
-    let entry =
-        nodes.cache.get("", node).ok_or_else(|| StatusError::not_found("", "nodes", node))?;
+    let entry = nodes.cache.get("", node).ok_or_else(|| StatusError::not_found("", told, node))?;
     let node_object = entry.object();
     let addresses = node_object.list(&["status", "addresses"]);
     let ip = ["InternalIP", "ExternalIP"]
@@ -215,16 +222,21 @@ fn kubelet_address(call: &Call, node: &str) -> Result<SocketAddr, StatusError> {
     Ok(SocketAddr::new(ip, port))
 }
 
-/// Splits `[scheme:]name[:port]`.
-fn split_name(name: &str) -> (String, String, String) {
-    let parts: Vec<&str> = name.split(':').collect();
-    match parts.as_slice() {
-        [scheme @ ("http" | "https"), name, port] => {
-            ((*scheme).to_owned(), (*name).to_owned(), (*port).to_owned())
-        }
-        [name, port] => (String::new(), (*name).to_owned(), (*port).to_owned()),
-        _ => (String::new(), name.to_owned(), String::new()),
+/// Splits `[scheme:]name[:port]`; `kind` is what the name is of.
+///
+/// upstream: staging/src/k8s.io/apimachinery/pkg/util/net/port_split.go
+fn split_name(id: &str, kind: &str) -> Result<(String, String, String), StatusError> {
+    let parts: Vec<&str> = id.split(':').collect();
+    let (scheme, name, port) = match parts.as_slice() {
+        [name] => ("", *name, ""),
+        [name, port] => ("", *name, *port),
+        [scheme, name, port] => (*scheme, *name, *port),
+        _ => ("", "", ""),
+    };
+    if name.is_empty() || !matches!(scheme, "" | "http" | "https") {
+        return Err(bad(format!("invalid {kind} request {id:?}")));
     }
+    Ok((scheme.to_owned(), name.to_owned(), port.to_owned()))
 }
 
 fn rest_of(call: &Call) -> String {
@@ -239,10 +251,10 @@ fn rest_of(call: &Call) -> String {
 }
 
 async fn pod_proxy(call: &Call) -> Result<Target, StatusError> {
-    let (scheme, name, port) = split_name(&call.info.name);
+    let (scheme, name, port) = split_name(&call.info.name, "pod")?;
     let pod = call.api.registry.get(&call.served, &call.info.namespace, &name).await?.object();
-    let ip = pod.str(&["status", "podIP"]).parse();
-    let ip = ip.map_err(|_| bad(format!("address not allowed: pod {name} has no IP")))?;
+    let ip = pod.str(&["status", "podIP"]).parse().ok().filter(|ip| is_global_unicast(*ip));
+    let ip = ip.ok_or_else(address_not_allowed)?;
     let first = || {
         let containers = pod.list(&["spec", "containers"]);
         containers.iter().find_map(|c| c["ports"][0]["containerPort"].as_u64()).unwrap_or(80)
@@ -250,10 +262,11 @@ async fn pod_proxy(call: &Call) -> Result<Target, StatusError> {
     let port = if port.is_empty() { first().to_string() } else { port };
     let port: u16 = port.parse().map_err(|_| bad(format!("invalid port {port:?}")))?;
     let address = SocketAddr::new(ip, port);
-    if !is_global_unicast(ip) {
-        return Err(bad("address not allowed".to_owned()));
-    }
     Ok(Target { address, tls: scheme == "https", path_and_query: rest_of(call) })
+}
+
+fn address_not_allowed() -> StatusError {
+    bad("address not allowed".to_owned())
 }
 
 /// Whether an address is that of one other machine. Who may write the status of a pod must not
@@ -268,46 +281,69 @@ fn is_global_unicast(ip: IpAddr) -> bool {
     !(special || ip.is_unspecified() || ip.is_loopback() || ip.is_multicast())
 }
 
-fn node_proxy(call: &Call, _request: &Request<Body>) -> Result<Target, StatusError> {
-    let (_, name, _) = split_name(&call.info.name);
-    let address = kubelet_address(call, &name)?;
-    Ok(Target { address, tls: true, path_and_query: rest_of(call) })
+/// upstream: pkg/registry/core/node/strategy.go ResourceLocation
+fn node_proxy(call: &Call) -> Result<Target, StatusError> {
+    let (scheme, name, port) = split_name(&call.info.name, "node")?;
+    let kubelet = kubelet_address(call, &name, "nodes")?;
+    if !is_global_unicast(kubelet.ip()) {
+        return Err(address_not_allowed());
+    }
+    let path_and_query = rest_of(call);
+    if port.is_empty() || port == kubelet.port().to_string() {
+        return Ok(Target { address: kubelet, tls: true, path_and_query });
+    }
+    let port: u16 = port.parse().map_err(|_| bad(format!("invalid port {port:?}")))?;
+    let address = SocketAddr::new(kubelet.ip(), port);
+    Ok(Target { address, tls: scheme == "https", path_and_query })
 }
 
-fn service_proxy(call: &Call, _request: &Request<Body>) -> Result<Target, StatusError> {
-    let (scheme, name, port) = split_name(&call.info.name);
-    let unavailable = || {
-        StatusError::new(
-            Reason::ServiceUnavailable,
-            format!("no endpoints available for service {name:?}"),
-        )
-    };
+/// upstream: pkg/registry/core/service/storage/storage.go ResourceLocation
+fn service_proxy(call: &Call) -> Result<Target, StatusError> {
+    let id = &call.info.name;
+    let (scheme, name, mut port) = split_name(id, "service")?;
+    let namespace = &call.info.namespace;
+    let unavailable = |why: String| StatusError::new(Reason::ServiceUnavailable, why);
+    let none_for = |of: &str| unavailable(format!("no endpoints available for service {of:?}"));
+    let not_found = || StatusError::not_found("", "services", &name);
     let table = call.api.registry.table();
-    let services = table.get("", "v1", "services").ok_or_else(no_such_resource)?;
-    let service = services.cache.get(&call.info.namespace, &name);
-    let service = service.ok_or_else(|| StatusError::not_found("", "services", &name))?.object();
-    let ports = service.list(&["spec", "ports"]);
-    let port_name = ports
-        .iter()
-        .find(|p| {
-            port.is_empty() || p["name"] == port.as_str() || p["port"].as_u64() == port.parse().ok()
-        })
-        .map(|p| p["name"].as_str().unwrap_or("").to_owned())
-        .ok_or_else(unavailable)?;
+    if let Ok(number) = port.parse::<i64>() {
+        let service = call.served.cache.get(namespace, &name).ok_or_else(not_found)?.object();
+        let mut ports = service.list(&["spec", "ports"]).iter();
+        let found = ports.find(|p| p["port"].as_i64() == Some(number)).ok_or_else(|| {
+            unavailable(format!("no service port {number} found for service {name:?}"))
+        })?;
+        port = found["name"].as_str().unwrap_or("").to_owned();
+    }
     let endpoints = table.get("", "v1", "endpoints").ok_or_else(no_such_resource)?;
-    let endpoints =
-        endpoints.cache.get(&call.info.namespace, &name).ok_or_else(unavailable)?.object();
-    let found = endpoints.list(&["subsets"]).iter().find_map(|subset| {
-        let port = subset["ports"]
-            .as_array()?
-            .iter()
-            .find(|p| p["name"].as_str().unwrap_or("") == port_name)?;
-        let number = u16::try_from(port["port"].as_u64()?).ok()?;
-        let ip = subset["addresses"][0]["ip"].as_str()?.parse().ok()?;
+    let endpoints = endpoints.cache.get(namespace, &name).ok_or_else(not_found)?.object();
+    let subsets = endpoints.list(&["subsets"]);
+    if subsets.is_empty() {
+        return Err(none_for(&name));
+    }
+    let pods = table.get("", "v1", "pods").ok_or_else(no_such_resource)?;
+    let found = subsets.iter().find_map(|subset| {
+        let mut ports = subset["ports"].as_array()?.iter();
+        let found = ports.find(|p| p["name"].as_str().unwrap_or("") == port)?;
+        let number = u16::try_from(found["port"].as_u64()?).ok()?;
+        let ip = subset["addresses"].as_array()?.iter().find_map(|address| {
+            let pod = address["targetRef"]["name"].as_str()?;
+            let own = address["targetRef"]["namespace"] == namespace.as_str();
+            let pod = pods.cache.get(namespace, pod).filter(|_| own)?.object();
+            pod_address(&pod, address["ip"].as_str()?)
+        })?;
         Some(SocketAddr::new(ip, number))
     });
-    let address = found.ok_or_else(unavailable)?;
+    let address = found.ok_or_else(|| none_for(id))?;
     Ok(Target { address, tls: scheme == "https", path_and_query: rest_of(call) })
+}
+
+/// An address of an endpoint if it is really that of its pod: whoever writes endpoints must not
+/// reach other places through the server.
+///
+/// upstream: pkg/registry/core/service/storage/storage.go isValidAddress
+fn pod_address(pod: &Object, ip: &str) -> Option<IpAddr> {
+    let own = pod.list(&["status", "podIPs"]).iter().any(|own| own["ip"] == ip);
+    ip.parse().ok().filter(|ip| own && is_global_unicast(*ip))
 }
 
 fn unreachable(address: SocketAddr, error: &dyn std::fmt::Display) -> StatusError {

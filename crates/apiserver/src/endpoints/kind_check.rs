@@ -3,7 +3,7 @@
 //! upstream: staging/src/k8s.io/apimachinery/pkg/runtime/serializer/json/{json,meta}.go,
 //! staging/src/k8s.io/apiserver/pkg/endpoints/handlers/rest.go transformDecodeError
 
-use longshore_api::{Gvk, StatusError, gvk, normalize, schema};
+use longshore_api::{Gvk, StatusError, gvk, json, normalize, schema};
 use serde_json::Value;
 
 use super::body::preview;
@@ -46,6 +46,11 @@ pub fn check(
     if (group, version, kind) == (&want.group, &want.version, &want.kind) {
         return Ok(());
     }
+    // upstream: pkg/registry/core/pod/storage/eviction.go AcceptsGroupVersion
+    let eviction = ("policy", "v1beta1", "Eviction");
+    if (group, version, kind.as_str()) == eviction && want.kind == "Eviction" {
+        return Ok(());
+    }
     let cannot = |why: String| {
         StatusError::bad_request(format!(
             "{kind} in version {version:?} cannot be handled as a {}: {why}",
@@ -61,8 +66,11 @@ pub fn check(
     if version == INTERNAL && own {
         // Internal types have other names for all their fields.
         let fields = value.as_object().into_iter().flat_map(|fields| fields.keys());
-        let unknown = fields.filter(|name| !matches!(name.as_str(), "apiVersion" | "kind"));
-        warnings.extend(unknown.map(|name| format!("unknown field \"{name}\"")));
+        let mut unknown: Vec<&String> =
+            fields.filter(|name| !matches!(name.as_str(), "apiVersion" | "kind")).collect();
+        let order = json::paths(source);
+        unknown.sort_by_cached_key(|name| order.iter().position(|path| path == *name));
+        warnings.extend(unknown.into_iter().map(|name| format!("unknown field \"{name}\"")));
     } else if !is_registered(group, version, kind) {
         return Err(cannot(format!(
             "no kind {kind:?} is registered for version {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
@@ -143,7 +151,7 @@ fn internal_type<'a>(group: &'a str, kind: &'a str) -> (&'a str, &'a str) {
     let package = match (group, kind) {
         ("extensions", "Deployment" | "DaemonSet" | "ReplicaSet") => "apps",
         ("extensions", "Ingress" | "NetworkPolicy") => "networking",
-        ("extensions", "Scale") => "autoscaling",
+        ("apps" | "extensions", "Scale") => "autoscaling",
         _ => go_package(group),
     };
     (package, kind)

@@ -58,9 +58,9 @@ pub async fn patch(
     };
     let ctx = call.write_context(options.dry_run);
     let update = UpdateOptions { patch: true, ..UpdateOptions::default() };
-    let stored = call.api.registry.update(&ctx, &call.info.name, update, &change).await?;
+    let stored = call.api.registry.update(&ctx, &call.info.name, update, &change).await;
     call.warnings.lock().extend(warnings.into_inner());
-    Ok(read::written(call, stored))
+    Ok(read::written(call, stored?))
 }
 
 fn kind_of(headers: &HeaderMap) -> Result<Kind, StatusError> {
@@ -71,7 +71,7 @@ fn kind_of(headers: &HeaderMap) -> Result<Kind, StatusError> {
         "application/strategic-merge-patch+json" => Ok(Kind::Strategic),
         _ => Err(StatusError::new(
             Reason::UnsupportedMediaType,
-            "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json",
+            "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml",
         )),
     }
 }
@@ -135,14 +135,37 @@ impl Patch {
             Kind::Strategic => patch::gotext::plain(&self.value),
             _ => gostruct::patched(&gvk.group, &gvk.version, &gvk.kind, &old, &value),
         };
-        let strict = self.duplicates.clone();
-        let prefix = format!(
-            "{} in version {:?} cannot be handled as a {}: ",
-            gvk.kind, gvk.version, gvk.kind
-        );
+        let mut strict = self.duplicates.clone();
+        let mut value = value;
+        if self.kind != Kind::Strategic {
+            strict.extend(without_version(&mut value));
+        }
+        let unrecognized =
+            format!("the object provided is unrecognized (must be of type {}): ", gvk.kind);
+        let handled = format!(" cannot be handled as a {}: ", gvk.kind);
         body::normalise(value, strict, gvk, validation, warnings).map_err(|error| {
-            let why = error.message.strip_prefix(&prefix).unwrap_or(&error.message);
-            patch::invalid(&shown, why)
+            let message = error.message.as_str();
+            let bare =
+                message.strip_prefix(&unrecognized).and_then(|m| m.strip_suffix(" (<empty>)"));
+            let why = bare.or_else(|| message.split_once(&handled).map(|(_, why)| why));
+            patch::invalid(&shown, why.unwrap_or(message))
         })
     }
+}
+
+/// Without a version an object is read as one of the internal types, which know none of its
+/// fields; tells them.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/patch.go
+/// jsonPatcher.applyPatchToCurrentObject
+fn without_version(object: &mut Value) -> Vec<String> {
+    let Value::Object(fields) = object else { return Vec::new() };
+    if fields.get("apiVersion").is_some_and(|version| !version.is_null() && *version != "") {
+        return Vec::new();
+    }
+    let mut unknown: Vec<String> = fields.keys().cloned().collect();
+    unknown.retain(|name| !matches!(name.as_str(), "apiVersion" | "kind"));
+    unknown.sort_unstable();
+    fields.clear();
+    unknown.iter().map(|name| format!("unknown field \"{name}\"")).collect()
 }

@@ -12,7 +12,7 @@ use super::options::{WriteOptions, check_delete};
 use super::{Call, body, respond};
 use crate::admission::Operation;
 use crate::body::Body;
-use crate::registry::{DeleteOptions, Preconditions, rfc3339};
+use crate::registry::{DeleteOptions, Preconditions, StorageConflict, rfc3339};
 
 /// Pods whose eviction a budget remembers at most.
 ///
@@ -35,8 +35,9 @@ pub async fn bind(
     let bytes = body::read(body).await?;
     let options = WriteOptions::of(&call.info, "CreateOptions")?;
     let want = Gvk::new("", "v1", "Binding");
-    let warnings = &mut Vec::new();
-    let binding = body::decode(headers, &bytes, &want, options.validation, warnings)?;
+    let mut warnings = Vec::new();
+    let binding = body::decode(headers, &bytes, &want, options.validation, &mut warnings)?;
+    call.warnings.lock().extend(warnings);
     let name = if call.info.name.is_empty() { binding.name() } else { &call.info.name };
     check_meta(call, &binding, name)?;
     check_binding(&binding)?;
@@ -48,7 +49,11 @@ pub async fn bind(
     let attributes = ctx.admission(Operation::Create, name);
     call.api.registry.admission().mutate(&attributes, Some(&mut object), None).await?;
     call.api.registry.admission().validate(&attributes, Some(&object), None).await?;
-    let change = |pod: &mut Object| assign(pod, &object, call.now, name);
+    let key = pods.cache.key(&call.info.namespace, name);
+    let change = |pod: &mut Object| {
+        check_preconditions(pod, &object, &key)?;
+        assign(pod, &object, call.now, name)
+    };
     call.api.registry.modify(&ctx, name, &change).await?;
     Ok(success(call))
 }
@@ -82,6 +87,23 @@ fn check_binding(binding: &Object) -> Result<(), StatusError> {
     Err(StatusError::new(Reason::Unknown, text))
 }
 
+/// Uid and version of a binding are those that the pod has to have.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/storage/interfaces.go Preconditions.Check
+fn check_preconditions(pod: &Object, binding: &Object, key: &[u8]) -> Result<(), StatusError> {
+    let pairs = [
+        ("UID", binding.uid(), pod.uid()),
+        ("ResourceVersion", binding.resource_version(), pod.resource_version()),
+    ];
+    let broken = pairs.into_iter().find(|(_, wanted, has)| !wanted.is_empty() && wanted != has);
+    match broken {
+        Some((what, wanted, has)) => {
+            Err(StorageConflict { key, what, wanted, has }.of("", "pods", pod.name()))
+        }
+        None => Ok(()),
+    }
+}
+
 /// upstream: pkg/registry/core/pod/storage/storage.go setPodNodeAndMetadata
 fn assign(
     pod: &mut Object,
@@ -90,13 +112,6 @@ fn assign(
     name: &str,
 ) -> Result<(), StatusError> {
     let refused = |why: String| Err(StatusError::conflict("", "pods/binding", name, &why));
-    if !binding.uid().is_empty() && binding.uid() != pod.uid() {
-        return refused(format!(
-            "Precondition failed: UID in precondition: {}, UID in object meta: {}",
-            binding.uid(),
-            pod.uid()
-        ));
-    }
     if pod.is_deleting() {
         return refused(format!("pod {name} is being deleted, cannot be assigned to a host"));
     }
@@ -138,7 +153,9 @@ pub async fn evict(
     let bytes = body::read(body).await?;
     let write = WriteOptions::of(&call.info, "CreateOptions")?;
     let want = super::write::kind_of(call);
-    let eviction = body::decode(headers, &bytes, &want, write.validation, &mut Vec::new())?;
+    let mut warnings = Vec::new();
+    let eviction = body::decode(headers, &bytes, &want, write.validation, &mut warnings)?;
+    call.warnings.lock().extend(warnings);
     let name = &call.info.name;
     check_meta(call, &eviction, name)?;
     if let Some(options) = eviction.get(&["deleteOptions"]) {
@@ -326,6 +343,29 @@ fn take(budget: &mut Object, pod: &str, now: jiff::Timestamp) -> Result<(), Stat
     }
     let left = count("disruptionsAllowed") - 1;
     budget.set(&["status", "disruptionsAllowed"], left);
+    if left == 0 {
+        tell_exhausted(budget, now);
+    }
     budget.set(&["status", "disruptedPods", pod], rfc3339(now));
     Ok(())
+}
+
+/// upstream: pkg/apis/policy/... pdbhelper UpdateDisruptionAllowedCondition
+fn tell_exhausted(budget: &mut Object, now: jiff::Timestamp) {
+    let mut condition = json!({
+        "type": "DisruptionAllowed", "status": "False", "reason": "InsufficientPods",
+        "message": "", "lastTransitionTime": rfc3339(now),
+        "observedGeneration": budget.int(&["status", "observedGeneration"]).unwrap_or(0),
+    });
+    let mut conditions = budget.list(&["status", "conditions"]).to_vec();
+    match conditions.iter_mut().find(|c| c["type"] == "DisruptionAllowed") {
+        Some(present) => {
+            if present["status"] == "False" {
+                condition["lastTransitionTime"] = present["lastTransitionTime"].clone();
+            }
+            *present = condition;
+        }
+        None => conditions.push(condition),
+    }
+    budget.set(&["status", "conditions"], conditions);
 }

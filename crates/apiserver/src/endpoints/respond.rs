@@ -23,6 +23,14 @@ pub fn bytes(code: u16, media_type: &str, body: impl Into<Bytes>) -> Response<Bo
     response
 }
 
+/// A response without content.
+pub fn empty(code: u16) -> Response<Body> {
+    let mut response = Response::new(full(""));
+    *response.status_mut() =
+        StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response
+}
+
 /// Plain text, as the health endpoints answer.
 pub fn text(code: u16, text: impl Into<String>) -> Response<Body> {
     let mut response = bytes(code, "text/plain; charset=utf-8", text.into());

@@ -13,7 +13,7 @@ use super::options::WriteOptions;
 use super::patch::Patch;
 use super::{Call, apply, body, read, write};
 use crate::body::Body;
-use crate::registry::{UpdateOptions, rfc3339};
+use crate::registry::{StorageConflict, UpdateOptions, rfc3339};
 
 const MANAGED_FIELDS: [&str; 2] = ["metadata", "managedFields"];
 
@@ -81,7 +81,7 @@ pub async fn write(
         if !errors.is_empty() {
             return Err(StatusError::invalid("autoscaling", "Scale", &call.info.name, &errors));
         }
-        check_uid(call, &scale, old)?;
+        check_uid(call, &scale, old, put)?;
         let mut new = old.clone();
         apply_scale(&mut new, &scale);
         managers.put_back(&mut new, &scale)?;
@@ -169,18 +169,25 @@ impl<'a> Managers<'a> {
 }
 
 /// upstream: pkg/registry/apps/deployment/storage/storage.go scaleUpdatedObjectInfo
-fn check_uid(call: &Call, scale: &Object, workload: &Object) -> Result<(), StatusError> {
+fn check_uid(call: &Call, scale: &Object, workload: &Object, put: bool) -> Result<(), StatusError> {
     if scale.uid().is_empty() || scale.uid() == workload.uid() {
         return Ok(());
     }
     let resource = &call.served.resource;
-    let why = format!(
-        "Precondition failed: UID in precondition: {}, UID in object meta: {}",
-        scale.uid(),
-        workload.uid()
-    );
-    let plural = format!("{}/scale", resource.plural);
-    Err(StatusError::conflict(&resource.group, &plural, &call.info.name, &why))
+    if !put {
+        let why = format!(
+            "Precondition failed: UID in precondition: {}, UID in object meta: {}",
+            scale.uid(),
+            workload.uid()
+        );
+        let plural = format!("{}/scale", resource.plural);
+        return Err(StatusError::conflict(&resource.group, &plural, &call.info.name, &why));
+    }
+    let name = &call.info.name;
+    let key = call.served.cache.key(&call.info.namespace, name);
+    let (wanted, has) = (scale.uid(), workload.uid());
+    let conflict = StorageConflict { key: &key, what: "UID", wanted, has };
+    Err(conflict.of(&resource.group, &resource.plural, name))
 }
 
 fn not_found(call: &Call) -> StatusError {

@@ -111,6 +111,18 @@ impl<'a> Columns<'a> {
         }
     }
 
+    fn are_default(self) -> bool {
+        self.columns().iter().map(|column| column.name).eq(["Name", "Created At"])
+    }
+
+    /// What is told of the state of an object besides its cells.
+    fn conditions(self, object: &Object) -> Option<Value> {
+        match self {
+            Self::Resource(resource) => resource.strategy.row_condition(object),
+            Self::Scale => None,
+        }
+    }
+
     fn cells(self, object: &Object, now: Timestamp) -> Vec<Value> {
         match self {
             Self::Resource(resource) => resource.strategy.row(object, now),
@@ -147,6 +159,8 @@ pub fn of(
     options: &Options<'_>,
 ) -> Value {
     let rows: Vec<Value> = objects.map(|object| row(columns, object, options)).collect();
+    // upstream: registry/rest/table.go begins with no list at all
+    let rows = if rows.is_empty() && columns.are_default() { Value::Null } else { rows.into() };
     let headings: Option<Vec<Value>> =
         options.headings.then(|| columns.columns().iter().map(heading).collect());
     json!({
@@ -166,6 +180,9 @@ pub fn meta_of(object: &Object) -> Value {
 fn row(columns: Columns<'_>, object: Object, options: &Options<'_>) -> Value {
     let mut row = Map::new();
     row.insert("cells".into(), columns.cells(&object, options.now).into());
+    if let Some(condition) = columns.conditions(&object) {
+        row.insert("conditions".into(), vec![condition].into());
+    }
     // The mark of the end of the initial events is told even to those who want no objects.
     let ends = object.get(&["metadata", "annotations", super::watch::INITIAL_END]).is_some();
     let object = match options.include {

@@ -43,10 +43,7 @@ pub async fn update(
     let ctx = call.write_context(options.dry_run);
     ctx.check_namespace(&mut object)?;
     dedup_owners(&mut object, false, &call.warnings);
-    let update = UpdateOptions {
-        allow_create: call.info.subresource.is_empty(),
-        ..UpdateOptions::default()
-    };
+    let update = UpdateOptions { allow_create: true, ..UpdateOptions::default() };
     let change = |_: Option<&Object>| Ok(object.clone());
     let stored = call.api.registry.update(&ctx, &call.info.name, update, &change).await?;
     Ok(read::written(call, stored))
@@ -78,9 +75,22 @@ pub async fn delete(
     body: Body,
 ) -> Result<Response<Body>, StatusError> {
     let (options, dry_run) = delete_options(call, headers, body).await?;
+    let resource = &call.served.resource;
+    if let Some(why) = resource.strategy.keeps(&call.info.name) {
+        let (group, plural) = (&resource.group, &resource.plural);
+        return Err(StatusError::forbidden(group, plural, &call.info.name, why));
+    }
+    warn_of_orphans(call, &options);
     let ctx = call.write_context(dry_run);
     let deleted = call.api.registry.delete(&ctx, &call.info.name, &options).await?;
     Ok(deleted_response(call, deleted, &options))
+}
+
+fn warn_of_orphans(call: &Call, options: &DeleteOptions) {
+    if options.propagation.is_none() {
+        let text = call.served.resource.strategy.orphan_warning();
+        call.warnings.lock().extend(text.map(str::to_owned));
+    }
 }
 
 fn deleted_response(call: &Call, deleted: Deleted, options: &DeleteOptions) -> Response<Body> {
@@ -116,6 +126,7 @@ pub async fn delete_collection(
 ) -> Result<Response<Body>, StatusError> {
     let selection = ListOptions::of(&call.served, &call.info)?;
     let (options, dry_run) = delete_options(call, headers, body).await?;
+    warn_of_orphans(call, &options);
     let page = read::page(call, &selection).await?;
     for entry in &page.entries {
         let mut ctx = call.write_context(dry_run);

@@ -77,12 +77,22 @@ impl Registry {
         options: &DeleteOptions,
     ) -> Result<Result<Deleted, Option<Entry>>, StatusError> {
         let old = ctx.native(entry.object());
-        check_preconditions(ctx, name, &old, &options.preconditions)?;
+        let namespace = ctx.resource().group.is_empty() && ctx.resource().plural == "namespaces";
+        if namespace {
+            check_namespace_preconditions(name, &old, &options.preconditions)?;
+        } else {
+            check_preconditions(ctx, name, &old, &options.preconditions)?;
+        }
         let attributes = ctx.admission(Operation::Delete, name);
         self.admission.mutate(&attributes, None, Some(&old)).await?;
         self.admission.validate(&attributes, None, Some(&old)).await?;
         let mut new = old.clone();
-        let waits = mark(ctx, &mut new, options);
+        let waits = if namespace && (!old.is_deleting() || holds_content(&old)) {
+            end_namespace(ctx, &mut new, options);
+            true
+        } else {
+            mark(ctx, &mut new, options)
+        };
         if waits {
             if ctx.dry_run || new == old {
                 return Ok(Ok(Deleted::Pending(new)));
@@ -94,7 +104,19 @@ impl Registry {
         if ctx.dry_run {
             return Ok(Ok(Deleted::Gone(new)));
         }
-        let written = self.transact(ctx.served, &entry.key, entry.revision, Op::Delete).await?;
+        let mut revision = entry.revision;
+        if new.is_deleting() && new != old {
+            // Whoever watches sees an object that ends gracefully end before it is gone.
+            let marked = self.swap(ctx.served, &entry.key, revision, &ctx.storage(&new)).await?;
+            match marked {
+                Ok(entry) => {
+                    revision = entry.revision;
+                    new = with_version(new, revision);
+                }
+                Err(fresh) => return Ok(Err(fresh)),
+            }
+        }
+        let written = self.transact(ctx.served, &entry.key, revision, Op::Delete).await?;
         Ok(written.map(|_| {
             self.services.release(ctx, &old);
             Deleted::Gone(new)
@@ -129,6 +151,44 @@ fn check_preconditions(
     Ok(())
 }
 
+/// upstream: pkg/registry/core/namespace/storage/storage.go Delete
+fn check_namespace_preconditions(
+    name: &str,
+    object: &Object,
+    wanted: &Preconditions,
+) -> Result<(), StatusError> {
+    let pairs = [
+        ("UID", &wanted.uid, object.uid()),
+        ("ResourceVersion", &wanted.resource_version, object.resource_version()),
+    ];
+    for (what, wanted, present) in pairs {
+        if let Some(wanted) = wanted.as_deref().filter(|wanted| *wanted != present) {
+            let why = format!(
+                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {present}"
+            );
+            return Err(StatusError::conflict("", "namespaces", name, &why));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a namespace still waits for its content to be deleted.
+fn holds_content(namespace: &Object) -> bool {
+    !namespace.list(&["spec", "finalizers"]).is_empty()
+}
+
+/// The first deletion of a namespace ends it; it goes when its content is gone.
+///
+/// upstream: pkg/registry/core/namespace/storage/storage.go Delete
+fn end_namespace(ctx: &WriteContext<'_>, namespace: &mut Object, options: &DeleteOptions) {
+    if namespace.is_deleting() {
+        return;
+    }
+    namespace.set(&["metadata", "deletionTimestamp"], rfc3339(ctx.now));
+    namespace.set(&["status", "phase"], "Terminating");
+    set_propagation(namespace, options.propagation.as_deref(), false);
+}
+
 /// Sets deletion time, grace period and finalizers. True when the object has to wait for someone
 /// before it can go.
 fn mark(ctx: &WriteContext<'_>, object: &mut Object, options: &DeleteOptions) -> bool {
@@ -136,22 +196,12 @@ fn mark(ctx: &WriteContext<'_>, object: &mut Object, options: &DeleteOptions) ->
     set_propagation(object, policy, ctx.resource().strategy.orphans_by_default());
     let delete = DeleteContext { now: ctx.now, grace_period_seconds: options.grace_period_seconds };
     let grace = ctx.resource().strategy.grace_period(object, &delete);
-    let namespace_content = !object.list(&["spec", "finalizers"]).is_empty()
-        && ctx.resource().plural == "namespaces"
-        && ctx.resource().group.is_empty();
-    let waits =
-        grace.is_some_and(|s| s > 0) || !object.finalizers().is_empty() || namespace_content;
+    let waits = grace.is_some_and(|s| s > 0) || !object.finalizers().is_empty();
     // What ends gracefully is marked also when it goes at once.
     if waits || grace.is_some() {
         set_grace(object, ctx.now, grace.unwrap_or(0));
     }
-    if !waits {
-        return false;
-    }
-    if namespace_content {
-        object.set(&["status", "phase"], "Terminating");
-    }
-    true
+    waits
 }
 
 fn set_grace(object: &mut Object, now: Timestamp, seconds: i64) {

@@ -35,7 +35,7 @@ use serde_json::Value;
 pub use delete::{DeleteOptions, Deleted, Preconditions};
 pub use fields::track_unstored;
 pub use services::ServiceRanges;
-pub use update::{UpdateOptions, segment_rule};
+pub use update::{StorageConflict, UpdateOptions, segment_rule};
 
 use crate::admission::{Admission, Attributes, Operation};
 use crate::auth::{Authorization, UserInfo};
@@ -477,6 +477,7 @@ pub fn shown(served: &Served, mut object: Object) -> Object {
     if object.api_version() != gvk.api_version() {
         served.resource.strategy.from_storage(&mut object);
         object.set(&["apiVersion"], gvk.api_version());
+        recast(&gvk, &mut object);
     }
     object
 }

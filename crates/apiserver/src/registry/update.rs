@@ -46,17 +46,19 @@ impl Registry {
         let mut present = ctx.served.cache.get(ctx.namespace, name);
         for _ in 0..CONFLICT_RETRIES_MAX {
             let Some(entry) = &present else {
-                let strategy = &ctx.resource().strategy;
-                let new = change(None)?;
-                let key = ctx.served.cache.key(ctx.namespace, name);
+                let may_create = ctx.resource().strategy.allow_create_on_update();
+                if !options.allow_create || !(options.apply || may_create) {
+                    return Err(ctx.not_found(name));
+                }
+                let mut new = change(None)?;
                 if !options.patch {
+                    let key = ctx.served.cache.key(ctx.namespace, name);
                     check_uid(ctx, name, &key, &new, None)?;
                 }
-                if options.allow_create && (options.apply || strategy.allow_create_on_update()) {
-                    self.check_may_create(ctx, name)?;
-                    return self.create(ctx, new).await;
-                }
-                return Err(ctx.not_found(name));
+                self.check_may_create(ctx, name)?;
+                // Whoever changes what is not there may name a version.
+                new.remove(&["metadata", "resourceVersion"]);
+                return self.create(ctx, new).await;
             };
             match self.update_once(ctx, name, entry, options, change).await? {
                 Ok(stored) => return Ok(stored),
@@ -117,7 +119,12 @@ impl Registry {
         prepare(ctx, &mut new, &old)?;
         self.check_update(ctx, name, &new, &old)?;
         // Also a write that is refused next is warned about.
-        ctx.warnings.lock().extend(ctx.resource().strategy.warnings(&new, Some(&old)));
+        let strategy = &ctx.resource().strategy;
+        ctx.warnings.lock().extend(match ctx.subresource {
+            "" | "scale" => strategy.warnings(&new, Some(&old)),
+            "status" => strategy.status_warnings(&new),
+            _ => Vec::new(),
+        });
         self.admission.validate(&attributes, Some(&new), Some(&old)).await?;
         self.charge(&attributes, &new, Some(&old)).await?;
         finish(ctx.resource(), &mut new);
@@ -239,7 +246,9 @@ fn check_version(
         }
         let path = Path::new("metadata").child("resourceVersion");
         let error = Error::invalid_text(&path, "0", "must be specified for an update");
-        return ctx.invalid(name, vec![error]);
+        // upstream: registry/generic/registry/store.go Update has no kind at hand
+        let (group, plural) = (&ctx.resource().group, &ctx.resource().plural);
+        return Err(StatusError::invalid(group, plural, name, &[error]));
     }
     if let Err(error) = version.parse::<u64>() {
         let why = match error.kind() {
@@ -269,12 +278,32 @@ fn check_uid(
     if new.uid().is_empty() || new.uid() == actual {
         return Ok(());
     }
-    let why = format!(
-        "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {}, UID in object meta: {actual}",
-        String::from_utf8_lossy(key).trim_start_matches("/registry"),
-        new.uid(),
-    );
-    Err(ctx.conflict(name, &why))
+    let conflict = StorageConflict { key, what: "UID", wanted: new.uid(), has: actual };
+    Err(conflict.of(&ctx.resource().group, &ctx.resource().plural, name))
+}
+
+/// A write that is about another object or version than the stored one.
+pub struct StorageConflict<'a> {
+    /// Where the object is stored.
+    pub key: &'a [u8],
+    /// What differs: `UID` or `ResourceVersion`.
+    pub what: &'a str,
+    /// What the write wants it to be.
+    pub wanted: &'a str,
+    /// What it is.
+    pub has: &'a str,
+}
+
+impl StorageConflict<'_> {
+    /// As the answer to a write of an object.
+    pub fn of(&self, group: &str, plural: &str, name: &str) -> StatusError {
+        let Self { key, what, wanted, has } = self;
+        let why = format!(
+            "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {has}",
+            String::from_utf8_lossy(key),
+        );
+        StatusError::conflict(group, plural, name, &why)
+    }
 }
 
 /// Restores what no client may change.
