@@ -18,6 +18,8 @@ use sha2::{Digest as _, Sha256};
 
 use process::Daemon;
 
+use crate::Usage;
+
 /// How long the server may take until it answers, and the node until it is ready.
 const READY_MAX: Duration = Duration::from_secs(120);
 /// How often a condition that nothing announces is looked at.
@@ -53,19 +55,28 @@ impl Cluster {
         };
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
-            let mut value = || rest.next().with_context(|| format!("{argument} needs a value"));
+            let mut value =
+                || rest.next().ok_or_else(|| Usage(format!("{argument} needs a value")));
             match argument.as_str() {
                 "--dir" => cluster.dir = here.join(value()?),
                 "--netns" => cluster.netns = Some(netns::name(value()?)?),
                 "--binary" => cluster.binary = here.join(value()?),
                 "--images" => cluster.images = here.join(value()?),
                 "--secure-port" => {
-                    cluster.secure_port = value()?.parse().context("--secure-port")?
+                    let port = value()?;
+                    let wrong = |_| Usage(format!("--secure-port: {port:?} is not a port"));
+                    cluster.secure_port = port.parse().map_err(wrong)?;
                 }
-                "--nodes" => ensure!(value()? == "1", "--nodes: only 1 is possible so far"),
+                "--nodes" => {
+                    let one = value()? == "1";
+                    ensure!(one, Usage("--nodes: only 1 is possible so far".to_owned()));
+                }
                 "--no-sample" => cluster.sample = false,
                 "--" => cluster.server_arguments = rest.by_ref().cloned().collect(),
-                other => bail!("no such argument: {other}"),
+                other => {
+                    let known = "--dir DIR, --netns NAME, --binary FILE, --images DIR, --secure-port PORT, --nodes 1, --no-sample";
+                    bail!(Usage(format!("no such argument: {other}; there are {known}")));
+                }
             }
         }
         Ok(cluster)

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::codegen;
+use crate::{Usage, codegen};
 
 /// A generated part of the tree: its path, the facts it is made from, and its generator.
 struct Golden {
@@ -25,7 +25,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let check = match arguments {
         [] => false,
         [flag] if flag == "--check" => true,
-        other => bail!("no such arguments: {other:?}"),
+        other => bail!(Usage(format!("no such arguments: {}", other.join(" ")))),
     };
     let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     for golden in GOLDEN {

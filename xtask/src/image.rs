@@ -12,6 +12,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use archive::{Config, Layer};
 
+use crate::Usage;
+
 /// One image: its name and what puts it together.
 struct Image {
     name: &'static str,
@@ -47,12 +49,16 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         match argument.as_str() {
-            "--out" => out = rest.next().context("--out needs a directory")?.into(),
+            "--out" => {
+                let needs = || Usage("--out needs a directory".to_owned());
+                out = rest.next().ok_or_else(needs)?.into();
+            }
             name if IMAGES.iter().any(|image| image.name == name) => names.push(name),
-            other => bail!(
-                "no image is named {other:?}; there are {:?}",
-                IMAGES.iter().map(|i| i.name).collect::<Vec<_>>()
-            ),
+            other => {
+                let names: Vec<&str> = IMAGES.iter().map(|image| image.name).collect();
+                let names = names.join(", ");
+                bail!(Usage(format!("no image is named {other:?}; there are {names}")));
+            }
         }
     }
     std::fs::create_dir_all(&out).with_context(|| format!("create {}", out.display()))?;

@@ -10,6 +10,8 @@ mod golden;
 mod image;
 mod tidy;
 
+use std::process::ExitCode;
+
 use anyhow::{Result, bail};
 
 /// A task: its name, what it does, and the function that does it with the rest of the command line.
@@ -37,14 +39,43 @@ const TASKS: &[Task] = &[
     ),
 ];
 
-fn main() -> Result<()> {
+/// A command line that no task can follow.
+#[derive(Debug)]
+pub struct Usage(pub String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// Exit status of a wrong command line.
+///
+/// upstream counterpart: EX_USAGE of sysexits.h
+const EXIT_USAGE: u8 = 64;
+
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let name = arguments.first().map_or("", String::as_str);
+    let Err(error) = run(&arguments) else { return ExitCode::SUCCESS };
+    eprintln!("xtask: {error:#}");
+    if error.downcast_ref::<Usage>().is_some() {
+        return ExitCode::from(EXIT_USAGE);
+    }
+    ExitCode::FAILURE
+}
+
+fn run(arguments: &[String]) -> Result<()> {
+    let name = arguments.first().map_or("help", String::as_str);
     if let Some((.., run)) = TASKS.iter().find(|(task, ..)| *task == name) {
         return run(&arguments[1..]);
     }
-    for (task, what, _) in TASKS {
-        eprintln!("cargo xtask {task:10} {what}");
+    if !matches!(name, "help" | "--help" | "-h") {
+        bail!(Usage(format!("no task is named {name:?}: cargo xtask help lists them")));
     }
-    bail!("no task is named {name:?}")
+    for (task, what, _) in TASKS {
+        println!("cargo xtask {task:10} {what}");
+    }
+    Ok(())
 }

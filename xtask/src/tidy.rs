@@ -7,6 +7,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::Usage;
+
 /// The layer of every crate (ARCHITECTURE.md): a dependency goes to a strictly lower one.
 const LAYERS: &[(&str, u8)] = &[
     ("longshore", 6),
@@ -100,7 +102,7 @@ impl Tree {
 
 /// The `tidy` task.
 pub fn run(arguments: &[String]) -> Result<()> {
-    ensure!(arguments.is_empty(), "tidy takes no arguments");
+    ensure!(arguments.is_empty(), Usage("tidy takes no arguments".to_owned()));
     let tree = Tree::read()?;
     let mut count = 0;
     for (name, rule) in RULES {

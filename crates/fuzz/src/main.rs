@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
+use longshore_base::usage::{EXIT_USAGE, wrong};
 use longshore_fuzz::engine;
 use longshore_fuzz::targets::{TARGETS, Target};
 
@@ -28,7 +29,18 @@ struct Arguments {
 }
 
 fn main() -> Result<ExitCode> {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() => {
+            let what = wrong(&error.render().to_string(), "longshore-fuzz");
+            eprintln!("longshore-fuzz: {what}");
+            return Ok(ExitCode::from(EXIT_USAGE));
+        }
+        Err(help) => {
+            help.print()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     if arguments.list {
         TARGETS.iter().for_each(|target| println!("{:16} {}", target.name, target.about));
         return Ok(ExitCode::SUCCESS);

@@ -1,8 +1,12 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use longshore_base::usage::{EXIT_USAGE, wrong};
 
 use crate::config::{self, ServerConfig};
 
@@ -111,6 +115,41 @@ pub struct ServerArguments {
     /// What to log, such as `info` or `longshore_kubelet=debug` [default: info].
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
+}
+
+/// Reads the command line; when there is nothing to run, gives the status to exit with.
+pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Arguments, ExitCode> {
+    let words: Vec<OsString> = words.collect();
+    let error = match Arguments::try_parse_from(&words) {
+        Ok(arguments) => return Ok(arguments),
+        Err(error) => error,
+    };
+    if !error.use_stderr() {
+        let shown = error.print();
+        return Err(shown.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS));
+    }
+    let (named, choices) = named(&words);
+    let said = match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            wrong(&format!("a command is missing: choose from {choices}"), &named)
+        }
+        _ => wrong(&error.render().to_string(), &named),
+    };
+    eprintln!("longshore: {said}");
+    Err(ExitCode::from(EXIT_USAGE))
+}
+
+/// The command that a command line begins with, and the commands that it could go on with.
+fn named(words: &[OsString]) -> (String, String) {
+    let mut command = Arguments::command();
+    let mut name = command.get_name().to_owned();
+    for word in words.iter().skip(1) {
+        let Some(next) = command.find_subcommand(word).cloned() else { break };
+        name = format!("{name} {}", next.get_name());
+        command = next;
+    }
+    let choices = command.get_subcommands().map(|c| c.get_name().to_owned());
+    (name, choices.collect::<Vec<_>>().join(", "))
 }
 
 impl Arguments {

@@ -159,12 +159,9 @@ impl ServerConfig {
         }
         let endpoint =
             a.container_runtime_endpoint.unwrap_or("unix:///run/containerd/containerd.sock".into());
-        let runtime_socket = endpoint.strip_prefix("unix://").unwrap_or(&endpoint).into();
-        let node_name = a.node_name.unwrap_or_else(host_name).to_lowercase();
-        let broken = longshore_api::names::is_dns1123_subdomain(&node_name);
-        if let Some(why) = broken.first() {
-            return Err(Error::Value { flag: "node-name", value: node_name, why: why.clone() });
-        }
+        let runtime_socket = socket("container-runtime-endpoint", &endpoint)?;
+        let host_name = host_name();
+        let node_name = a.node_name.map(|name| name.to_lowercase());
         Ok(Self {
             data_dir: a.data_dir.unwrap_or("/var/lib/longshore".into()),
             listen: SocketAddr::new(bind, a.secure_port.unwrap_or(6443)),
@@ -172,9 +169,9 @@ impl ServerConfig {
             service_network,
             node_ports: port_range(a.service_node_port_range)?,
             cluster_network,
-            cluster_domain: a.cluster_domain.unwrap_or("cluster.local".into()),
+            cluster_domain: subdomain("cluster-domain", a.cluster_domain, "cluster.local")?,
             cluster_dns,
-            node_name,
+            node_name: subdomain("node-name", node_name, &host_name)?,
             runtime_socket,
             cni_conf_dir: a.cni_conf_dir.unwrap_or("/etc/cni/net.d".into()),
             cgroup_root: cgroup_root(a.cgroup_root)?,
@@ -238,6 +235,25 @@ fn parse<T: std::str::FromStr>(
     value.parse().map_err(|_| Error::Value { flag, value: value.clone(), why: why.to_owned() })
 }
 
+/// A name with dots, such as those of nodes and domains.
+fn subdomain(flag: &'static str, given: Option<String>, default: &str) -> Result<String, Error> {
+    let value = given.unwrap_or_else(|| default.to_lowercase());
+    match longshore_api::names::is_dns1123_subdomain(&value).first() {
+        Some(why) => Err(Error::Value { flag, value, why: why.clone() }),
+        None => Ok(value),
+    }
+}
+
+/// The path of the local socket that an endpoint names.
+fn socket(flag: &'static str, endpoint: &str) -> Result<PathBuf, Error> {
+    let path = endpoint.strip_prefix("unix://").unwrap_or(endpoint);
+    if !path.is_empty() && !path.contains("://") {
+        return Ok(path.into());
+    }
+    let why = "is not a socket such as unix:///run/containerd/containerd.sock".to_owned();
+    Err(Error::Value { flag, value: endpoint.to_owned(), why })
+}
+
 fn network(flag: &'static str, given: Option<String>, default: &str) -> Result<Network, Error> {
     let value = given.unwrap_or_else(|| default.to_owned());
     let wrong = || Error::Value {
@@ -288,55 +304,53 @@ fn merge(a: &mut ServerArguments, file: &Value) -> Result<(), String> {
     };
     for (key, value) in fields {
         let text = || match value {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
+            Value::String(text) => Ok(text.clone()),
+            Value::Number(number) => Ok(number.to_string()),
+            other => Err(format!("{key}: {other} is not a text")),
         };
-        let number = || text().parse::<u16>().map_err(|_| format!("{key}: {value} is not a port"));
+        let path = || text().map(PathBuf::from);
+        let number = || text()?.parse::<u16>().map_err(|_| format!("{key}: {value} is not a port"));
         match key.as_str() {
-            "data-dir" => a.data_dir = a.data_dir.take().or_else(|| Some(text().into())),
-            "bind-address" => a.bind_address = a.bind_address.take().or_else(|| Some(text())),
-            "secure-port" => a.secure_port = Some(a.secure_port.map_or_else(number, Ok)?),
-            "advertise-address" => {
-                a.advertise_address = a.advertise_address.take().or_else(|| Some(text()))
+            "data-dir" => keep(&mut a.data_dir, path()?),
+            "bind-address" => keep(&mut a.bind_address, text()?),
+            "secure-port" => keep(&mut a.secure_port, number()?),
+            "advertise-address" => keep(&mut a.advertise_address, text()?),
+            "service-cluster-ip-range" => keep(&mut a.service_cluster_ip_range, text()?),
+            "service-node-port-range" => keep(&mut a.service_node_port_range, text()?),
+            "cluster-cidr" => keep(&mut a.cluster_cidr, text()?),
+            "cluster-domain" => keep(&mut a.cluster_domain, text()?),
+            "cluster-dns" => keep(&mut a.cluster_dns, text()?),
+            "node-name" => keep(&mut a.node_name, text()?),
+            "container-runtime-endpoint" => keep(&mut a.container_runtime_endpoint, text()?),
+            "cni-conf-dir" => keep(&mut a.cni_conf_dir, path()?),
+            "cgroup-root" => keep(&mut a.cgroup_root, text()?),
+            "kubelet-port" => keep(&mut a.kubelet_port, number()?),
+            "log" => keep(&mut a.log, text()?),
+            "disable" => keep(&mut a.disable, words(key, value)?),
+            "feature-gates" => keep(&mut a.feature_gates, words(key, value)?),
+            other => {
+                let why = "is not known; longshore server --help lists them";
+                return Err(format!("the setting {other:?} {why}"));
             }
-            "service-cluster-ip-range" => {
-                a.service_cluster_ip_range =
-                    a.service_cluster_ip_range.take().or_else(|| Some(text()))
-            }
-            "service-node-port-range" => {
-                a.service_node_port_range =
-                    a.service_node_port_range.take().or_else(|| Some(text()))
-            }
-            "cluster-cidr" => a.cluster_cidr = a.cluster_cidr.take().or_else(|| Some(text())),
-            "cluster-domain" => a.cluster_domain = a.cluster_domain.take().or_else(|| Some(text())),
-            "cluster-dns" => a.cluster_dns = a.cluster_dns.take().or_else(|| Some(text())),
-            "node-name" => a.node_name = a.node_name.take().or_else(|| Some(text())),
-            "container-runtime-endpoint" => {
-                a.container_runtime_endpoint =
-                    a.container_runtime_endpoint.take().or_else(|| Some(text()))
-            }
-            "cni-conf-dir" => {
-                a.cni_conf_dir = a.cni_conf_dir.take().or_else(|| Some(text().into()))
-            }
-            "cgroup-root" => a.cgroup_root = a.cgroup_root.take().or_else(|| Some(text())),
-            "kubelet-port" => a.kubelet_port = Some(a.kubelet_port.map_or_else(number, Ok)?),
-            "log" => a.log = a.log.take().or_else(|| Some(text())),
-            "disable" => a.disable = a.disable.take().or_else(|| Some(words(value))),
-            "feature-gates" => {
-                a.feature_gates = a.feature_gates.take().or_else(|| Some(words(value)));
-            }
-            other => return Err(format!("the setting {other:?} is not known")),
         }
     }
     Ok(())
 }
 
+/// What the command line says stays.
+fn keep<T>(slot: &mut Option<T>, value: T) {
+    slot.get_or_insert(value);
+}
+
 /// A list, or a text with commas.
-fn words(value: &Value) -> Vec<String> {
+fn words(key: &str, value: &Value) -> Result<Vec<String>, String> {
+    let wrong = || format!("{key}: {value} is not a list of names");
     match value {
-        Value::Array(list) => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        Value::String(text) => text.split(',').map(str::to_owned).collect(),
-        other => vec![other.to_string()],
+        Value::Array(list) => {
+            list.iter().map(|word| word.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
+        }
+        Value::String(text) => Ok(text.split(',').map(str::to_owned).collect()),
+        _ => Err(wrong()),
     }
 }
 

@@ -13,35 +13,24 @@ mod server;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use longshore_base::usage::{EXIT_USAGE, one_line};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Exit status of a wrong command line.
-///
-/// upstream counterpart: EX_USAGE of sysexits.h
-const EXIT_USAGE: u8 = 64;
-
 fn main() -> ExitCode {
-    let arguments = match cli::Arguments::try_parse() {
+    let arguments = match cli::parse(std::env::args_os()) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            let wrong = error.use_stderr();
-            if error.print().is_err() {
-                return ExitCode::FAILURE;
-            }
-            return if wrong { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
-        }
+        Err(ended) => return ended,
     };
     match arguments.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(cli::Error::Usage(error)) => {
-            eprintln!("longshore: {error}");
+            eprintln!("longshore: {}", one_line(&error));
             ExitCode::from(EXIT_USAGE)
         }
         Err(cli::Error::Failed(error)) => {
-            eprintln!("longshore: {error:#}");
+            eprintln!("longshore: {}", one_line(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

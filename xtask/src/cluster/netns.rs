@@ -12,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::Cluster;
+use crate::Usage;
 
 /// Where `ip netns` keeps namespaces.
 const NAMESPACES: &str = "/run/netns";
@@ -30,7 +31,7 @@ pub fn name(text: &str) -> Result<String> {
     let good = |c: char| c.is_ascii_alphanumeric() || c == '-';
     ensure!(
         !text.is_empty() && text.chars().all(good),
-        "--netns {text:?}: use letters, digits and dashes"
+        Usage(format!("--netns {text:?}: use letters, digits and dashes"))
     );
     Ok(text.to_owned())
 }

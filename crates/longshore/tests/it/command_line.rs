@@ -9,44 +9,89 @@ fn run(arguments: &[&str]) -> (Option<i32>, String) {
     (status.code(), String::from_utf8(stderr).unwrap())
 }
 
-#[track_caller]
-fn check(arguments: &[&str], code: i32, says: &str) {
-    let (status, error) = run(arguments);
-    assert_eq!(status, Some(code), "{error}");
-    assert!(error.contains(says), "{error}");
-}
-
+/// It fails with this status and says one line with this text.
 #[track_caller]
 fn check_one_line(arguments: &[&str], code: i32, says: &str) {
-    check(arguments, code, says);
-    let (_, error) = run(arguments);
-    assert_eq!(error.lines().count(), 1, "{error}");
+    let (status, error) = run(arguments);
+    assert_eq!(status, Some(code), "{arguments:?}: {error}");
+    assert!(error.contains(says), "{arguments:?}: {error}");
+    assert_eq!(error.lines().count(), 1, "{arguments:?}: {error}");
 }
 
 #[test]
 fn version_is_printed() {
-    let output = Command::new(LONGSHORE).arg("version").output().unwrap();
-    assert!(output.status.success());
-    assert!(String::from_utf8(output.stdout).unwrap().contains("v1.36"));
+    for arguments in [&["version"][..], &["--version"], &["server", "--version"]] {
+        let output = Command::new(LONGSHORE).args(arguments).output().unwrap();
+        assert!(output.status.success());
+        assert!(String::from_utf8(output.stdout).unwrap().starts_with("longshore"));
+    }
+    let (status, error) = run(&["server", "--help"]);
+    assert_eq!((status, error.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn wrong_commands_are_usage_errors() {
+    let help = "run longshore --help";
+    check_one_line(&[], 64, "choose from image, reset, server, version");
+    check_one_line(&["image"], 64, "choose from import");
+    check_one_line(&["no-such-command"], 64, help);
+    check_one_line(&["sever"], 64, "'server'");
+    check_one_line(&["--no-such-flag"], 64, help);
+    check_one_line(&["version", "more"], 64, "run longshore version --help");
+    check_one_line(&["image", "export"], 64, "run longshore image --help");
+    check_one_line(&["image", "import"], 64, "<FILE>");
+    check_one_line(&["reset", "--runtime-endpoint"], 64, "run longshore reset --help");
 }
 
 #[test]
 fn wrong_flags_are_usage_errors() {
-    check(&["server", "--no-such-flag"], 64, "--no-such-flag");
-    check(&["no-such-command"], 64, "no-such-command");
-    check_one_line(&["server", "--disable", "nobody"], 64, "nobody");
-    check_one_line(&["server", "--service-cluster-ip-range", "10.0.0.0"], 64, "10.0.0.0");
-    check_one_line(&["server", "--bind-address", "here"], 64, "here");
-    check_one_line(&["server", "--config", "/no/such/file"], 64, "/no/such/file");
-    check_one_line(&["server", "--cluster-cidr", "10.96.0.0/12"], 64, "overlaps");
-    check_one_line(&["server", "--log", "=="], 64, "==");
-    check_one_line(&["server", "--node-name", "Bad_Name"], 64, "node-name");
-    check_one_line(&["server", "--cgroup-root", "relative"], 64, "relative");
+    let help = "run longshore server --help";
+    check_one_line(&["server", "--no-such-flag"], 64, help);
+    check_one_line(&["server", "--secure-prt", "1"], 64, "'--secure-port'");
+    check_one_line(&["server", "--secure-port"], 64, help);
+    check_one_line(&["server", "--secure-port", "many"], 64, help);
+    check_one_line(&["server", "--secure-port", "65536"], 64, help);
+    check_one_line(&["server", "--log", "a", "--log", "b"], 64, help);
+    check_one_line(&["server", "stray"], 64, "stray");
+    check_one_line(&["server", "--two\nlines"], 64, "--two lines");
+    for (flag, value, says) in [
+        ("--disable", "nobody", "choose from"),
+        ("--feature-gates", "Nothing=true", "CBORServingAndStorage"),
+        ("--service-cluster-ip-range", "10.0.0.0", "10.0.0.0"),
+        ("--service-node-port-range", "9-1", "30000-32767"),
+        ("--cluster-cidr", "10.96.0.0/12", "overlaps"),
+        ("--cluster-dns", "10.0.0.10", "is not in the service network"),
+        ("--cluster-domain", "a b", "cluster-domain"),
+        ("--bind-address", "here", "here"),
+        ("--advertise-address", "::1", "IPv4"),
+        ("--log", "==", "=="),
+        ("--node-name", "Bad_Name", "node-name"),
+        ("--cgroup-root", "relative", "relative"),
+        ("--container-runtime-endpoint", "tcp://127.0.0.1:1", "unix:///run"),
+        ("--config", "/no/such/file", "/no/such/file"),
+    ] {
+        check_one_line(&["server", flag, value], 64, says);
+    }
+}
+
+#[test]
+fn wrong_settings_are_usage_errors() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("settings.yaml");
     let file = file.to_str().unwrap();
-    for (text, says) in [("nonsense: 1\n", "nonsense"), ("a: [\n", "line 1"), ("- 1\n", "settings")]
-    {
+    for (text, says) in [
+        ("nonsense: 1\n", "\"nonsense\" is not known; longshore server --help"),
+        ("a: [\n", "line 1"),
+        ("- 1\n", "settings"),
+        ("log: info\nlog: debug\n", "log"),
+        ("secure-port: many\n", "secure-port: \"many\" is not a port"),
+        ("secure-port: 65536\n", "secure-port"),
+        ("data-dir:\n", "data-dir: null is not a text"),
+        ("node-name: [a]\n", "node-name"),
+        ("disable: [1]\n", "disable: [1] is not a list of names"),
+        ("disable: nobody\n", "nobody"),
+        ("cluster-dns: 1.2.3\n", "cluster-dns"),
+    ] {
         std::fs::write(file, text).unwrap();
         check_one_line(&["server", "--config", file], 64, says);
     }
