@@ -3,74 +3,37 @@
 use std::sync::Arc;
 
 use longshore_test_api::server::Server;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _};
-use rustls::{DigitallySignedStruct, SignatureScheme};
+use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Takes any server: these tests are about what the server takes.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
 /// A client's TLS settings with the administrator's certificate.
 pub fn tls(server: &Server) -> TlsConnector {
     let config = std::fs::read(server.kubeconfig()).unwrap();
     let config = longshore_api::yaml::decode(&config).unwrap();
-    let user = &config["users"][0]["user"];
-    let pem = |key: &str| {
+    let (cluster, user) = (&config["clusters"][0]["cluster"], &config["users"][0]["user"]);
+    let pem = |of: &Value, key: &str| {
         use base64::Engine as _;
-        base64::engine::general_purpose::STANDARD.decode(user[key].as_str().unwrap()).unwrap()
+        base64::engine::general_purpose::STANDARD.decode(of[key].as_str().unwrap()).unwrap()
     };
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let certificate = pem("client-certificate-data");
+    let mut roots = RootCertStore::empty();
+    let authority = pem(cluster, "certificate-authority-data");
+    roots.add(CertificateDer::from_pem_slice(&authority).unwrap()).unwrap();
+    let certificate = pem(user, "client-certificate-data");
     let chain = CertificateDer::pem_slice_iter(&certificate).map(Result::unwrap).collect();
-    let key = PrivateKeyDer::from_pem_slice(&pem("client-key-data")).unwrap();
-    let mut config = rustls::ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
-        .with_client_auth_cert(chain, key)
-        .unwrap();
+    let key = PrivateKeyDer::from_pem_slice(&pem(user, "client-key-data")).unwrap();
+    let mut config =
+        rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)
+            .unwrap();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     TlsConnector::from(Arc::new(config))
 }
