@@ -6,9 +6,9 @@ use std::time::Instant;
 use anyhow::Result;
 use longshore_cri::Runtime;
 use longshore_cri::v1::{
-    ContainerConfig, ContainerMetadata, CreateContainerRequest, ImageSpec, PodSandboxConfig,
-    PodSandboxMetadata, RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest,
-    StopPodSandboxRequest,
+    ContainerConfig, ContainerMetadata, CreateContainerRequest, ImageSpec, ListPodSandboxRequest,
+    PodSandboxConfig, PodSandboxMetadata, RemovePodSandboxRequest, RunPodSandboxRequest,
+    StartContainerRequest, StopPodSandboxRequest,
 };
 
 /// Milliseconds that a sandbox, a container and its start take, one after the other.
@@ -46,4 +46,11 @@ pub async fn start_pod(socket: &Path, image: &str, number: usize) -> Result<f64>
         .await?;
     runtime.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id }).await?;
     Ok(milliseconds)
+}
+
+/// Whether the runtime has no sandbox of a pod.
+pub async fn is_gone(socket: &Path, pod: &str) -> Result<bool> {
+    let list = Runtime::new(socket).list_pod_sandbox(ListPodSandboxRequest::default()).await?;
+    let mut names = list.items.into_iter().filter_map(|item| item.metadata);
+    Ok(!names.any(|metadata| metadata.name == pod))
 }

@@ -4,6 +4,7 @@
 //! in turns with it, and the median of the rounds counts.
 
 mod api;
+mod calls;
 mod cri;
 mod etcd;
 mod lists;
@@ -17,9 +18,11 @@ mod wire;
 mod writes;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Parser;
+use longshore_base::usage::{EXIT_USAGE, wrong};
 
 use api::Api;
 use process::Server;
@@ -108,18 +111,41 @@ pub struct Bench<'a> {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+async fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() => {
+            return usage(&wrong(&error.render().to_string(), "longshore-bench"));
+        }
+        Err(help) => return help.print().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
+    };
     if arguments.list {
         for Entry { name, about, .. } in BENCHES {
             println!("{name:12} {about}");
         }
-        return Ok(());
+        return ExitCode::SUCCESS;
     }
     for name in &arguments.only {
-        let known = BENCHES.iter().any(|entry| entry.name == name);
-        ensure!(known, "there is no bench {name:?}: see --list");
+        if !BENCHES.iter().any(|entry| entry.name == name) {
+            return usage(&format!("there is no bench {name:?}; run longshore-bench --list"));
+        }
     }
+    match Box::pin(measure(arguments)).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("longshore-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says what is wrong with the command line.
+fn usage(what: &str) -> ExitCode {
+    eprintln!("longshore-bench: {what}");
+    ExitCode::from(EXIT_USAGE)
+}
+
+async fn measure(arguments: Arguments) -> Result<()> {
     let mut report = Report::default();
     std::fs::create_dir_all(&arguments.dir).context("create the directory for data")?;
     let outcome = Box::pin(run(&arguments, &mut report)).await;
