@@ -78,6 +78,12 @@ impl Observed {
     pub(crate) fn sandbox(&self) -> Option<&Sandbox> {
         self.sandboxes.first()
     }
+
+    /// Newest first.
+    fn sort(&mut self) {
+        self.sandboxes.sort_by_key(|s| std::cmp::Reverse(s.created));
+        self.containers.sort_by_key(|c| std::cmp::Reverse((c.created, c.attempt)));
+    }
 }
 
 fn time(nanos: i64) -> Option<Timestamp> {
@@ -102,15 +108,54 @@ pub(crate) async fn observe(
     let mut observed = Observed::default();
     let looks = sandboxes.items.into_iter().map(|sandbox| look_at_sandbox(runtime, sandbox));
     observed.sandboxes = futures_util::future::try_join_all(looks).await?;
-    observed.sandboxes.sort_by_key(|s| std::cmp::Reverse(s.created));
-    for container in containers.containers {
-        if let Some(container) = look_at_container(runtime, container, known).await? {
+    for found in containers.containers {
+        let (id, sandbox) = (&found.id, &found.pod_sandbox_id);
+        if let Some(container) = look_at_container(runtime, id, sandbox, known).await? {
             observed.containers.push(container);
         }
     }
-    observed.containers.sort_by_key(|c| std::cmp::Reverse((c.created, c.attempt)));
+    observed.sort();
     known.retain(|id, _| observed.containers.iter().any(|c| c.id == *id));
     Ok(observed)
+}
+
+/// Looks at a sandbox that was just made: all there is of its pod.
+pub(crate) async fn first_sandbox(runtime: &Runtime, id: &str) -> Result<Observed, Error> {
+    let request = PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), ..Default::default() };
+    let status = runtime.pod_sandbox_status(request).await?.status.unwrap_or_default();
+    let network = status.network.unwrap_or_default();
+    let sandbox = Sandbox {
+        id: status.id,
+        attempt: status.metadata.map_or(0, |m| m.attempt),
+        ready: status.state == PodSandboxState::SandboxReady as i32,
+        created: status.created_at,
+        ips: ips(network),
+    };
+    Ok(Observed { sandboxes: vec![sandbox], containers: Vec::new() })
+}
+
+/// Looks at containers that were just made, beside what was seen before.
+pub(crate) async fn new_containers(
+    runtime: &Runtime,
+    mut seen: Observed,
+    ids: &[String],
+    known: &mut Known,
+) -> Result<Observed, Error> {
+    let sandbox = seen.sandbox().map(|s| s.id.clone()).unwrap_or_default();
+    for id in ids {
+        if let Some(container) = look_at_container(runtime, id, &sandbox, known).await? {
+            seen.containers.push(container);
+        }
+    }
+    seen.sort();
+    Ok(seen)
+}
+
+fn ips(network: PodSandboxNetworkStatus) -> Vec<String> {
+    let mut ips = vec![network.ip];
+    ips.extend(network.additional_ips.into_iter().map(|ip| ip.ip));
+    ips.retain(|ip| !ip.is_empty());
+    ips
 }
 
 async fn look_at_sandbox(runtime: &Runtime, found: PodSandbox) -> Result<Sandbox, Error> {
@@ -126,10 +171,7 @@ async fn look_at_sandbox(runtime: &Runtime, found: PodSandbox) -> Result<Sandbox
             PodSandboxStatusRequest { pod_sandbox_id: sandbox.id.clone(), ..Default::default() };
         match runtime.pod_sandbox_status(request).await {
             Ok(answer) => {
-                let network = answer.status.and_then(|s| s.network).unwrap_or_default();
-                sandbox.ips.push(network.ip);
-                sandbox.ips.extend(network.additional_ips.into_iter().map(|ip| ip.ip));
-                sandbox.ips.retain(|ip| !ip.is_empty());
+                sandbox.ips = ips(answer.status.and_then(|s| s.network).unwrap_or_default());
             }
             Err(error) if error.is_not_found() => sandbox.ready = false,
             Err(error) => return Err(error),
@@ -140,13 +182,14 @@ async fn look_at_sandbox(runtime: &Runtime, found: PodSandbox) -> Result<Sandbox
 
 async fn look_at_container(
     runtime: &Runtime,
-    found: longshore_cri::v1::Container,
+    id: &str,
+    sandbox: &str,
     known: &mut Known,
 ) -> Result<Option<Container>, Error> {
-    if let Some(container) = known.get(&found.id) {
+    if let Some(container) = known.get(id) {
         return Ok(Some(container.clone()));
     }
-    let request = ContainerStatusRequest { container_id: found.id.clone(), ..Default::default() };
+    let request = ContainerStatusRequest { container_id: id.to_owned(), ..Default::default() };
     let status = match runtime.container_status(request).await {
         Ok(answer) => answer.status.unwrap_or_default(),
         Err(error) if error.is_not_found() => return Ok(None),
@@ -163,7 +206,7 @@ async fn look_at_container(
         name: metadata.name,
         attempt: metadata.attempt,
         state,
-        sandbox: found.pod_sandbox_id,
+        sandbox: sandbox.to_owned(),
         hash: status.annotations.get(labels::HASH).cloned().unwrap_or_default(),
         image: status.image.map(|i| i.image).unwrap_or_default(),
         image_id: status.image_ref,
@@ -174,7 +217,7 @@ async fn look_at_container(
         reason: status.reason,
         message: status.message,
         log_path: status.log_path,
-        id: found.id,
+        id: id.to_owned(),
     };
     if state == State::Exited {
         let mounts = status.mounts;

@@ -47,11 +47,7 @@ fn io(path: &Path, error: impl std::fmt::Display) -> ConfigError {
 }
 
 /// Makes all volumes of a pod; those that are there already are brought up to date.
-pub(crate) async fn prepare(
-    shared: &Shared,
-    pod: &Object,
-    ips: &[String],
-) -> Result<(), ConfigError> {
+pub(crate) async fn prepare(shared: &Shared, pod: &Object) -> Result<(), ConfigError> {
     let dir = pod_dir(shared, pod);
     std::fs::create_dir_all(&dir).map_err(|e| io(&dir, e))?;
     for volume in pod.list(&["spec", "volumes"]) {
@@ -64,7 +60,7 @@ pub(crate) async fn prepare(
                 if kind == "secret" || kind == "projected" {
                     in_memory(&dir, "")?;
                 }
-                let files = projected::files(shared, pod, volume, ips).await?;
+                let files = projected::files(shared, pod, volume).await?;
                 projected::write(&dir, &files, group(pod)).map_err(|e| io(&dir, e))?;
             }
             other => {

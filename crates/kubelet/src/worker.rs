@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 
 use crate::backoff::Backoff;
-use crate::observe::{Known, Observed, State, observe};
+use crate::env::ConfigError;
+use crate::observe::{self, Known, Observed, State, observe};
 use crate::plan::{self, Plan, Why};
 use crate::status::{self, Waiting};
 use crate::stops::{Stop, Stops};
@@ -40,10 +41,14 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     pod: watch::Receiver<Option<Arc<Object>>>,
     poke: Arc<Notify>,
-    /// The runtime has nothing of the pod yet, and need not be asked.
-    fresh: bool,
+    /// What the runtime has of the pod, when that is known and it need not be asked.
+    next: Option<Observed>,
     known: Known,
     backoff: Backoff,
+    /// Containers that were started in this step, by id.
+    started: Vec<String>,
+    /// After what was known without asking, the runtime is asked.
+    look_again: bool,
     waiting: Waiting,
     stops: Stops,
     /// The pod was active for longer than it may be.
@@ -72,9 +77,11 @@ impl Worker {
             shared,
             pod,
             poke,
-            fresh,
+            next: fresh.then(Observed::default),
             known: Known::new(),
             backoff: Backoff::default(),
+            started: Vec::new(),
+            look_again: false,
             waiting: HashMap::new(),
             stops: Stops::default(),
             late: false,
@@ -117,10 +124,11 @@ impl Worker {
     /// One look and what follows from it. True when the pod is gone for good.
     async fn step(&mut self, gone: bool) -> Result<bool, Failure> {
         let pod = self.last.clone();
-        let observed = match std::mem::take(&mut self.fresh) {
-            true => Observed::default(),
-            false => observe(&self.shared.runtime, pod.uid(), &mut self.known).await?,
+        let observed = match self.next.take() {
+            Some(observed) => observed,
+            None => observe(&self.shared.runtime, pod.uid(), &mut self.known).await?,
         };
+        let again = std::mem::take(&mut self.look_again);
         self.late = self.is_late(&pod);
         let ends = gone || pod.is_deleting() || self.late;
         if ends && self.ending.is_none() {
@@ -149,7 +157,7 @@ impl Worker {
         let told = tell(&shared, &pod, status);
         let acted = Box::pin(self.act(&pod, &observed, &specs, plan, ends));
         let (told, acted) = tokio::join!(told, acted);
-        if acted {
+        if acted || again {
             self.poke.notify_one();
         }
         self.told = told?.or(self.told.take());
@@ -182,19 +190,24 @@ impl Worker {
         if !runs || !volumes::may_change(pod) {
             return;
         }
+        if let Err(error) = self.prepare(pod).await {
+            tracing::debug!(pod = pod.name(), %error, "the volumes are not up to date");
+        }
+    }
+
+    /// Makes the volumes, unless that was done a moment ago.
+    async fn prepare(&mut self, pod: &Object) -> Result<(), ConfigError> {
         let now = self.shared.clock.now();
         let fields =
             json!([pod.get(&["metadata", "labels"]), pod.get(&["metadata", "annotations"])]);
         let age =
             |at: Timestamp| now.duration_since(at).as_secs() >= REFRESH.as_secs().cast_signed();
         if self.refreshed.as_ref().is_some_and(|(at, seen)| *seen == fields && !age(*at)) {
-            return;
+            return Ok(());
         }
-        let ips = observed.sandbox().map_or(&[][..], |s| &s.ips);
-        if let Err(error) = volumes::prepare(&self.shared, pod, ips).await {
-            tracing::debug!(pod = pod.name(), %error, "the volumes are not up to date");
-        }
-        self.refreshed = Some((now, fields));
+        let made = volumes::prepare(&self.shared, pod).await;
+        self.refreshed = made.is_ok().then_some((now, fields));
+        made
     }
 
     /// Begins to probe what runs, and forgets what does not.
@@ -302,12 +315,21 @@ impl Worker {
             }
         }
         if let Some(attempt) = plan.make_sandbox {
-            return self.make_sandbox(pod, attempt).await || done;
+            let fresh = *observed == Observed::default();
+            return self.make_sandbox(pod, attempt, fresh).await || done;
         }
+        self.started.clear();
         for name in &plan.start {
             if let Some(spec) = specs.get(name) {
                 done |= self.start(pod, observed, spec).await;
             }
+        }
+        if !self.started.is_empty() {
+            // They are told of at once; the look after that sees what happened to others meanwhile.
+            let (seen, ids) = (observed.clone(), std::mem::take(&mut self.started));
+            let look = observe::new_containers(&self.shared.runtime, seen, &ids, &mut self.known);
+            self.next = look.await.ok();
+            self.look_again = true;
         }
         done
     }
@@ -317,8 +339,9 @@ impl Worker {
         self.again = Some(RETRY);
     }
 
-    async fn make_sandbox(&mut self, pod: &Arc<Object>, attempt: u32) -> bool {
-        if let Err(error) = volumes::prepare(&self.shared, pod, &[]).await {
+    /// Makes a sandbox; for a `fresh` pod the first one, before which there was nothing. True when it was made.
+    async fn make_sandbox(&mut self, pod: &Arc<Object>, attempt: u32, fresh: bool) -> bool {
+        if let Err(error) = self.prepare(pod).await {
             let text = format!("MountVolume.SetUp failed: {error}");
             self.failed(pod, "FailedMount", &text);
             return false;
@@ -334,7 +357,12 @@ impl Worker {
         }
         let request = RunPodSandboxRequest { config: Some(config), ..Default::default() };
         match self.shared.runtime.run_pod_sandbox(request).await {
-            Ok(_) => true,
+            Ok(made) => {
+                // Of a new pod there is nothing else; if the look fails, the next one tells.
+                let first = observe::first_sandbox(&self.shared.runtime, &made.pod_sandbox_id);
+                self.next = if fresh { first.await.ok() } else { None };
+                true
+            }
             Err(error) => {
                 let text = format!("Failed to create pod sandbox: {error}");
                 self.failed(pod, "FailedCreatePodSandBox", &text);
@@ -448,7 +476,7 @@ impl Worker {
                 return false;
             }
         };
-        if let Err(error) = volumes::prepare(&self.shared, pod, &sandbox.ips).await {
+        if let Err(error) = self.prepare(pod).await {
             self.wait(name, "ContainerCreating", &error.to_string(), 2);
             return false;
         }
@@ -509,6 +537,7 @@ impl Worker {
             tracing::debug!(name, attempt, %error, "a container did not start");
             return false;
         }
+        self.started.push(created.clone());
         recorder.event_at(pod, path, Severity::Normal, "Started", "Container started");
         let hook = &spec["lifecycle"]["postStart"];
         if hook.is_object() {

@@ -40,7 +40,6 @@ pub(crate) async fn files(
     shared: &Shared,
     pod: &Object,
     volume: &Value,
-    ips: &[String],
 ) -> Result<Files, ConfigError> {
     let mut files = Files::new();
     let source = |kind: &str| volume.get(kind);
@@ -52,7 +51,7 @@ pub(crate) async fn files(
         object(shared, pod, spec, SECRETS, "secretName", default, &mut files).await?;
     } else if let Some(spec) = source("downwardAPI") {
         let default = mode(&spec["defaultMode"], MODE_DEFAULT);
-        fields(shared, pod, spec, ips, default, &mut files);
+        fields(shared, pod, spec, default, &mut files);
     } else if let Some(spec) = source("projected") {
         let default = mode(&spec["defaultMode"], MODE_DEFAULT);
         for part in spec["sources"].as_array().into_iter().flatten() {
@@ -63,7 +62,7 @@ pub(crate) async fn files(
                 object(shared, pod, spec, SECRETS, "name", default, &mut files).await?;
             }
             if let Some(spec) = part.get("downwardAPI") {
-                fields(shared, pod, spec, ips, default, &mut files);
+                fields(shared, pod, spec, default, &mut files);
             }
             if let Some(spec) = part.get("serviceAccountToken") {
                 let content = tokens::get(shared, pod, spec).await?;
@@ -113,17 +112,11 @@ async fn object(
     Ok(())
 }
 
-fn fields(
-    shared: &Shared,
-    pod: &Object,
-    spec: &Value,
-    ips: &[String],
-    default: u32,
-    files: &mut Files,
-) {
+fn fields(shared: &Shared, pod: &Object, spec: &Value, default: u32, files: &mut Files) {
     for item in spec["items"].as_array().into_iter().flatten() {
         let text = match item["fieldRef"]["fieldPath"].as_str() {
-            Some(path) => env::field(shared, pod, path, ips),
+            // Addresses are no fields that a volume may name.
+            Some(path) => env::field(shared, pod, path, &[]),
             None => env::resource(shared, pod, &Value::Null, &item["resourceFieldRef"]),
         };
         let path = item["path"].as_str().unwrap_or("").to_owned();
