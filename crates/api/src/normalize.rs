@@ -16,7 +16,7 @@ pub use restore::restore;
 use serde_json::{Map, Value};
 
 use crate::quantity::Quantity;
-use crate::schema::{Field, Scalar, Shape, Type};
+use crate::schema::{Field, Scalar, Shape, Type, Union};
 
 /// Unknown fields that are told; more are only dropped.
 const UNKNOWN_MAX: usize = 100;
@@ -62,11 +62,6 @@ pub fn normalize(ty: &'static Type, value: &mut Value) -> Result<Vec<String>, Er
     };
     walk.fields(ty, fields)?;
     Ok(walk.unknown)
-}
-
-/// Whether a field holds a schema or something else, which no type of its own tells.
-pub(crate) fn is_union(ty: &Type, field: &Field) -> bool {
-    schemas::union(ty, field).is_some()
 }
 
 /// Where the walk is.
@@ -199,7 +194,7 @@ impl Walk {
                     self.names.push(field.json_name);
                     if !value.is_null() {
                         let (shape, go_type) = (field.shape, field.go_type);
-                        match schemas::union(ty, field) {
+                        match Union::of(ty, field) {
                             Some(union) => self.union(ty, union, value)?,
                             None => self.value(Wanted { owner: ty, shape, go_type }, value)?,
                         }

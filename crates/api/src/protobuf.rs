@@ -97,9 +97,24 @@ pub fn encode_event(kind: &str, object: &Value) -> Result<Vec<u8>, Error> {
     Ok(frame)
 }
 
+/// Kinds that every version of every group has.
+///
+/// upstream: staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/register.go AddToGroupVersion
+const EVERYWHERE: [&str; 7] = [
+    "WatchEvent",
+    "ListOptions",
+    "GetOptions",
+    "DeleteOptions",
+    "CreateOptions",
+    "UpdateOptions",
+    "PatchOptions",
+];
+
 fn type_of(api_version: &str, kind: &str) -> Result<&'static schema::Type, Error> {
-    let found = split_api_version(api_version)
-        .and_then(|(group, version)| schema::kind(group, version, kind));
+    let found = split_api_version(api_version).and_then(|(group, version)| {
+        let own = schema::kind(group, version, kind);
+        own.or_else(|| schema::kind("", "v1", kind).filter(|_| EVERYWHERE.contains(&kind)))
+    });
     found.ok_or_else(|| Error::UnknownKind {
         api_version: api_version.to_owned(),
         kind: kind.to_owned(),

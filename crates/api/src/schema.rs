@@ -13,9 +13,12 @@
 
 #[cfg(test)]
 mod tests;
+mod union;
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
+
+pub use union::Union;
 
 const TABLE: &str = include_str!("schema/table.txt");
 

@@ -175,7 +175,7 @@ impl Map {
 
 /// The form of a field of a type.
 pub(super) fn of_field(ty: &'static Type, field: &'static Field) -> Ref {
-    if crate::normalize::is_union(ty, field) {
+    if crate::schema::Union::of(ty, field).is_some() {
         return Ref::Deduced;
     }
     Ref::Known(field.shape, Some(field))

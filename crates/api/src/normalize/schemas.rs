@@ -1,36 +1,12 @@
 //! JSON schemas inside custom resource definitions: some of their fields hold a schema or something
-//! else, which no Go type of its own tells.
+//! else.
 //!
 //! upstream: staging/src/k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1/marshal.go
 
 use serde_json::Value;
 
 use super::{Error, Walk, Wanted};
-use crate::schema::{Field, Scalar, Shape, Type};
-
-/// What may stand in the place of a schema.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Union {
-    /// A list of schemas.
-    Schemas,
-    /// A boolean.
-    Bool,
-    /// Lists of names, by name.
-    Names,
-}
-
-/// The union that a field is.
-pub(super) fn union(ty: &Type, field: &Field) -> Option<Union> {
-    if ty.name != "apiextensions.k8s.io/v1.JSONSchemaProps" {
-        return None;
-    }
-    match field.json_name {
-        "items" => Some(Union::Schemas),
-        "additionalItems" | "additionalProperties" => Some(Union::Bool),
-        "dependencies" => Some(Union::Names),
-        _ => None,
-    }
-}
+use crate::schema::{Scalar, Shape, Type, Union};
 
 impl Walk {
     /// Normalises a union. Its unknown fields are dropped and not told, as in upstream; what is

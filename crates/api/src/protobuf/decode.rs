@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::Error;
 use super::wire::{Field as Wire, Reader};
-use crate::schema::{Field, Scalar, Shape, Type};
+use crate::schema::{Field, Scalar, Shape, Type, Union};
 
 /// Deepest nesting of messages.
 const DEPTH_MAX: usize = 100;
@@ -34,9 +34,78 @@ fn message(
             message(inner, wire.bytes()?, into, depth + 1)?;
             continue;
         }
-        take(field, &wire, into, depth)?;
+        match Union::of(ty, field) {
+            Some(Union::Names) => {
+                let (key, value) = schema_or_names(ty, wire.bytes()?, depth)?;
+                let map = into.entry(field.json_name).or_insert_with(|| Value::Object(Map::new()));
+                map.as_object_mut().expect("made as a map").insert(key, value);
+            }
+            Some(union) => {
+                let value = schema_or(ty, union, wire.bytes()?, depth)?;
+                into.insert(field.json_name.to_owned(), value);
+            }
+            None if field.is_boxed() => {
+                into.insert(field.json_name.to_owned(), one(field.shape, &wire, depth)?);
+            }
+            None => take(field, &wire, into, depth)?,
+        }
     }
     Ok(())
+}
+
+/// A schema, a list of schemas or a boolean.
+fn schema_or(ty: &'static Type, union: Union, bytes: &[u8], depth: usize) -> Result<Value, Error> {
+    let (mut schema, mut schemas, mut flag) = (None, Vec::new(), false);
+    let mut reader = Reader::new(bytes);
+    while let Some((number, wire)) = reader.next()? {
+        match (union, number) {
+            (Union::Bool, 1) => flag = wire.int()? != 0,
+            (Union::Schemas, 1) | (Union::Bool, 2) => {
+                schema = Some(nested(ty, wire.bytes()?, depth)?);
+            }
+            (Union::Schemas, 2) => schemas.push(nested(ty, wire.bytes()?, depth)?),
+            _ => {}
+        }
+    }
+    Ok(match (union, schema) {
+        (Union::Schemas, _) if !schemas.is_empty() => Value::Array(schemas),
+        (_, Some(schema)) => schema,
+        (Union::Bool, None) => flag.into(),
+        (_, None) => Value::Null,
+    })
+}
+
+/// One entry of a map to schemas or lists of names.
+fn schema_or_names(
+    ty: &'static Type,
+    bytes: &[u8],
+    depth: usize,
+) -> Result<(String, Value), Error> {
+    let (mut key, mut value) = (String::new(), &[][..]);
+    let mut reader = Reader::new(bytes);
+    while let Some((number, wire)) = reader.next()? {
+        match number {
+            1 => key = wire.text()?.to_owned(),
+            2 => value = wire.bytes()?,
+            _ => {}
+        }
+    }
+    let (mut schema, mut names) = (Value::Null, Vec::new());
+    let mut reader = Reader::new(value);
+    while let Some((number, wire)) = reader.next()? {
+        match number {
+            1 => schema = nested(ty, wire.bytes()?, depth)?,
+            2 => names.push(Value::from(wire.text()?)),
+            _ => {}
+        }
+    }
+    Ok((key, if names.is_empty() { schema } else { Value::Array(names) }))
+}
+
+fn nested(ty: &'static Type, bytes: &[u8], depth: usize) -> Result<Value, Error> {
+    let mut fields = Map::new();
+    message(ty, bytes, &mut fields, depth + 1)?;
+    Ok(Value::Object(fields))
 }
 
 /// Adds one occurrence of a field to the tree.

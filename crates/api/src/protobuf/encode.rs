@@ -4,7 +4,7 @@ use base64::Engine as _;
 use serde_json::{Map, Value};
 
 use super::wire::{put_bytes, put_double, put_int};
-use crate::schema::{Field, Scalar, Shape, Type};
+use crate::schema::{Field, Scalar, Shape, Type, Union};
 
 /// Encodes a normalised tree of a type. Zero values are left out; readers take them for granted.
 pub fn encode(ty: &'static Type, value: &Value) -> Vec<u8> {
@@ -28,11 +28,52 @@ fn message(out: &mut Vec<u8>, ty: &'static Type, fields: &Map<String, Value>) {
             put_bytes(out, field.proto_number, &nested);
             continue;
         }
-        match fields.get(field.json_name) {
-            None | Some(Value::Null) => {}
-            Some(value) => put(out, field.proto_number, field.shape, value),
+        let Some(value) = fields.get(field.json_name).filter(|value| !value.is_null()) else {
+            continue;
+        };
+        match Union::of(ty, field) {
+            Some(union) => put_union(out, field.proto_number, ty, union, value),
+            None if field.is_boxed() => put_item(out, field.proto_number, field.shape, value),
+            None => put(out, field.proto_number, field.shape, value),
         }
     }
+}
+
+/// Writes a schema or what may stand in its place: the schema has a field of its own.
+fn put_union(out: &mut Vec<u8>, number: u32, ty: &'static Type, union: Union, value: &Value) {
+    let mut nested = Vec::new();
+    let schema = |nested: &mut Vec<u8>, number: u32, value: &Value| {
+        put_bytes(nested, number, &encode(ty, value));
+    };
+    match (union, value) {
+        (Union::Names, Value::Object(entries)) => {
+            for (key, value) in entries {
+                let mut entry = Vec::new();
+                put_bytes(&mut entry, 1, key.as_bytes());
+                let mut nested = Vec::new();
+                match value {
+                    Value::Array(names) => {
+                        let names = names.iter().filter_map(Value::as_str);
+                        names.for_each(|name| put_bytes(&mut nested, 2, name.as_bytes()));
+                    }
+                    value => schema(&mut nested, 1, value),
+                }
+                put_bytes(&mut entry, 2, &nested);
+                put_bytes(out, number, &entry);
+            }
+            return;
+        }
+        (Union::Schemas, Value::Array(items)) => {
+            items.iter().for_each(|item| schema(&mut nested, 2, item));
+        }
+        (Union::Bool, Value::Bool(flag)) => put_int(&mut nested, 1, i64::from(*flag)),
+        (Union::Bool, value) => {
+            put_int(&mut nested, 1, 1);
+            schema(&mut nested, 2, value);
+        }
+        (_, value) => schema(&mut nested, 1, value),
+    }
+    put_bytes(out, number, &nested);
 }
 
 /// Writes one value as a field.

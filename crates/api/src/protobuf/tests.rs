@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -95,4 +95,37 @@ fn a_list_is_the_messages_of_its_items() {
     assert_eq!(envelope::wrap("v1", "PodList", opened.raw), joined);
     assert_eq!(envelope::unwrap(&joined[..20]), Err(Error::Truncated));
     assert_eq!(envelope::unwrap(b"k8"), Err(Error::NoMagic));
+}
+
+#[test]
+fn named_lists_and_schemas_have_messages_of_their_own() {
+    let resources = json!({"apiVersion": "v1", "kind": "APIResourceList", "groupVersion": "v1",
+        "resources": [{"name": "pods", "kind": "Pod", "verbs": ["get", "list"]}]});
+    let bytes = encode_object(&resources).expect("a known kind");
+    let verbs = b"\x22\x0b\x0a\x03get\x0a\x04list";
+    assert!(bytes.windows(verbs.len()).any(|part| part == verbs), "{bytes:?}");
+    let schema = json!({
+        "type": "object",
+        "items": {"type": "string"},
+        "additionalItems": false,
+        "additionalProperties": {"type": "integer"},
+        "dependencies": {"a": ["b", "c"], "d": {"required": ["e"]}},
+        "properties": {"list": {"items": [{"type": "array"}], "default": {"any": 1}, "additionalProperties": true}},
+    });
+    let ty = schema::type_named("apiextensions.k8s.io/v1.JSONSchemaProps").expect("a type");
+    let bytes = encode(ty, &schema);
+    assert_eq!(decode(ty, &bytes), Ok(schema));
+    // `allows` goes with a schema
+    let allows = b"\xf2\x01\x0d\x08\x01\x12\x09\x2a\x07integer";
+    assert!(bytes.windows(allows.len()).any(|part| part == allows), "{bytes:?}");
+}
+
+#[test]
+fn options_belong_to_every_version() {
+    let raw = [0x08, 0x05];
+    let bytes = envelope::wrap("apps/v1", "DeleteOptions", &raw);
+    let options = decode_object(&bytes, ("v1", "DeleteOptions")).expect("known everywhere");
+    assert_eq!(options["gracePeriodSeconds"], 5);
+    let bytes = envelope::wrap("apps/v1", "Status", &[]);
+    assert!(matches!(decode_object(&bytes, ("v1", "Status")), Err(Error::UnknownKind { .. })));
 }
