@@ -181,6 +181,23 @@ impl Hub {
         applied.wait_for(|at| *at >= revision).await.map(|_| ()).map_err(|_| Error::Stopped)
     }
 
+    /// Whether the store still has the state of a revision: it is not compacted away.
+    pub async fn readable(&self, revision: u64) -> Result<bool, Error> {
+        // Any read tells; this one finds nothing.
+        let nothing = Bytes::from_static(ROOT.as_bytes());
+        let request = RangeRequest {
+            start: nothing.clone(),
+            end: nothing,
+            at: Some(Revision(revision)),
+            limit: 1,
+        };
+        match self.store.range(request).await {
+            Ok(_) => Ok(true),
+            Err(longshore_store::Error::Compacted { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The store behind the caches.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store

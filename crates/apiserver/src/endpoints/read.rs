@@ -234,8 +234,12 @@ async fn state_at(call: &Call, revision: u64) -> Result<Option<Snapshot>, Status
     if revision > newest {
         return Err(too_large(revision, newest));
     }
-    let pinned = call.api.pins.get(call.served.cache.prefix(), revision);
-    Ok(pinned.or_else(|| call.served.cache.at(revision)))
+    if let Some(pinned) = call.api.pins.get(call.served.cache.prefix(), revision) {
+        return Ok(Some(pinned));
+    }
+    // The cache of a resource that changes seldom reaches back further than clients may ask.
+    let readable = call.api.registry.hub().readable(revision).await;
+    Ok(if readable.map_err(StatusError::internal)? { call.served.cache.at(revision) } else { None })
 }
 
 /// The state a list is answered from, by `resourceVersion` and `resourceVersionMatch`.

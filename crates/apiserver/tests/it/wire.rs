@@ -15,7 +15,7 @@ use longshore_apiserver::server::{Config, Server};
 use longshore_base::rng::SystemRng;
 use longshore_base::{Clock as _, Shutdown, SystemClock};
 use longshore_client::Client;
-use longshore_store::{MemoryStore, Store};
+use longshore_store::{MemoryStore, Revision, Store};
 use serde_json::{Value, json};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -276,6 +276,21 @@ async fn a_lost_state_goes_on_in_the_newest() {
     assert_eq!((watch.code, watch.lines().len()), (200, 1));
     assert_eq!(watch.lines()[0]["type"], "ERROR");
     assert_eq!(watch.lines()[0]["object"]["code"], 410);
+}
+
+#[tokio::test]
+async fn what_the_store_has_compacted_is_not_listed() {
+    let rig = rig(false).await;
+    rig.map("a").await;
+    let list = rig.get(MAPS, "").await.json();
+    let version: u64 = list["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+    rig.map("b").await;
+    let exact = format!("{MAPS}?resourceVersion={version}&resourceVersionMatch=Exact");
+    rig.store.compact(Revision(version)).await.unwrap();
+    assert_eq!(names(&rig.get(&exact, "").await.json()), ["a"]);
+    rig.store.compact(Revision(version + 1)).await.unwrap();
+    let gone = rig.get(&exact, "").await;
+    assert_eq!((gone.code, gone.json()["reason"].clone()), (410, json!("Expired")));
 }
 
 #[tokio::test]
