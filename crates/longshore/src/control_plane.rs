@@ -49,8 +49,7 @@ impl ControlPlane {
         })?;
         let address = listener.local_addr().context("the listener has no address")?;
         let dir = &config.data_dir;
-        std::fs::create_dir_all(dir.join("db"))
-            .with_context(|| format!("cannot create {}", dir.display()))?;
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let store = open_store(dir)?;
         let pki = certificates(&config, now)?;
         write_admin(&config, &pki, address, now)?;
@@ -118,7 +117,7 @@ impl ControlPlane {
 fn open_store(dir: &Path) -> Result<Arc<EmbeddedStore>> {
     let history = Some(std::time::Duration::from_secs(300));
     let options = Options { history, ..Options::default() };
-    let store = EmbeddedStore::open(&dir.join("db/longshore.db"), options)?;
+    let store = EmbeddedStore::open(&dir.join("db"), options)?;
     Ok(Arc::new(store))
 }
 

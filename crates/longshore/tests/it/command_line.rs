@@ -181,10 +181,11 @@ fn a_data_directory_in_use_is_refused() {
 #[test]
 fn a_damaged_data_directory_is_refused() {
     let data = tempfile::tempdir().unwrap();
+    let name = "00000000000000000001.log";
     std::fs::create_dir(data.path().join("db")).unwrap();
     std::fs::write(
-        data.path().join("db/longshore.db"),
-        "this is no database, and it is long enough to tell",
+        data.path().join("db").join(name),
+        "this is no database, and it is long enough to tell, with more bytes than a header has",
     )
     .unwrap();
     let port = crate::server::free_port().to_string();
@@ -201,7 +202,7 @@ fn a_damaged_data_directory_is_refused() {
         "--disable",
         disable,
     ];
-    check_one_line(&arguments, 1, "longshore.db");
+    check_one_line(&arguments, 1, name);
 }
 
 #[test]

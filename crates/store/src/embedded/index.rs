@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
+use super::engine::Garbage;
 use crate::{Error, Event, KeyValue, RangeRequest, RangeResponse, Revision};
 
 /// One state of a key.
@@ -126,9 +127,9 @@ impl Index {
         Ok(self.history.range(start..).cloned().collect())
     }
 
-    /// Raises the floor: superseded states below it go. Returns the revisions of the changes that
-    /// nothing needs any more.
-    pub(super) fn compact(&mut self, floor: Revision) -> Vec<Revision> {
+    /// Raises the floor: superseded states below it go. Returns the changes that nothing needs any
+    /// more.
+    pub(super) fn compact(&mut self, floor: Revision) -> Vec<Garbage> {
         let mut garbage = Vec::new();
         while self.history.front().is_some_and(|e| e.revision <= floor) {
             let event = self.history.pop_front().expect("checked just above");
@@ -136,9 +137,12 @@ impl Index {
             let Some(versions) = self.keys.get_mut(&event.key) else { continue };
             // The newest version at or below the floor is still what a read at the floor sees.
             let visible = versions.partition_point(|v| v.revision <= floor);
-            garbage.extend(versions.drain(..visible.saturating_sub(1)).map(|v| v.revision));
+            let superseded = versions.drain(..visible.saturating_sub(1));
+            garbage.extend(
+                superseded.map(|v| Garbage::new(v.revision, &event.key, v.value.as_deref())),
+            );
             if versions.len() == 1 && versions[0].value.is_none() && versions[0].revision <= floor {
-                garbage.push(versions[0].revision);
+                garbage.push(Garbage::new(versions[0].revision, &event.key, None));
                 self.keys.remove(&event.key);
             }
         }

@@ -1,4 +1,4 @@
-//! The embedded store: one SQLite file, one writer thread with group commit, all reads from memory.
+//! The embedded store: a log, one writer thread with group commit, all reads from memory.
 //!
 //! Layout, correctness and limits are told in docs/design/store.md.
 //!
@@ -7,6 +7,7 @@
 
 mod engine;
 mod index;
+mod log;
 mod watchers;
 mod writer;
 
@@ -19,8 +20,9 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, oneshot};
 
-pub use engine::{Change, Engine, Loaded, SqliteEngine};
+pub use engine::{Change, Engine, Garbage, Loaded};
 use index::Index;
+pub use log::LogEngine;
 use watchers::Watchers;
 use writer::{Command, Writer};
 
@@ -74,20 +76,28 @@ pub enum OpenError {
         /// The newest format this version reads.
         known: i64,
     },
+    /// It was written by a version that kept its data in another way.
+    #[error(
+        "the database {path} is of a version that is not read any more: save the objects with the longshore that wrote it (kubectl get -o yaml), move {path} away, and create them again"
+    )]
+    OlderFormat {
+        /// The file.
+        path: String,
+    },
     /// It cannot be read as a database of ours.
     #[error(
-        "the database {path} is damaged ({why}): restore a snapshot, or move the file away to start empty"
+        "the database is damaged at {path} ({why}): restore a copy of its folder, or move the folder away to start empty"
     )]
     Damaged {
         /// The file.
         path: String,
-        /// What SQLite or the loader said.
+        /// What does not hold.
         why: String,
     },
     /// The disk or the file system says no.
     #[error("the database {path} cannot be opened: {why}")]
     Io {
-        /// The file.
+        /// The file or folder.
         path: String,
         /// What the system said.
         why: String,
@@ -100,7 +110,7 @@ struct Shared {
     queue_slots: Arc<Semaphore>,
 }
 
-/// The embedded store. Dropping it finishes the queued writes and closes the file.
+/// The embedded store. Dropping it finishes the queued writes and closes the files.
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
@@ -108,32 +118,37 @@ pub struct EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// Opens or creates the database in a file.
-    pub fn open(path: &Path, options: Options) -> Result<Self, OpenError> {
-        Self::with_engine(Box::new(SqliteEngine::open(path)?), options)
+    /// Opens or creates the database in a folder, whose parent is there.
+    pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
+        Self::with_engine(Box::new(LogEngine::open(dir)?), options)
     }
 
     /// Opens a store on any engine; for tests that inject faults.
     pub fn with_engine(mut engine: Box<dyn Engine>, options: Options) -> Result<Self, OpenError> {
         let loaded = engine.load()?;
         let mut index = Index::new();
-        let mut deadlines = Vec::new();
+        let (mut deadlines, mut garbage) = (Vec::new(), Vec::new());
         for change in loaded.changes {
+            if change.value.is_none() && index.get(&change.key).is_none() {
+                // What it deleted has left the disk already.
+                garbage.push(Garbage::new(change.revision, &change.key, None));
+                continue;
+            }
             if let Some(at) = change.expires_at {
                 deadlines.push((at, change.key.clone(), change.revision));
             }
             index.apply(change.key, change.value, change.revision);
         }
         index.set_newest(loaded.newest);
-        // What a crash kept from being removed is removed now.
-        let garbage = index.compact(loaded.floor);
+        garbage.extend(index.compact(loaded.floor));
+        engine.discard(&garbage);
         let shared = Arc::new(Shared {
             index: RwLock::new(index),
             watchers: Mutex::default(),
             queue_slots: Arc::new(Semaphore::new(QUEUE_MAX)),
         });
         let (commands, queue) = mpsc::channel();
-        let writer = Writer::new(engine, shared.clone(), queue, options, (deadlines, garbage));
+        let writer = Writer::new(engine, shared.clone(), queue, options, deadlines);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run())

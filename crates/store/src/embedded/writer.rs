@@ -1,5 +1,5 @@
 //! The writer thread: decides transactions in memory, commits them in batches, tells watchers, and
-//! then acknowledges; in between it expires keys and removes old history in small steps.
+//! then acknowledges; in between it expires keys and cuts old history.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -14,15 +14,13 @@ use crate::{Error, KeyValue, Op, Revision, Txn, TxnOutcome};
 
 /// Transactions in one commit.
 const BATCH_MAX: usize = 512;
-/// Changes removed between two commits, so that compaction never makes a writer wait long.
-const REMOVE_MAX: usize = 256;
+/// Bytes of values in one commit; the last one may be over it.
+const BATCH_BYTES_MAX: usize = 4 << 20;
 /// How often old history is cut off.
 const COMPACT_INTERVAL: Duration = Duration::from_secs(60);
 /// Memory that the history may take, about: a storm of writes shortens the time that it reaches
 /// back. It is cut to half of this.
 const HISTORY_BYTES_MAX: usize = 128 << 20;
-/// Superseded changes that may wait until there is nothing else to do before they are removed.
-const GARBAGE_MAX: usize = 1 << 16;
 /// Keys that may expire in one batch.
 const EXPIRE_MAX: usize = 512;
 
@@ -44,7 +42,8 @@ pub(super) struct Writer {
     options: Options,
     /// Keys with a time to live, by end (milliseconds since 1970) and revision.
     deadlines: BTreeMap<(i64, Revision), Bytes>,
-    garbage: VecDeque<Revision>,
+    /// Whether the engine has something to do while nobody writes.
+    untidy: bool,
     /// Newest revision at recent times: how the age of history is known.
     marks: VecDeque<(Instant, Revision)>,
 }
@@ -55,6 +54,8 @@ struct Batch {
     changes: Vec<Change>,
     /// The last change of each key in this batch, by position.
     last: HashMap<Bytes, usize>,
+    /// Bytes of its values.
+    bytes: usize,
     replies: Vec<Reply>,
 }
 
@@ -69,11 +70,11 @@ impl Writer {
         shared: Arc<Shared>,
         queue: Receiver<Command>,
         options: Options,
-        (deadlines, garbage): (Vec<(i64, Bytes, Revision)>, Vec<Revision>),
+        deadlines: Vec<(i64, Bytes, Revision)>,
     ) -> Self {
         let deadlines = deadlines.into_iter().map(|(at, key, rev)| ((at, rev), key)).collect();
         let marks = VecDeque::from([(Instant::now(), shared.index.read().newest())]);
-        Self { engine, shared, queue, options, deadlines, garbage: garbage.into(), marks }
+        Self { engine, shared, queue, options, deadlines, untidy: true, marks }
     }
 
     /// Works until all senders are gone or the engine fails.
@@ -95,7 +96,7 @@ impl Writer {
     fn wait(&self) -> Result<Command, RecvTimeoutError> {
         let mut timeout: Option<Duration> = None;
         let mut at_most = |wait: Duration| timeout = Some(timeout.map_or(wait, |t| t.min(wait)));
-        if !self.garbage.is_empty() {
+        if self.untidy {
             at_most(Duration::ZERO);
         }
         if let Some(((at, _), _)) = self.deadlines.first_key_value() {
@@ -126,7 +127,7 @@ impl Writer {
                 }
                 Command::Compact(floor, reply) => compactions.push((floor, reply)),
             }
-            let full = batch.replies.len() >= BATCH_MAX;
+            let full = batch.replies.len() >= BATCH_MAX || batch.bytes >= BATCH_BYTES_MAX;
             next = if full { None } else { self.queue.try_recv().ok() };
         }
         let idle = batch.replies.is_empty();
@@ -141,8 +142,8 @@ impl Writer {
             }
         }
         self.cut_history()?;
-        // Removing costs a sync of its own: writers do not wait for it unless it gets too much.
-        if idle || self.garbage.len() > GARBAGE_MAX { self.remove_garbage() } else { Ok(()) }
+        self.untidy = self.engine.tidy(idle)?;
+        Ok(())
     }
 
     /// Deletes keys whose time is over.
@@ -252,15 +253,21 @@ impl Writer {
     }
 
     fn compact(&mut self, floor: Revision) -> Result<(), Error> {
-        let mut index = self.shared.index.write();
-        if floor > index.newest() {
-            return Err(Error::FutureRevision { requested: floor, current: index.newest() });
+        let (newest, present) = {
+            let index = self.shared.index.read();
+            (index.newest(), index.floor())
+        };
+        if floor > newest {
+            return Err(Error::FutureRevision { requested: floor, current: newest });
         }
-        if floor <= index.floor() {
+        if floor <= present {
             return Ok(());
         }
+        // Nobody else writes to the index: readers need not wait for the disk.
         self.engine.set_floor(floor)?;
-        self.garbage.extend(index.compact(floor));
+        let garbage = self.shared.index.write().compact(floor);
+        self.engine.discard(&garbage);
+        self.untidy = true;
         Ok(())
     }
 
@@ -285,20 +292,12 @@ impl Writer {
         }
         floor.map_or(Ok(()), |floor| self.compact(floor))
     }
-
-    fn remove_garbage(&mut self) -> Result<(), Error> {
-        if self.garbage.is_empty() {
-            return Ok(());
-        }
-        let count = self.garbage.len().min(REMOVE_MAX);
-        let step: Vec<Revision> = self.garbage.drain(..count).collect();
-        self.engine.remove(&step)
-    }
 }
 
 impl Batch {
     fn push(&mut self, change: Change) {
         self.last.insert(change.key.clone(), self.changes.len());
+        self.bytes += change.value.as_ref().map_or(0, Bytes::len);
         self.changes.push(change);
     }
 }

@@ -1,4 +1,5 @@
-//! SIGKILL in the middle of a write storm: no acknowledged write is lost, none is invented.
+//! SIGKILL and a full disk in the middle of a write storm: no acknowledged write is lost, none is
+//! invented.
 //!
 //! The test starts itself as a child that writes and tells each acknowledged write on its standard
 //! output; the parent kills it without warning, opens what is left and compares.
@@ -18,6 +19,8 @@ const WRITERS: usize = 16;
 /// meets different moments.
 const KILL_AFTER_MIN: usize = 100;
 const CHILD_DIR: &str = "LONGSHORE_TEST_CRASH_DIR";
+
+const CHILD: [&str; 3] = ["crash::child_writes_until_it_is_killed", "--exact", "--nocapture"];
 
 /// The child's part; a test so that the test binary can be started as the child.
 #[test]
@@ -72,9 +75,8 @@ fn sigkill_in_a_write_storm_loses_no_acknowledged_write() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let mut acknowledged: BTreeMap<String, u64> = BTreeMap::new();
     for round in 0..ROUNDS {
-        let own = std::env::current_exe().expect("the test binary");
-        let mut child = Command::new(own)
-            .args(["crash::child_writes_until_it_is_killed", "--exact", "--nocapture"])
+        let mut child = Command::new(std::env::current_exe().expect("the test binary"))
+            .args(CHILD)
             .env(CHILD_DIR, dir.path())
             .stdout(Stdio::piped())
             .spawn()
@@ -96,6 +98,31 @@ fn sigkill_in_a_write_storm_loses_no_acknowledged_write() {
             note(&mut acknowledged, line);
         }
         assert!(lines >= target, "the child ended by itself");
+        check(dir.path(), &acknowledged);
+    }
+}
+
+/// A disk takes a part of a batch and then no more: the process ends, and what it acknowledged is
+/// there when there is room again. A limit of the kernel on the size of files stands for the disk.
+#[test]
+fn a_full_disk_ends_the_process_and_loses_no_acknowledged_write() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut acknowledged: BTreeMap<String, u64> = BTreeMap::new();
+    for kilobytes in [101, 203, 310] {
+        // Units of 512 bytes; without the trap the kernel would kill the process by a signal.
+        let limited = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", 2 * kilobytes);
+        let child = Command::new("sh")
+            .args(["-c", &limited])
+            .arg(std::env::current_exe().expect("the test binary"))
+            .args(CHILD)
+            .env(CHILD_DIR, dir.path())
+            .output()
+            .expect("the test binary starts");
+        assert!(!child.status.success(), "it goes on without a place for what it writes");
+        let output = String::from_utf8(child.stdout).expect("text");
+        let lines = output.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let told = lines.map(|line| note(&mut acknowledged, line)).filter(|told| *told).count();
+        assert!(told > 50, "{told} writes, {}", String::from_utf8_lossy(&child.stderr));
         check(dir.path(), &acknowledged);
     }
 }

@@ -1,14 +1,13 @@
-//! What only the durable store can show: reopening, locking, damage, failing disks, bounded files.
+//! What only the durable store can show: reopening and failing disks.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use longshore_store::embedded::{Change, Engine, Loaded};
+use longshore_store::embedded::{Change, Engine, Garbage, Loaded};
 use longshore_store::{
-    EmbeddedStore, Error, Op, OpenError, Options, RangeRequest, Revision, Store, Txn, TxnOutcome,
-    WatchItem,
+    EmbeddedStore, Error, Op, OpenError, Options, Revision, Store, Txn, TxnOutcome, WatchItem,
 };
 
 fn open(path: &Path) -> EmbeddedStore {
@@ -58,52 +57,6 @@ async fn reopening_keeps_data_history_and_the_floor() {
     assert_eq!(put(&store, "d", Revision(0), b"z".to_vec()).await, Revision(fourth.0 + 2));
 }
 
-#[tokio::test]
-async fn a_locked_a_damaged_and_a_newer_file_are_told_apart() {
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    let path = dir.path().join("db");
-    let store = open(&path);
-    put(&store, "a", Revision(0), b"1".to_vec()).await;
-    let locked = EmbeddedStore::open(&path, Options::default()).err();
-    assert!(matches!(locked, Some(OpenError::Locked(_))), "{locked:?}");
-    drop(store);
-    let db = rusqlite::Connection::open(&path).expect("a database");
-    db.execute("UPDATE meta SET value = 99 WHERE name = 'format'", []).expect("it is writable");
-    drop(db);
-    let newer = EmbeddedStore::open(&path, Options::default()).err();
-    assert!(matches!(newer, Some(OpenError::NewerFormat { found: 99, .. })), "{newer:?}");
-    std::fs::write(&path, vec![b'x'; 8192]).expect("writable");
-    let damaged = EmbeddedStore::open(&path, Options::default()).err();
-    assert!(matches!(damaged, Some(OpenError::Damaged { .. })), "{damaged:?}");
-    let nowhere = EmbeddedStore::open(&dir.path().join("no/db"), Options::default()).err();
-    assert!(matches!(nowhere, Some(OpenError::Io { .. })), "{nowhere:?}");
-}
-
-/// A key that is overwritten again and again must not make the file grow: the complaint about
-/// other embedded stores is a file of many gigabytes.
-#[tokio::test]
-async fn compaction_keeps_the_file_bounded() {
-    const ROUNDS: usize = 40;
-    const WRITES: usize = 50;
-    const VALUE: usize = 10_000;
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    let path = dir.path().join("db");
-    let store = open(&path);
-    let mut at = Revision(0);
-    for _ in 0..ROUNDS {
-        for _ in 0..WRITES {
-            at = put(&store, "a", at, vec![7; VALUE]).await;
-        }
-        store.compact(at).await.expect("the store works");
-    }
-    drop(store);
-    let size = std::fs::metadata(&path).expect("the file is there").len();
-    let written = (ROUNDS * WRITES * VALUE) as u64;
-    assert!(size < written / 10, "{size} bytes on disk after {written} written");
-    let all = open(&path).range(RangeRequest::default()).await.expect("the store works");
-    assert_eq!(all.count, 1);
-}
-
 /// An engine whose disk fails at the n-th commit.
 struct FailingDisk {
     good_commits: usize,
@@ -126,8 +79,10 @@ impl Engine for FailingDisk {
         Ok(())
     }
 
-    fn remove(&mut self, _revisions: &[Revision]) -> Result<(), Error> {
-        Ok(())
+    fn discard(&mut self, _garbage: &[Garbage]) {}
+
+    fn tidy(&mut self, _idle: bool) -> Result<bool, Error> {
+        Ok(false)
     }
 }
 
