@@ -34,7 +34,7 @@ pub const DEPTH_MAX: usize = 128;
 pub const NODES_MAX: usize = 200_000;
 
 /// The type of a value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
     /// Not told.
     #[default]
@@ -52,12 +52,12 @@ pub enum Kind {
     /// A text.
     String,
     /// A type that there is not.
-    Unknown,
+    Other(Box<str>),
 }
 
 impl Kind {
     /// Its name in a schema; empty when it is not told.
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Self::Any => "",
             Self::Array => "array",
@@ -66,7 +66,7 @@ impl Kind {
             Self::Number => "number",
             Self::Object => "object",
             Self::String => "string",
-            Self::Unknown => "unknown",
+            Self::Other(name) => name,
         }
     }
 
@@ -80,7 +80,7 @@ impl Kind {
             Kind::Object,
             Kind::String,
         ];
-        ALL.into_iter().find(|kind| kind.name() == name).unwrap_or(Self::Unknown)
+        ALL.into_iter().find(|kind| kind.name() == name).unwrap_or_else(|| Self::Other(name.into()))
     }
 }
 

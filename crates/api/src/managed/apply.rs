@@ -15,13 +15,12 @@ use super::fieldset::field_set;
 use super::managers::{self, Entry, ManagerId, Managers, Operation};
 use super::merge::merge;
 use super::prune::{Pruning, prune};
-use super::schema::Ref;
+use super::schema::{Ref, Typing};
 use super::track::{STRIPPED, Write, claim, put};
 use super::updater::Versions;
 use super::validate::validate;
 use super::{last_applied, value};
 use crate::complete::complete;
-use crate::schema::Type;
 use crate::status::{Reason, StatusError};
 use crate::{Object, gvk, normalize};
 
@@ -203,7 +202,7 @@ impl Applying<'_> {
         let at = Ref::object(write.ty);
         write.updater(Reading::Native).reconcile(managers);
         let mut shown = live.clone().into_value();
-        complete(write.ty, &mut shown);
+        completed(write.ty, &mut shown);
         let merged = merge(at, Some(&shown), Some(self.config))
             .map_err(|error| unexpected(format!("failed to merge config: {error}")))?
             .unwrap_or_default();
@@ -237,10 +236,19 @@ impl Applying<'_> {
 ///
 /// # Errors
 /// Upstream's words for the first field that does not fit.
-fn restored(ty: &'static Type, mut merged: Value) -> Result<Object, String> {
-    normalize::restore(ty, &mut merged)?;
-    normalize::normalize(ty, &mut merged).map_err(|error| error.to_string())?;
+fn restored(ty: Typing<'_>, mut merged: Value) -> Result<Object, String> {
+    if let Some(ty) = ty.known() {
+        normalize::restore(ty, &mut merged)?;
+        normalize::normalize(ty, &mut merged).map_err(|error| error.to_string())?;
+    }
     Object::from_value(merged).ok_or_else(|| "the object is no map".to_owned())
+}
+
+/// Gives an object the fields that upstream's struct of its kind always has.
+pub(super) fn completed(ty: Typing<'_>, value: &mut Value) {
+    if let Some(ty) = ty.known() {
+        complete(ty, value);
+    }
 }
 
 /// The other versions of an object whose tree was merged.
@@ -249,7 +257,7 @@ struct Restored<'a> {
 }
 
 impl Versions for Restored<'_> {
-    fn ty(&self, api_version: &str) -> Option<&'static Type> {
+    fn ty(&self, api_version: &str) -> Option<Typing<'_>> {
         if api_version == self.write.api_version {
             return Some(self.write.ty);
         }
@@ -260,7 +268,7 @@ impl Versions for Restored<'_> {
         let (from_ty, to_ty) = (self.ty(from)?, self.ty(to)?);
         let object = restored(from_ty, object.clone().into_value()).ok()?;
         let mut value = self.write.versions.convert(&object, from, to)?.into_value();
-        complete(to_ty, &mut value);
+        completed(to_ty, &mut value);
         Object::from_value(value)
     }
 }

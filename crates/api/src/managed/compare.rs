@@ -8,7 +8,7 @@ use serde_json::{Map as Fields, Value};
 
 use super::item::identify;
 use super::path::PathElement;
-use super::schema::{Form, List, Map, Ref, of_field};
+use super::schema::{Declared, Form, List, Map, Ref, Typing, of_field};
 use super::set::{Branch, Set};
 use super::{Error, value};
 use crate::complete::{complete_part, implied};
@@ -39,13 +39,21 @@ pub enum Reading {
 /// # Errors
 /// When items of a list cannot be told apart.
 pub fn compare(
-    ty: &'static Type,
+    typing: Typing<'_>,
     old: &Fields<String, Value>,
     new: &Fields<String, Value>,
     reading: Reading,
 ) -> Result<Comparison, Error> {
-    let walk = Walk { native: reading == Reading::Native };
-    Ok(walk.fields(ty, Some(old), Some(new))?.below)
+    // Only built-in kinds are Go structs.
+    let native = reading == Reading::Native && typing.known().is_some();
+    let walk = Walk { native };
+    match typing {
+        Typing::Known(ty) => Ok(walk.fields(ty, Some(old), Some(new))?.below),
+        _ => match Ref::object(typing).atom().map {
+            Some(map) => Ok(walk.entries(map, Some(old), Some(new))?.below),
+            None => Err(Error::new("schema error: invalid atom")),
+        },
+    }
 }
 
 /// What a walk finds at one place: about the place itself, and below it.
@@ -158,9 +166,9 @@ impl Walk {
                 if map.atomic || (self.is_empty(map, a) && self.is_empty(map, b)) {
                     return Ok(self.leaf(at, old, new));
                 }
-                match map.ty {
-                    Some(ty) => self.fields(ty, a, b),
-                    None => self.entries(map, a, b),
+                match map.fields {
+                    Declared::Known(ty) => self.fields(ty, a, b),
+                    _ => self.entries(map, a, b),
                 }
             }
         }
@@ -171,7 +179,10 @@ impl Walk {
         match fields {
             None => true,
             Some(fields) if !fields.is_empty() => false,
-            Some(_) => !self.native || !map.ty.is_some_and(implies),
+            Some(_) => match map.fields {
+                Declared::Known(ty) => !self.native || !implies(ty),
+                _ => true,
+            },
         }
     }
 
@@ -238,9 +249,9 @@ impl Walk {
         new: Option<&Fields<String, Value>>,
     ) -> Result<Found, Error> {
         let mut branches = Branches::default();
-        let at = map.element.unwrap_or(Ref::Nothing);
         let mut push = |name: &str, a: Option<&Value>, b: Option<&Value>| {
             let element = || PathElement::named(name);
+            let at = map.at(name).unwrap_or(Ref::Nothing);
             let found = self.compare(at, a, b).map_err(|error| error.below(&element()))?;
             branches.push(element, found);
             Ok(())

@@ -20,8 +20,8 @@ pub(super) fn identify(list: List, item: &Value) -> Result<PathElement, String> 
         .keys
         .iter()
         .filter_map(|name| {
-            let value = fields.get(*name).cloned().or_else(|| list.key_default(name))?;
-            Some(((*name).into(), value))
+            let value = fields.get(name).cloned().or_else(|| list.key_default(name))?;
+            Some((name.to_owned().into(), value))
         })
         .collect();
     if keys.is_empty() {

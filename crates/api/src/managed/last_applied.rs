@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Value};
 
+use super::apply::completed;
 use super::compare::{Reading, compare};
 use super::conflict::Conflict;
 use super::fieldset::field_set;
@@ -15,7 +16,6 @@ use super::track::Write;
 use super::validate::validate;
 use super::value::write_json;
 use crate::Object;
-use crate::complete::complete;
 use crate::meta_validation::ANNOTATIONS_BYTES_MAX;
 
 /// The only manager that this holds for.
@@ -42,7 +42,7 @@ fn allowed(write: &Write<'_>, live: &Object) -> Option<Set> {
     let at = Ref::object(write.ty);
     let mut live = live.clone().into_value();
     validate(at, &live).ok()?;
-    complete(write.ty, &mut live);
+    completed(write.ty, &mut live);
     let applied: Value = serde_json::from_str(text).ok()?;
     if applied.get("apiVersion").and_then(Value::as_str) != Some(write.api_version) {
         return None;

@@ -201,7 +201,7 @@ fn read(object: &Object) -> Model {
 
 fn write(ty: &'static Type, manager: &'static str) -> Write<'static> {
     Write {
-        ty,
+        ty: ty.into(),
         api_version: "v1",
         subresource: "",
         manager,

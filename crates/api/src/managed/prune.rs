@@ -9,16 +9,15 @@ use serde_json::Value;
 use super::fieldset::field_set;
 use super::managers::{Entry, Managers};
 use super::remove::remove;
-use super::schema::Ref;
+use super::schema::{Ref, Typing};
 use super::set::Set;
 use super::updater::Versions;
 use crate::Object;
-use crate::schema::Type;
 
 /// What pruning knows besides the objects.
 pub(super) struct Pruning<'a> {
     /// The type in the version of the request.
-    pub ty: &'static Type,
+    pub ty: Typing<'a>,
     /// The version of the request.
     pub api_version: &'a str,
     /// The other versions.
@@ -27,14 +26,14 @@ pub(super) struct Pruning<'a> {
 
 /// A tree in one version.
 #[derive(Clone)]
-struct State {
-    ty: &'static Type,
+struct State<'a> {
+    ty: Typing<'a>,
     api_version: String,
     value: Value,
 }
 
-impl State {
-    fn at(&self) -> Ref {
+impl State<'_> {
+    fn at(&self) -> Ref<'_> {
         Ref::object(self.ty)
     }
 
@@ -52,9 +51,9 @@ impl State {
     }
 }
 
-impl Pruning<'_> {
+impl<'a> Pruning<'a> {
     /// The tree in another version; none when there is no such version.
-    fn convert(&self, state: &State, api_version: &str) -> Option<State> {
+    fn convert(&self, state: &State<'a>, api_version: &str) -> Option<State<'a>> {
         if state.api_version == api_version {
             return Some(state.clone());
         }
@@ -83,12 +82,12 @@ pub(super) fn prune(
 }
 
 /// Brings back what a manager, also the applier itself, holds now.
-fn add_back_owned(
-    pruning: &Pruning<'_>,
-    merged: &State,
-    mut pruned: State,
+fn add_back_owned<'a>(
+    pruning: &Pruning<'a>,
+    merged: &State<'a>,
+    mut pruned: State<'a>,
     managers: &Managers,
-) -> State {
+) -> State<'a> {
     let mut by_version: BTreeMap<&str, Set> = BTreeMap::new();
     for entry in managers.values() {
         let held = by_version.entry(&entry.api_version).or_default();
@@ -108,7 +107,12 @@ fn add_back_owned(
 }
 
 /// Brings back what was removed only because something above it was.
-fn add_back_dangling(pruning: &Pruning<'_>, merged: &State, pruned: &State, last: &Entry) -> State {
+fn add_back_dangling<'a>(
+    pruning: &Pruning<'a>,
+    merged: &State<'a>,
+    pruned: &State<'a>,
+    last: &Entry,
+) -> State<'a> {
     let Some(pruned) = pruning.convert(pruned, &last.api_version) else { return merged.clone() };
     let gone = merged.fields().difference(&pruned.fields());
     merged.without(&gone.intersection(&merged.named(&last.set)))

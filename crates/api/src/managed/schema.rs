@@ -4,15 +4,46 @@
 
 use serde_json::Value;
 
+use super::custom::Place;
 use crate::schema::{Field, Scalar, Shape, Topology, Type};
+use crate::structural;
+
+/// The form of whole objects.
+#[derive(Clone, Copy, Debug)]
+pub enum Typing<'a> {
+    /// A built-in kind.
+    Known(&'static Type),
+    /// A custom resource with a schema.
+    Custom(&'a structural::Schema),
+    /// Any object: maps are merged, lists are not.
+    Deduced,
+}
+
+impl From<&'static Type> for Typing<'_> {
+    fn from(ty: &'static Type) -> Self {
+        Self::Known(ty)
+    }
+}
+
+impl Typing<'_> {
+    /// The type of a built-in kind.
+    pub(super) fn known(self) -> Option<&'static Type> {
+        match self {
+            Self::Known(ty) => Some(ty),
+            Self::Custom(_) | Self::Deduced => None,
+        }
+    }
+}
 
 /// The form of a value somewhere in an object.
 #[derive(Clone, Copy)]
-pub(super) enum Ref {
+pub(super) enum Ref<'a> {
     /// As the table says; with the field whose markers hold for it.
     Known(Shape, Option<&'static Field>),
     /// A struct on its own.
     Object(&'static Type),
+    /// As a structural schema says.
+    Structural(Place<'a>),
     /// Any value: maps are merged, lists are not.
     Deduced,
     /// Any value, as a whole.
@@ -30,53 +61,92 @@ pub(super) enum ScalarKind {
     Any,
 }
 
+/// The names of fields that identify items.
+#[derive(Clone, Copy)]
+pub(super) enum Keys<'a> {
+    Known(&'static [&'static str]),
+    Custom(&'a [String]),
+}
+
+impl<'a> Keys<'a> {
+    pub fn is_empty(self) -> bool {
+        match self {
+            Self::Known(names) => names.is_empty(),
+            Self::Custom(names) => names.is_empty(),
+        }
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = &'a str> {
+        let (known, custom): (&[&str], &[String]) = match self {
+            Self::Known(names) => (names, &[]),
+            Self::Custom(names) => (&[], names),
+        };
+        known.iter().copied().chain(custom.iter().map(String::as_str))
+    }
+}
+
 /// A list.
 #[derive(Clone, Copy)]
-pub(super) struct List {
+pub(super) struct List<'a> {
     /// Whether items have an identity; otherwise the list is one value.
     pub associative: bool,
     /// The fields that identify items; none for a set of scalars.
-    pub keys: &'static [&'static str],
-    pub item: Ref,
+    pub keys: Keys<'a>,
+    pub item: Ref<'a>,
+}
+
+/// The declared fields of a map.
+#[derive(Clone, Copy)]
+pub(super) enum Declared<'a> {
+    /// It has none.
+    None,
+    /// Those of a struct.
+    Known(&'static Type),
+    /// Those that a schema lists.
+    Custom(Place<'a>),
 }
 
 /// A struct or map.
 #[derive(Clone, Copy)]
-pub(super) struct Map {
-    /// The fields, when it is a struct.
-    pub ty: Option<&'static Type>,
+pub(super) struct Map<'a> {
+    pub fields: Declared<'a>,
     /// Whether it is one value.
     pub atomic: bool,
     /// The form of what is no field; none when there may not be any.
-    pub element: Option<Ref>,
+    pub element: Option<Ref<'a>>,
 }
 
 /// What may stand at one place.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Atom {
+pub(super) struct Atom<'a> {
     pub scalar: Option<ScalarKind>,
-    pub list: Option<List>,
-    pub map: Option<Map>,
+    pub list: Option<List<'a>>,
+    pub map: Option<Map<'a>>,
 }
 
 /// The one form that holds for a value.
 #[derive(Clone, Copy)]
-pub(super) enum Form {
+pub(super) enum Form<'a> {
     Scalar(ScalarKind),
-    List(List),
-    Map(Map),
+    List(List<'a>),
+    Map(Map<'a>),
 }
 
-impl Ref {
+impl<'a> Ref<'a> {
     /// The form of a whole object.
-    pub fn object(ty: &'static Type) -> Self {
-        Self::Object(ty)
+    pub fn object(typing: impl Into<Typing<'a>>) -> Self {
+        match typing.into() {
+            Typing::Known(ty) => Self::Object(ty),
+            Typing::Custom(schema) => Self::Structural(Place::root(schema)),
+            Typing::Deduced => Self::Deduced,
+        }
     }
 
-    pub fn atom(self) -> Atom {
+    pub fn atom(self) -> Atom<'a> {
         match self {
             Self::Known(shape, field) => known(shape, field),
             Self::Object(ty) => Atom { map: Some(of_struct(ty, None)), ..Atom::default() },
+            Self::Structural(place) => place.atom(),
             Self::Deduced => any(false),
             Self::Untyped => any(true),
             Self::Nothing => Atom::default(),
@@ -84,7 +154,7 @@ impl Ref {
     }
 
     /// The form that holds for a value: what it is when that may stand here, else what may.
-    pub fn form(self, value: Option<&Value>) -> Option<Form> {
+    pub fn form(self, value: Option<&Value>) -> Option<Form<'a>> {
         let atom = self.atom();
         let list = atom.list.map(Form::List);
         let map = atom.map.map(Form::Map);
@@ -99,16 +169,16 @@ impl Ref {
     }
 }
 
-fn any(atomic: bool) -> Atom {
+fn any<'a>(atomic: bool) -> Atom<'a> {
     let element = if atomic { Ref::Untyped } else { Ref::Deduced };
     Atom {
         scalar: Some(ScalarKind::Any),
-        list: Some(List { associative: false, keys: &[], item: Ref::Untyped }),
-        map: Some(Map { ty: None, atomic, element: Some(element) }),
+        list: Some(List { associative: false, keys: Keys::Known(&[]), item: Ref::Untyped }),
+        map: Some(Map { fields: Declared::None, atomic, element: Some(element) }),
     }
 }
 
-fn known(shape: Shape, field: Option<&'static Field>) -> Atom {
+fn known<'a>(shape: Shape, field: Option<&'static Field>) -> Atom<'a> {
     let atomic = field.and_then(|f| f.topology).map(|topology| topology == Topology::Atomic);
     let item = || Ref::Known(shape.item().expect("a list or map"), None);
     match shape {
@@ -116,7 +186,8 @@ fn known(shape: Shape, field: Option<&'static Field>) -> Atom {
         Shape::List(_) => Atom { list: Some(of_list(field, item())), ..Atom::default() },
         Shape::Map(_) => {
             let element = Some(item());
-            let map = Map { ty: None, atomic: atomic.unwrap_or(false), element };
+            let fields = Declared::None;
+            let map = Map { fields, atomic: atomic.unwrap_or(false), element };
             Atom { map: Some(map), ..Atom::default() }
         }
         Shape::Struct(_) => {
@@ -126,11 +197,11 @@ fn known(shape: Shape, field: Option<&'static Field>) -> Atom {
     }
 }
 
-fn of_struct(ty: &'static Type, atomic: Option<bool>) -> Map {
-    Map { ty: Some(ty), atomic: atomic.unwrap_or(ty.atomic), element: None }
+fn of_struct<'a>(ty: &'static Type, atomic: Option<bool>) -> Map<'a> {
+    Map { fields: Declared::Known(ty), atomic: atomic.unwrap_or(ty.atomic), element: None }
 }
 
-fn of_scalar(scalar: Scalar) -> Atom {
+fn of_scalar<'a>(scalar: Scalar) -> Atom<'a> {
     let kind = match scalar {
         Scalar::String | Scalar::Bytes | Scalar::Duration => ScalarKind::String,
         Scalar::Bool => ScalarKind::Boolean,
@@ -144,7 +215,7 @@ fn of_scalar(scalar: Scalar) -> Atom {
 }
 
 /// upstream: k8s.io/kube-openapi/pkg/schemaconv/smd.go getListElementRelationship
-fn of_list(field: Option<&'static Field>, item: Ref) -> List {
+fn of_list<'a>(field: Option<&'static Field>, item: Ref<'a>) -> List<'a> {
     let (associative, keys): (bool, &'static [&'static str]) = match field {
         None => (false, &[]),
         Some(field) => match field.topology {
@@ -157,50 +228,63 @@ fn of_list(field: Option<&'static Field>, item: Ref) -> List {
             None => (field.patch.merge, &[]),
         },
     };
-    List { associative, keys, item }
+    List { associative, keys: Keys::Known(keys), item }
 }
 
-impl Map {
+impl<'a> Map<'a> {
     /// The form of a declared field.
-    pub fn field(self, name: &str) -> Option<Ref> {
-        let (ty, field) = self.ty?.find_with_owner(name)?;
-        Some(of_field(ty, field))
+    pub fn field(self, name: &str) -> Option<Ref<'a>> {
+        match self.fields {
+            Declared::None => None,
+            Declared::Known(ty) => {
+                let (ty, field) = ty.find_with_owner(name)?;
+                Some(of_field(ty, field))
+            }
+            Declared::Custom(place) => place.field(name),
+        }
     }
 
     /// The form of a field or entry.
-    pub fn at(self, name: &str) -> Option<Ref> {
+    pub fn at(self, name: &str) -> Option<Ref<'a>> {
         self.field(name).or(self.element)
     }
 }
 
 /// The form of a field of a type.
-pub(super) fn of_field(ty: &'static Type, field: &'static Field) -> Ref {
+pub(super) fn of_field<'a>(ty: &'static Type, field: &'static Field) -> Ref<'a> {
     if crate::schema::Union::of(ty, field).is_some() {
         return Ref::Deduced;
     }
     Ref::Known(field.shape, Some(field))
 }
 
-impl List {
+impl List<'_> {
     /// The value of an absent key field; none when it has no default.
     pub fn key_default(self, name: &str) -> Option<Value> {
-        let ty = self.item.atom().map?.ty?;
-        let (_, field) = ty.find_with_owner(name)?;
-        let Shape::Scalar(scalar) = field.shape else { return None };
-        // Fields that are always written have their zero value as the default.
-        let text = match field.default {
-            Some(text) => text,
-            None if field.pointer || field.omitempty => return None,
-            None => match scalar {
-                Scalar::Int32 | Scalar::Int64 | Scalar::Float64 => "0",
-                Scalar::Bool => "false",
-                _ => "",
-            },
-        };
-        match scalar {
-            Scalar::Bool => Some(Value::Bool(text == "true")),
-            Scalar::Int32 | Scalar::Int64 => Some(text.parse::<i64>().ok()?.into()),
-            _ => Some(text.into()),
+        match self.item.atom().map?.fields {
+            Declared::None => None,
+            Declared::Known(ty) => known_default(ty, name),
+            Declared::Custom(place) => place.default_of(name),
         }
+    }
+}
+
+fn known_default(ty: &'static Type, name: &str) -> Option<Value> {
+    let (_, field) = ty.find_with_owner(name)?;
+    let Shape::Scalar(scalar) = field.shape else { return None };
+    // Fields that are always written have their zero value as the default.
+    let text = match field.default {
+        Some(text) => text,
+        None if field.pointer || field.omitempty => return None,
+        None => match scalar {
+            Scalar::Int32 | Scalar::Int64 | Scalar::Float64 => "0",
+            Scalar::Bool => "false",
+            _ => "",
+        },
+    };
+    match scalar {
+        Scalar::Bool => Some(Value::Bool(text == "true")),
+        Scalar::Int32 | Scalar::Int64 => Some(text.parse::<i64>().ok()?.into()),
+        _ => Some(text.into()),
     }
 }

@@ -15,10 +15,10 @@ use super::Error;
 use super::compare::Reading;
 use super::filter::Filter;
 use super::managers::{self, Entry, ManagerId, Managers, Operation};
+use super::schema::Typing;
 use super::set::Set;
 use super::updater::{Updater, Versions};
 use crate::Object;
-use crate::schema::Type;
 
 /// Entries of updaters that are kept apart; the oldest of more become one.
 ///
@@ -31,7 +31,7 @@ const BUCKET: &str = "ancient-changes";
 #[derive(Clone, Copy)]
 pub struct Write<'a> {
     /// The type of the object in the version of the request.
-    pub ty: &'static Type,
+    pub ty: Typing<'a>,
     /// The version of the request.
     pub api_version: &'a str,
     /// The subresource written through; empty for none.

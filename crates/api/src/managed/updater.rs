@@ -9,15 +9,14 @@ use super::compare::{Comparison, Reading, compare};
 use super::filter::Filter;
 use super::managers::{ManagerId, Managers};
 use super::reconcile::reconcile;
-use super::schema::Ref;
+use super::schema::{Ref, Typing};
 use super::set::Set;
 use crate::Object;
-use crate::schema::Type;
 
 /// The versions of a kind besides that of the request.
 pub trait Versions {
     /// The type in another version; none when the kind has no such version.
-    fn ty(&self, api_version: &str) -> Option<&'static Type>;
+    fn ty(&self, api_version: &str) -> Option<Typing<'_>>;
 
     /// Converts an object between two versions, of which one may be that of the request.
     fn convert(&self, object: &Object, from: &str, to: &str) -> Option<Object>;
@@ -27,7 +26,7 @@ pub trait Versions {
 pub struct OneVersion;
 
 impl Versions for OneVersion {
-    fn ty(&self, _: &str) -> Option<&'static Type> {
+    fn ty(&self, _: &str) -> Option<Typing<'_>> {
         None
     }
 
@@ -39,7 +38,7 @@ impl Versions for OneVersion {
 /// Everything that two states of an object are compared by.
 pub(super) struct Updater<'a> {
     /// The type in the version of the request.
-    pub ty: &'static Type,
+    pub ty: Typing<'a>,
     /// The version of the request.
     pub api_version: &'a str,
     /// What the request can change.

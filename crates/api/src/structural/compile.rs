@@ -78,7 +78,7 @@ fn node(schema: &Value, depth: usize, nodes: &mut usize) -> Result<Node, Compile
     let values = values(fields, depth, nodes)?.map(Box::new);
     let mut out = Node { values, ..generic(fields)? };
     match fields.get("items") {
-        Some(Value::Array(_)) => return Err(CompileError::ItemsArray),
+        Some(Value::Array(items)) if !items.is_empty() => return Err(CompileError::ItemsArray),
         Some(items @ Value::Object(_)) => {
             out.items = Some(Box::new(node(items, depth + 1, nodes)?));
         }

@@ -67,7 +67,7 @@ pub fn belongs(format: &str, kind: &str) -> bool {
 }
 
 /// Whether a text has a format; any has one that nobody knows.
-pub(super) fn fits(format: &str, text: &str) -> bool {
+pub fn fits(format: &str, text: &str) -> bool {
     check(format).is_none_or(|check| check(text))
 }
 

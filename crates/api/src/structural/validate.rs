@@ -93,26 +93,48 @@ impl Node {
     }
 
     /// The types that values may have.
-    fn types(&self, reading: Reading) -> &'static [&'static str] {
-        match (self.int_or_string && reading == Reading::Objects, self.kind) {
-            (true, _) => &["integer", "string"],
-            (_, Kind::Any) => &[],
-            (_, Kind::Array) => &["array"],
-            (_, Kind::Boolean) => &["boolean"],
-            (_, Kind::Integer) => &["integer"],
-            (_, Kind::Number) => &["number"],
-            (_, Kind::Object) => &["object"],
-            (_, Kind::String) => &["string"],
-            (_, Kind::Unknown) => &["unknown"],
+    fn types(&self, reading: Reading) -> Types<'_> {
+        match &self.kind {
+            _ if self.int_or_string && reading == Reading::Objects => Types::IntOrString,
+            Kind::Any => Types::Any,
+            kind => Types::One(kind.name()),
         }
     }
 
     /// The format that counts; empty for none.
     fn format<'a>(&self, values: &'a Values, reading: Reading) -> &'a str {
-        let types = self.types(reading);
-        let only = if types.len() == 1 { types[0] } else { "" };
+        let only = match self.types(reading) {
+            Types::One(name) => name,
+            _ => "",
+        };
         let counts = reading == Reading::Defaults || formats::belongs(&values.format, only);
         if counts { &values.format } else { "" }
+    }
+}
+
+/// The types that values may have.
+#[derive(Clone, Copy, PartialEq)]
+enum Types<'a> {
+    Any,
+    One(&'a str),
+    IntOrString,
+}
+
+impl Types<'_> {
+    fn has(self, name: &str) -> bool {
+        match self {
+            Self::Any => false,
+            Self::One(one) => one == name,
+            Self::IntOrString => matches!(name, "integer" | "string"),
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::Any => String::new(),
+            Self::One(name) => name.to_owned(),
+            Self::IntOrString => "integer,string".to_owned(),
+        }
     }
 }
 
@@ -173,7 +195,7 @@ impl Walk {
             self.allowed(values, value);
             return;
         }
-        if !node.types(self.reading).is_empty() || !node.format(values, self.reading).is_empty() {
+        if node.types(self.reading) != Types::Any || !node.format(values, self.reading).is_empty() {
             self.kind(node, values, value);
             self.matched += 1;
         }
@@ -212,29 +234,28 @@ impl Walk {
     fn kind(&mut self, node: &Node, values: &Values, value: &Value) {
         let types = node.types(self.reading);
         let format = node.format(values, self.reading);
-        let wanted = || types.join(",");
         if value.is_null() {
-            if types.is_empty() || node.nullable {
+            if types == Types::Any || node.nullable {
                 self.matched += 1;
             } else {
-                self.wrong_type(&wanted(), "null");
+                self.wrong_type(&types.text(), "null");
             }
             return;
         }
         let (kind, shown) = type_of(value);
         let whole = value.as_f64().is_some_and(numbers::is_whole);
-        let fits = types.contains(&kind)
-            || (kind == "number" && whole && types.contains(&"integer"))
-            || (kind == "integer" && types.contains(&"number"));
+        let fits = types.has(kind)
+            || (kind == "number" && whole && types.has("integer"))
+            || (kind == "integer" && types.has("number"));
         let loose = matches!(value, Value::String(_) | Value::Array(_));
-        let numeric = types.contains(&"number") || types.contains(&"integer");
+        let numeric = types.has("number") || types.has("integer");
         if !loose && !format.is_empty() && !fits && format != shown {
             let format = format.to_owned();
             self.wrong_type(&format, shown);
         } else if fits || (loose && !format.is_empty() && !numeric) {
             self.matched += 1;
         } else {
-            self.wrong_type(&wanted(), kind);
+            self.wrong_type(&types.text(), kind);
         }
     }
 

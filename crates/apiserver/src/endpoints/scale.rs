@@ -135,7 +135,7 @@ impl<'a> Managers<'a> {
     fn as_write<T>(&self, act: impl FnOnce(&Write<'_>) -> T) -> Option<T> {
         let ty = schema::kind("autoscaling", "v1", "Scale")?;
         Some(act(&Write {
-            ty,
+            ty: ty.into(),
             api_version: SCALE_VERSION,
             subresource: "scale",
             manager: self.manager,

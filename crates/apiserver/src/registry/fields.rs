@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use longshore_api::managed::{self, Filter, OneVersion, Versions};
+use longshore_api::managed::{self, Filter, OneVersion, Typing, Versions};
 use longshore_api::schema::Type;
 use longshore_api::{Object, Reason, StatusError};
 use serde_json::Value;
@@ -33,8 +33,8 @@ impl ServedVersions<'_> {
 }
 
 impl Versions for ServedVersions<'_> {
-    fn ty(&self, api_version: &str) -> Option<&'static Type> {
-        self.sibling(api_version)?.ty
+    fn ty(&self, api_version: &str) -> Option<Typing<'_>> {
+        self.sibling(api_version)?.ty.map(Typing::Known)
     }
 
     fn convert(&self, object: &Object, from: &str, to: &str) -> Option<Object> {
@@ -81,7 +81,7 @@ impl Registry {
         let versions = ServedVersions { table: &table, served: ctx.served };
         let now = rfc3339(ctx.now);
         Some(act(&managed::Write {
-            ty,
+            ty: ty.into(),
             api_version: &ctx.served.api_version,
             subresource: ctx.subresource,
             manager,
@@ -128,7 +128,7 @@ pub fn track_unstored(ctx: &WriteContext<'_>, ty: Option<&'static Type>, object:
     let (Some(manager), Some(ty)) = (ctx.manager, ty) else { return };
     let (api_version, now) = (object.api_version().to_owned(), rfc3339(ctx.now));
     let write = managed::Write {
-        ty,
+        ty: ty.into(),
         api_version: &api_version,
         subresource: ctx.subresource,
         manager,

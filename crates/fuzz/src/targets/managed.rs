@@ -54,7 +54,7 @@ fn lives() -> &'static [Live] {
 
 fn write<'a>(live: &'a Live, manager: &'a str) -> Write<'a> {
     Write {
-        ty: live.ty,
+        ty: live.ty.into(),
         api_version: &live.api_version,
         subresource: "",
         manager,

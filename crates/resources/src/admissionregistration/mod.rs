@@ -1,7 +1,7 @@
 //! The resources of the group `admissionregistration.k8s.io`.
 
 mod policies;
-mod webhooks;
+pub(crate) mod webhooks;
 
 use longshore_api::field::{Error, ErrorList, Path};
 use serde_json::Value;

@@ -169,7 +169,8 @@ fn client(config: Option<&Value>, path: &Path, errors: &mut ErrorList) {
     }
 }
 
-fn url(url: &str, path: &Path, errors: &mut ErrorList) {
+/// The address of a webhook.
+pub(crate) fn url(url: &str, path: &Path, errors: &mut ErrorList) {
     const FORM: &str = "; desired format: https://host[/path]";
     let (rest, fragment) = url.split_once('#').unwrap_or((url, ""));
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -204,7 +205,8 @@ fn url(url: &str, path: &Path, errors: &mut ErrorList) {
     }
 }
 
-fn service(target: &Value, path: &Path, errors: &mut ErrorList) {
+/// The service of a webhook.
+pub(crate) fn service(target: &Value, path: &Path, errors: &mut ErrorList) {
     // upstream swaps the two names here
     for (field, shown) in [("namespace", "name"), ("name", "namespace")] {
         required(text(target, field), &path.child(shown), errors);

@@ -1,28 +1,31 @@
-//! Custom resource definitions. Schemas are not checked here.
+//! Custom resource definitions: how they are prepared, and when which rules hold.
 //!
 //! upstream: staging/src/k8s.io/apiextensions-apiserver/pkg/registry/customresourcedefinition,
-//! pkg/apis/apiextensions/validation/validation.go
+//! pkg/apis/apiextensions/v1/defaults.go, pkg/apis/apiextensions/validation/validation.go
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use longshore_api::Object;
 use longshore_api::field::{Error, ErrorList, Path};
-use longshore_api::{Object, names};
+use longshore_api::structural::formats;
 use serde_json::{Value, json};
 
-use crate::core::pods::tree::{fill, fill_text, flag, list, part, part_mut, text, texts};
-use crate::core::pods::validation::common::{IMMUTABLE, required};
+use super::internal::{Spec, visit};
+use super::rules::{self, Rules};
+use crate::core::pods::tree::{fill, fill_text, list, part, part_mut, text};
+use crate::core::pods::validation::common::IMMUTABLE;
 use crate::plain::{keep, separate};
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::default_name_rule;
-
-const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
-const COLUMN_FORMATS: [&str; 9] =
-    ["byte", "date", "date-time", "double", "float", "int32", "int64", "name", "password"];
 
 /// The rules of definitions.
 pub(super) struct Definitions;
 
 impl Strategy for Definitions {
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules { known_finalizers: false, ..MetadataRules::CHANGES }
+    }
+
     fn default(&self, object: &mut Object) {
         let spec = object.root_mut().entry("spec").or_insert_with(|| json!({}));
         let kind = part(spec, "names").map_or("", |n| text(n, "kind")).to_owned();
@@ -32,14 +35,20 @@ impl Strategy for Definitions {
             fill_text(names, "listKind", &format!("{kind}List"));
         }
         fill(spec, "conversion", json!({"strategy": "None"}));
+        let service = ["conversion", "webhook", "clientConfig", "service"];
+        let at = service.iter().try_fold(spec, |at, step| at.get_mut(*step));
+        if let Some(service) = at.filter(|service| service.is_object()) {
+            fill(service, "port", 443);
+        }
+        if object.list(&["status", "storedVersions"]).is_empty()
+            && let Some(stored) = stored_version(object)
+        {
+            object.set(&["status", "storedVersions"], json!([stored]));
+        }
     }
 
     fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {
-        let versions = object.list(&["spec", "versions"]).iter();
-        let stored: Vec<String> = versions
-            .filter(|version| flag(version, "storage"))
-            .map(|version| text(version, "name").to_owned())
-            .collect();
+        let stored: Vec<String> = stored_version(object).into_iter().collect();
         object.set(
             &["status"],
             json!({
@@ -57,43 +66,55 @@ impl Strategy for Definitions {
             return;
         }
         keep(new, old, "status");
-        let mut stored = new.list(&["status", "storedVersions"]).to_vec();
-        let versions = new.list(&["spec", "versions"]).iter();
-        let missing: Vec<Value> = versions
-            .filter(|version| flag(version, "storage"))
-            .filter_map(|version| version.get("name").cloned())
-            .filter(|name| !stored.contains(name))
-            .collect();
-        if !missing.is_empty() {
-            stored.extend(missing);
-            new.set(&["status", "storedVersions"], stored);
+        if let Some(name) = stored_version(new) {
+            let mut stored = new.list(&["status", "storedVersions"]).to_vec();
+            if !stored.contains(&Value::from(name.as_str())) {
+                stored.push(name.into());
+                new.set(&["status", "storedVersions"], stored);
+            }
         }
     }
 
     fn validate_create(&self, object: &Object) -> ErrorList {
-        let mut errors = rules(object);
-        let spec = object.get(&["spec"]).unwrap_or(&Value::Null);
-        let names = part(spec, "names").unwrap_or(&Value::Null);
-        if object.name() != format!("{}.{}", text(names, "plural"), text(spec, "group")) {
-            let at = Path::new("metadata").child("name");
-            let why = "must be spec.names.plural+\".\"+spec.group";
-            errors.push(Error::invalid(&at, object.name(), why));
+        let value = object.get(&["spec"]).unwrap_or(&Value::Null);
+        let spec = Spec::new(value);
+        let mut errors = ErrorList::new();
+        let plural = part(value, "names").map_or("", |names| text(names, "plural"));
+        let wanted = format!("{plural}.{}", text(value, "group"));
+        for key in ["generateName", "name"] {
+            let name = object.str(&["metadata", key]);
+            if !name.is_empty() && name != wanted {
+                let at = Path::new("metadata").child(key);
+                let why = "must be spec.names.plural+\".\"+spec.group";
+                errors.push(Error::invalid(&at, name, why));
+            }
+        }
+        rules::spec(&spec, &Rules::of_new(), &mut errors);
+        status(object, &mut errors);
+        stored_versions(object, &spec, &mut errors);
+        rules::approval(object, None, &mut errors);
+        if spec.preserves {
+            preserves(&mut errors);
         }
         errors
     }
 
     fn validate_update(&self, ctx: &Context<'_>, new: &Object, old: &Object) -> ErrorList {
+        let mut errors = ErrorList::new();
         if ctx.subresource == "status" {
-            return ErrorList::new();
+            status(new, &mut errors);
+            return errors;
         }
-        let mut errors = rules(new);
+        let (value, before) = (
+            new.get(&["spec"]).unwrap_or(&Value::Null),
+            old.get(&["spec"]).unwrap_or(&Value::Null),
+        );
+        let (spec, old_spec) = (Spec::new(value), Spec::new(before));
+        let established = is_established(old);
+        rules::spec(&spec, &Rules::of_changed(&spec, &old_spec, established), &mut errors);
         // What objects are stored under stays once the names are accepted.
-        let conditions = old.list(&["status", "conditions"]).iter();
-        let established = conditions
-            .filter(|c| text(c, "type") == "Established")
-            .any(|c| text(c, "status") == "True");
         let fixed: [&[&str]; 4] =
-            [&["group"], &["scope"], &["names", "kind"], &["names", "plural"]];
+            [&["scope"], &["names", "kind"], &["group"], &["names", "plural"]];
         for steps in fixed {
             let always = steps == ["group"] || steps == ["names", "plural"];
             let full: Vec<&str> = std::iter::once("spec").chain(steps.iter().copied()).collect();
@@ -103,116 +124,93 @@ impl Strategy for Definitions {
                 errors.push(Error::invalid(&path, now, IMMUTABLE));
             }
         }
+        status(new, &mut errors);
+        stored_versions(new, &spec, &mut errors);
+        rules::approval(new, Some(old), &mut errors);
+        if spec.preserves && !old_spec.preserves {
+            preserves(&mut errors);
+        }
         errors
+    }
+
+    fn warnings(&self, object: &Object, old: Option<&Object>) -> Vec<String> {
+        let unknown = |object: &Object| {
+            let mut found = Vec::new();
+            let spec = Spec::new(object.get(&["spec"]).unwrap_or(&Value::Null));
+            for schema in spec.schemas() {
+                visit(schema, &mut |schema| {
+                    let format = text(schema, "format");
+                    if !format.is_empty() && !formats::belongs(format, text(schema, "type")) {
+                        found.push(format.to_owned());
+                    }
+                    false
+                });
+            }
+            found
+        };
+        let before: BTreeSet<String> = old.map(unknown).unwrap_or_default().into_iter().collect();
+        let new = unknown(object).into_iter().filter(|format| !before.contains(format));
+        new.map(|format| format!("unrecognized format {format:?}")).collect()
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
         default_name_rule(name, prefix)
     }
-}
 
-/// The rules of new and changed definitions.
-fn rules(object: &Object) -> ErrorList {
-    let mut errors = ErrorList::new();
-    let spec = object.get(&["spec"]).unwrap_or(&Value::Null);
-    let path = Path::new("spec");
-    let names = part(spec, "names").unwrap_or(&Value::Null);
-    group(text(spec, "group"), &path.child("group"), &mut errors);
-    let (scope, at) = (text(spec, "scope"), path.child("scope"));
-    if scope.is_empty() {
-        errors.push(Error::required(&at, ""));
-    } else if !matches!(scope, "Cluster" | "Namespaced") {
-        errors.push(Error::not_supported(&at, scope, &["Cluster", "Namespaced"]));
-    }
-    versions(spec, &path, &mut errors);
-    defined_names(names, &path.child("names"), &mut errors);
-    errors
-}
-
-fn group(group: &str, path: &Path, errors: &mut ErrorList) {
-    let broken = names::is_dns1123_subdomain(group);
-    if group.is_empty() {
-        errors.push(Error::required(path, ""));
-    } else if !broken.is_empty() {
-        errors.push(Error::invalid(path, group, &broken.join(",")));
-    } else if !group.contains('.') {
-        errors.push(Error::invalid(path, group, "should be a domain with at least one dot"));
+    fn allow_unconditional_update(&self) -> bool {
+        false
     }
 }
 
-fn versions(spec: &Value, path: &Path, errors: &mut ErrorList) {
-    let versions = list(spec, "versions");
-    let path = path.child("versions");
-    let mut seen = BTreeSet::new();
-    for (i, version) in versions.iter().enumerate() {
-        let at = path.index(i);
-        if part(version, "schema").and_then(|s| part(s, "openAPIV3Schema")).is_none() {
-            errors.push(Error::required(&at.child("schema").child("openAPIV3Schema"), ""));
-        }
-        let name = text(version, "name");
-        seen.insert(name);
-        let broken = names::is_dns1035_label(name);
-        if !broken.is_empty() {
-            errors.push(Error::invalid(&at.child("name"), name, &broken.join(",")));
-        }
-        for (i, column) in list(version, "additionalPrinterColumns").iter().enumerate() {
-            printer_column(column, &at.child("additionalPrinterColumns").index(i), errors);
-        }
-    }
-    let value = || spec.get("versions").cloned().unwrap_or(Value::Null);
-    if seen.len() != versions.len() {
-        errors.push(Error::invalid(&path, value(), "must contain unique version names"));
-    }
-    if versions.iter().filter(|version| flag(version, "storage")).count() != 1 {
-        let why = "must have exactly one version marked as storage version";
-        errors.push(Error::invalid(&path, value(), why));
+/// The name of the first version that objects are stored in.
+fn stored_version(object: &Object) -> Option<String> {
+    let spec = Spec::new(object.get(&["spec"])?);
+    spec.versions.iter().find(|version| version.storage).map(|version| version.name.to_owned())
+}
+
+fn is_established(object: &Object) -> bool {
+    let mut conditions = object.list(&["status", "conditions"]).iter();
+    let found = conditions.find(|condition| text(condition, "type") == "Established");
+    found.is_some_and(|condition| text(condition, "status") == "True")
+}
+
+fn status(object: &Object, errors: &mut ErrorList) {
+    let path = Path::new("status").child("acceptedNames");
+    if let Some(names) = object.get(&["status", "acceptedNames"]) {
+        rules::names(names, &path, errors);
     }
 }
 
-fn printer_column(column: &Value, path: &Path, errors: &mut ErrorList) {
-    required(text(column, "name"), &path.child("name"), errors);
-    let (kind, format) = (text(column, "type"), text(column, "format"));
-    let why = format!("must be one of {}", COLUMN_TYPES.join(","));
-    if kind.is_empty() {
-        errors.push(Error::required(&path.child("type"), &why));
-    } else if !COLUMN_TYPES.contains(&kind) {
-        errors.push(Error::invalid(&path.child("type"), kind, &why));
+fn stored_versions(object: &Object, spec: &Spec<'_>, errors: &mut ErrorList) {
+    let path = Path::new("status").child("storedVersions");
+    let value = object.get(&["status", "storedVersions"]).cloned().unwrap_or(Value::Null);
+    let stored = list(object.get(&["status"]).unwrap_or(&Value::Null), "storedVersions");
+    if stored.is_empty() {
+        errors.push(Error::invalid(&path, Value::Null, "must have at least one stored version"));
+        return;
     }
-    if !format.is_empty() && !COLUMN_FORMATS.contains(&format) {
-        let why = format!("must be one of {}", COLUMN_FORMATS.join(","));
-        errors.push(Error::invalid(&path.child("format"), format, &why));
+    // Of a name that stands there twice the last is told.
+    let mut left: BTreeMap<&str, usize> = BTreeMap::new();
+    for (index, name) in stored.iter().enumerate() {
+        left.insert(name.as_str().unwrap_or(""), index);
     }
-    required(text(column, "jsonPath"), &path.child("JSONPath"), errors);
+    for version in &spec.versions {
+        // So a second version of the same name is not stored.
+        if left.remove(version.name).is_none() && version.storage {
+            let why = format!("must have the storage version {}", version.name);
+            errors.push(Error::invalid(&path, value.clone(), &why));
+        }
+    }
+    for (name, index) in left {
+        let why = format!(
+            "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {name} and removes {name} from status.storedVersions"
+        );
+        errors.push(Error::invalid(&path.index(index), name, &why));
+    }
 }
 
-fn defined_names(defined: &Value, path: &Path, errors: &mut ErrorList) {
-    for key in ["plural", "singular", "kind", "listKind"] {
-        let (name, at) = (text(defined, key), path.child(key));
-        if name.is_empty() {
-            errors.push(Error::required(&at, ""));
-            continue;
-        }
-        let mixed = key.ends_with("ind");
-        let checked = if mixed { name.to_lowercase() } else { name.to_owned() };
-        let broken = names::is_dns1035_label(&checked).join(",");
-        if broken.is_empty() {
-            continue;
-        }
-        let hint = if mixed { "may have mixed case, but should otherwise match: " } else { "" };
-        errors.push(Error::invalid(&at, name, &format!("{hint}{broken}")));
-    }
-    let kind = text(defined, "kind");
-    if !kind.is_empty() && kind == text(defined, "listKind") {
-        let why = "kind and listKind may not be the same";
-        errors.push(Error::invalid(&path.child("listKind"), kind, why));
-    }
-    for key in ["shortNames", "categories"] {
-        for (i, name) in texts(defined, key).into_iter().enumerate() {
-            let broken = names::is_dns1035_label(name);
-            if !broken.is_empty() {
-                let at = path.child(key).index(i);
-                errors.push(Error::invalid(&at, name, &broken.join(",")));
-            }
-        }
-    }
+fn preserves(errors: &mut ErrorList) {
+    let path = Path::new("spec").child("preserveUnknownFields");
+    let why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+    errors.push(Error::invalid(&path, true, why));
 }

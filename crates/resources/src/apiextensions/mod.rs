@@ -1,6 +1,17 @@
 //! The resources of the group `apiextensions.k8s.io`.
 
+mod conversion;
+mod defaults;
 mod definitions;
+mod expressions;
+mod internal;
+mod paths;
+mod printed;
+mod rules;
+mod schema;
+mod structural;
+#[cfg(test)]
+mod tests;
 
 use crate::table::{Resource, cluster};
 

@@ -8,7 +8,8 @@ const NOW: &str = "2026-01-01T00:00:01Z";
 fn write(kind: &str, manager: &'static str) -> Write<'static> {
     let ty = crate::schema::kind("", "v1", kind).expect("a built-in kind");
     let (api_version, subresource, now) = ("v1", "", NOW);
-    Write { ty, api_version, subresource, manager, now, filter: Filter::All, versions: &OneVersion }
+    let (ty, filter) = (ty.into(), Filter::All);
+    Write { ty, api_version, subresource, manager, now, filter, versions: &OneVersion }
 }
 
 /// The state of one object that managers write to.

@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::managed::OneVersion;
+use crate::schema::Type;
 
 fn object(value: Value) -> Object {
     Object::from_value(value).expect("an object")
@@ -13,7 +14,7 @@ fn kind(group: &str, kind: &str) -> &'static Type {
 
 fn write<'a>(ty: &'static Type, manager: &'a str, now: &'a str) -> Write<'a> {
     Write {
-        ty,
+        ty: ty.into(),
         api_version: "v1",
         subresource: "",
         manager,

@@ -5,7 +5,7 @@
 use serde_json::{Number, Value};
 
 use super::found::Rule;
-use super::{Values, Walk};
+use super::{Types, Values, Walk};
 use crate::patch::gotext;
 use crate::structural::{Kind, Node};
 
@@ -91,8 +91,8 @@ impl Walk {
             Some(number) => Decoded::Int(number),
             None => Decoded::Float(number.as_f64().unwrap_or(0.0)),
         };
-        let one = node.types(self.reading).len() == 1;
-        let format = match (one, node.kind, values.format.as_str()) {
+        let one = matches!(node.types(self.reading), Types::One(_));
+        let format = match (one, &node.kind, values.format.as_str()) {
             (true, Kind::Integer, format @ ("int32" | "int64"))
             | (true, Kind::Number, format @ ("float" | "double")) => format,
             _ => "",
