@@ -31,6 +31,7 @@ pub mod strategy;
 pub mod table;
 
 pub use core::services;
+pub use resource::rights;
 pub use strategy::{Context, DeleteContext, MetadataRules, Strategy};
 pub use table::{Column, Resource, Scope, Subresource};
 

@@ -1,5 +1,6 @@
 //! The resources of the group `resource.k8s.io`.
 
+pub mod rights;
 mod strategies;
 mod validation;
 

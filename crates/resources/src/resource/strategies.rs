@@ -104,6 +104,30 @@ fn spec_of(object: &Object) -> &Value {
     object.get(&["spec"]).unwrap_or(&Value::Null)
 }
 
+fn status_of(object: &Object) -> &Value {
+    object.get(&["status"]).unwrap_or(&Value::Null)
+}
+
+/// Drops the states of devices that are no longer allocated.
+///
+/// upstream: pkg/registry/resource/resourceclaim/strategy.go dropDeallocatedStatusDevices
+fn drop_deallocated(new: &mut Object, old: &Object) {
+    use validation::status::{allocated, device_id};
+    let there = allocated(status_of(new));
+    let gone = allocated(status_of(old));
+    let is_gone = |device: &Value| {
+        let id = device_id(device);
+        gone.contains(&id) && !there.contains(&id)
+    };
+    let devices = new.list(&["status", "devices"]);
+    let kept: Vec<Value> = devices.iter().filter(|device| !is_gone(device)).cloned().collect();
+    if kept.is_empty() {
+        new.remove(&["status", "devices"]);
+    } else {
+        new.set(&["status", "devices"], kept);
+    }
+}
+
 /// One device is asked for when nothing is said.
 ///
 /// upstream: pkg/apis/resource/v1/defaults.go
@@ -140,6 +164,11 @@ impl Strategy for ResourceClaims {
         if let Some(spec) = object.get_mut(&["spec"]) {
             claim_defaults(spec);
         }
+        if let Some(allocation) = object.get_mut(&["status", "allocation"])
+            && allocation.is_object()
+        {
+            fill(allocation, "devices", json!({}));
+        }
     }
 
     fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {
@@ -156,6 +185,11 @@ impl Strategy for ResourceClaims {
         let mut errors = ErrorList::new();
         if ctx.subresource.is_empty() {
             immutable(new.get(&["spec"]), old.get(&["spec"]), &Path::new("spec"), &mut errors);
+        } else {
+            let (path, deleting) = (Path::new("status"), new.is_deleting());
+            let [after, before] = [new, old].map(status_of);
+            let errors = &mut errors;
+            validation::status::status(after, before, spec_of(new), deleting, &path, errors);
         }
         errors
     }
@@ -164,6 +198,7 @@ impl Strategy for ResourceClaims {
         if ctx.subresource == "status" {
             keep(new, old, "spec");
             keep_metadata(new, old);
+            drop_deallocated(new, old);
         } else {
             keep(new, old, "status");
         }

@@ -4,6 +4,7 @@
 
 pub(super) mod capacity;
 pub(super) mod slices;
+pub(super) mod status;
 #[cfg(test)]
 mod tests;
 
@@ -87,13 +88,7 @@ pub(super) fn claim(spec: &Value, path: &Path, errors: &mut ErrorList) {
     let devices = part(spec, "devices").unwrap_or(&null);
     let path = path.child("devices");
     let requests = list(devices, "requests");
-    let known: Requests<'_> = requests
-        .iter()
-        .map(|r| {
-            let alternatives = list(r, "firstAvailable").iter().map(|a| text(a, "name"));
-            (text(r, "name"), alternatives.collect())
-        })
-        .collect();
+    let known = known_requests(spec);
     set(requests, REQUESTS_MAX, &name_of, &path.child("requests"), errors, &mut request);
     let at = path.child("constraints");
     items(list(devices, "constraints"), CONSTRAINTS_MAX, &at, errors, &mut |item, path, errors| {
@@ -104,6 +99,15 @@ pub(super) fn claim(spec: &Value, path: &Path, errors: &mut ErrorList) {
         request_names(item, &known, path, errors);
         configuration(item, path, errors);
     });
+}
+
+fn known_requests(spec: &Value) -> Requests<'_> {
+    let requests = part(spec, "devices").map(|devices| list(devices, "requests")).unwrap_or(&[]);
+    let known = requests.iter().map(|request| {
+        let alternatives = list(request, "firstAvailable").iter().map(|a| text(a, "name"));
+        (text(request, "name"), alternatives.collect())
+    });
+    known.collect()
 }
 
 /// What a class of devices asks of them.
@@ -231,23 +235,26 @@ fn constraint(constraint: &Value, known: &Requests<'_>, path: &Path, errors: &mu
 fn request_names(owner: &Value, known: &Requests<'_>, path: &Path, errors: &mut ErrorList) {
     let at = path.child("requests");
     set(list(owner, "requests"), REQUESTS_MAX, &own, &at, errors, &mut |item, path, errors| {
-        let name = item.as_str().unwrap_or("");
-        let mut segments = name.split('/');
-        let (first, second, more) = (segments.next(), segments.next(), segments.next());
-        if more.is_some() {
-            errors.push(Error::invalid(path, name, NO_REQUEST));
-            return;
-        }
-        let first = first.unwrap_or("");
-        dns_label(first, path, errors);
-        if let Some(second) = second {
-            dns_label(second, path, errors);
-        }
-        let found = known.get(first).is_some_and(|subs| second.is_none_or(|s| subs.contains(s)));
-        if !found {
-            errors.push(Error::invalid(path, name, NO_REQUEST));
-        }
+        request_name(item.as_str().unwrap_or(""), known, path, errors);
     });
+}
+
+fn request_name(name: &str, known: &Requests<'_>, path: &Path, errors: &mut ErrorList) {
+    let mut segments = name.split('/');
+    let (first, second, more) = (segments.next(), segments.next(), segments.next());
+    if more.is_some() {
+        errors.push(Error::invalid(path, name, NO_REQUEST));
+        return;
+    }
+    let first = first.unwrap_or("");
+    dns_label(first, path, errors);
+    if let Some(second) = second {
+        dns_label(second, path, errors);
+    }
+    let found = known.get(first).is_some_and(|subs| second.is_none_or(|s| subs.contains(s)));
+    if !found {
+        errors.push(Error::invalid(path, name, NO_REQUEST));
+    }
 }
 
 fn configuration(configuration: &Value, path: &Path, errors: &mut ErrorList) {

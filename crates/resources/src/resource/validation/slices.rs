@@ -67,16 +67,19 @@ pub(in crate::resource) fn slice(spec: &Value, old: Option<&Value>, errors: &mut
     });
 }
 
-fn pool_rules(pool: &Value, path: &Path, errors: &mut ErrorList) {
-    let name = text(pool, "name");
-    let at = path.child("name");
-    required(name, &at, errors);
+/// The name of a pool: subdomains with slashes between them.
+pub(super) fn pool_name(name: &str, path: &Path, errors: &mut ErrorList) {
+    required(name, path, errors);
     if name.len() > POOL_NAME_MAX {
-        errors.push(Error::too_long(&at, POOL_NAME_MAX));
+        errors.push(Error::too_long(path, POOL_NAME_MAX));
     }
     if !name.is_empty() {
-        name.split('/').for_each(|part| dns_subdomain(part, &at, errors));
+        name.split('/').for_each(|part| dns_subdomain(part, path, errors));
     }
+}
+
+fn pool_rules(pool: &Value, path: &Path, errors: &mut ErrorList) {
+    pool_name(text(pool, "name"), &path.child("name"), errors);
     let count = int(pool, "resourceSliceCount").unwrap_or(0);
     if count <= 0 {
         let at = path.child("resourceSliceCount");

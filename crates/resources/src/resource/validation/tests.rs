@@ -114,3 +114,83 @@ fn slices_say_what_is_wrong_with_them() {
         &[&format!("{at}.validRange.step")],
     );
 }
+
+#[test]
+fn states_of_claims_fit_what_was_asked_for() {
+    let spec = json!({"devices": {"requests": [{"name": "r"}]}});
+    let check = |new: Value, old: Value, deleting: bool, want: &[&str]| {
+        let mut errors = ErrorList::new();
+        status::status(&new, &old, &spec, deleting, &Path::new("status"), &mut errors);
+        assert_eq!(fields(&errors), want, "{new}");
+    };
+    let none = || json!({});
+    let result = |request: &str, device: &str| json!({"request": request, "driver": "d.io", "pool": "p", "device": device});
+    let given = json!({"devices": {"results": [result("r", "a")]}});
+    let user = |uid: &str| json!({"resource": "pods", "name": "n", "uid": uid});
+    let reserved = json!({"allocation": given, "reservedFor": [user("1")]});
+    check(reserved.clone(), none(), false, &[]);
+    let wrong = json!({"devices": {"results": [result("q", "A")], "config": [{"source": "x"}]},
+        "nodeSelector": {}});
+    check(
+        json!({"allocation": wrong}),
+        none(),
+        false,
+        &[
+            "status.allocation.devices.results[0].request",
+            "status.allocation.devices.results[0].device",
+            "status.allocation.devices.config[0].source",
+            "status.allocation.devices.config[0].opaque",
+            "status.allocation.nodeSelector.nodeSelectorTerms",
+        ],
+    );
+    check(json!({"reservedFor": [user("1")]}), none(), false, &["status.reservedFor"]);
+    let more = json!({"allocation": given, "reservedFor": [user("1"), user("2")]});
+    check(more.clone(), reserved.clone(), false, &[]);
+    check(more, reserved, true, &["status.reservedFor"]);
+    let twice = json!({"allocation": given, "reservedFor": [user("1"), user("1"), {"uid": "3"}]});
+    let names = ["status.reservedFor[2].resource", "status.reservedFor[2].name"];
+    check(twice, none(), false, &[names[0], names[1], "status.reservedFor[1]"]);
+    let state = |more: Value| {
+        let mut device = json!({"driver": "d.io", "pool": "p", "device": "a"});
+        for (key, value) in more.as_object().expect("an object") {
+            device[key] = value.clone();
+        }
+        json!({"allocation": given, "devices": [device]})
+    };
+    check(state(none()), none(), false, &[]);
+    check(state(json!({"device": "b"})), none(), false, &["status.devices[0]"]);
+    check(state(json!({"data": [1]})), none(), false, &["status.devices[0].data"]);
+    let network = json!({"networkData": {"ips": ["10.0.0.1", "10.0.0.1/8", "::1/129", "::01/1"]}});
+    let ips = |i: usize| format!("status.devices[0].networkData.ips[{i}]");
+    check(state(network), none(), false, &[&ips(0), &ips(2), &ips(3)]);
+    let condition = json!({"conditions": [{"type": "A", "status": "B", "reason": "-"}]});
+    let at = |key: &str| format!("status.devices[0].conditions[0].{key}");
+    check(
+        state(condition),
+        none(),
+        false,
+        &[&at("status"), &at("lastTransitionTime"), &at("reason")],
+    );
+}
+
+#[test]
+fn who_may_write_a_state_depends_on_what_changes() {
+    use crate::rights::{asks_for_admin, changed_drivers, node_of};
+    let none = json!({});
+    let admin = json!([{"exactly": {}}, {"exactly": {"adminAccess": true}}]);
+    let spec = json!({"devices": {"requests": admin}});
+    let path = asks_for_admin(&spec, &none).map(|path| path.to_string());
+    assert_eq!(path.as_deref(), Some("spec.devices.requests[1].adminAccess"));
+    let status = json!({"allocation": {"devices": {"results": [{"adminAccess": true}]}}});
+    let path = asks_for_admin(&none, &status).map(|path| path.to_string());
+    assert_eq!(path.as_deref(), Some("status.allocation.devices.results[0].adminAccess"));
+    assert!(asks_for_admin(&none, &none).is_none());
+    let [a, b] = ["a", "b"].map(|driver| json!({"devices": [{"driver": driver}]}));
+    assert_eq!(changed_drivers(&a, &b), ["a", "b"].map(str::to_owned).into());
+    assert!(changed_drivers(&a, &a).is_empty());
+    let field = json!({"key": "metadata.name", "operator": "In", "values": ["n"]});
+    let terms = json!([{"matchFields": [field]}]);
+    let bound = json!({"allocation": {"nodeSelector": {"nodeSelectorTerms": terms}}});
+    assert_eq!(node_of(&bound), Some("n"));
+    assert_eq!(node_of(&none), None);
+}
