@@ -3,6 +3,8 @@
 //! upstream: pkg/registry/certificates/certificates/strategy.go,
 //! pkg/apis/certificates/validation/validation.go
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use longshore_api::field::{Error, ErrorList, Path};
 use longshore_api::managed::Filter;
@@ -42,6 +44,8 @@ const USAGES: [&str; 23] = [
     "timestamping",
 ];
 const LEGACY_SIGNER: &str = "kubernetes.io/legacy-unknown";
+/// The tag of an ASN.1 sequence.
+const SEQUENCE: u8 = 0x30;
 const SHORTEST_SECONDS: i64 = 600;
 /// Conditions that are never taken back.
 const FINAL: [&str; 3] = ["Approved", "Denied", "Failed"];
@@ -87,9 +91,12 @@ impl Strategy for SigningRequests {
                 if let Some(certificate) = certificate {
                     new.set(&["status", "certificate"], certificate);
                 }
-                stamp(ctx, new);
+                stamp(ctx, new, old);
             }
-            _ => stamp(ctx, new),
+            _ => {
+                keep_decision(new, old);
+                stamp(ctx, new, old);
+            }
         }
     }
 
@@ -160,13 +167,44 @@ fn state(object: &Object) -> String {
     state
 }
 
-/// Fills the times of new conditions.
-fn stamp(ctx: &Context<'_>, object: &mut Object) {
+/// Fills the times of new conditions; one of the same state has been since as long.
+///
+/// upstream: strategy.go populateConditionTimestamps
+fn stamp(ctx: &Context<'_>, object: &mut Object, old: &Object) {
     let now = ctx.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let before = old.list(&["status", "conditions"]);
     let Some(status) = object.get_mut(&["status"]) else { return };
     for condition in list_mut(status, "conditions") {
+        let same = |old: &&Value| {
+            ["type", "status"].iter().all(|key| text(old, key) == text(condition, key))
+                && !text(old, "lastTransitionTime").is_empty()
+        };
+        let since = before.iter().find(same).map(|old| text(old, "lastTransitionTime"));
+        let since = since.unwrap_or(&now).to_owned();
         fill(condition, "lastUpdateTime", now.clone());
-        fill(condition, "lastTransitionTime", now.clone());
+        fill(condition, "lastTransitionTime", since);
+    }
+}
+
+/// Approvals and denials stay as they are when they are not fewer or more.
+///
+/// upstream: strategy.go preserveConditionInstances
+fn keep_decision(new: &mut Object, old: &Object) {
+    let of = |object: &Object, kind: &str| -> Vec<usize> {
+        let all = object.list(&["status", "conditions"]).iter().enumerate();
+        all.filter(|(_, condition)| text(condition, "type") == kind).map(|(i, _)| i).collect()
+    };
+    for kind in ["Approved", "Denied"] {
+        let (now, before) = (of(new, kind), of(old, kind));
+        if now.len() != before.len() {
+            continue;
+        }
+        let Some(all) = new.get_mut(&["status", "conditions"]).and_then(Value::as_array_mut) else {
+            continue;
+        };
+        for (place, was) in now.into_iter().zip(before) {
+            all[place] = old.list(&["status", "conditions"])[was].clone();
+        }
     }
 }
 
@@ -174,11 +212,9 @@ fn rules(object: &Object, old: Option<&Object>) -> ErrorList {
     let mut errors = ErrorList::new();
     let spec = object.get(&["spec"]).unwrap_or(&Value::Null);
     let path = Path::new("spec");
-    let request = text(spec, "request");
-    if !is_request(request) {
-        let why = "PEM block type must be CERTIFICATE REQUEST";
-        let shown = if request.is_empty() { Value::Null } else { request.into() };
-        errors.push(Error::invalid(&path.child("request"), shown, why));
+    if let Some(why) = wrong_request(text(spec, "request")) {
+        let shown = spec.get("request").cloned().unwrap_or(Value::Null);
+        errors.push(Error::invalid(&path.child("request"), shown, &why));
     }
     let usages = texts(spec, "usages");
     let at = path.child("usages");
@@ -208,17 +244,94 @@ fn rules(object: &Object, old: Option<&Object>) -> ErrorList {
         errors.push(Error::invalid(&path.child("expirationSeconds"), seconds, why));
     }
     conditions(object, &mut errors);
+    let certificate = object.str(&["status", "certificate"]);
+    let unchanged = old.is_some_and(|old| old.str(&["status", "certificate"]) == certificate);
+    if let Some(why) = wrong_certificate(certificate).filter(|_| !unchanged) {
+        let path = Path::new("status").child("certificate");
+        errors.push(Error::invalid(&path, "<certificate data>", &why));
+    }
     errors
 }
 
-/// Whether a request in base64 is in the right envelope.
-fn is_request(request: &str) -> bool {
-    use base64::Engine as _;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(request).unwrap_or_default();
+/// What is wrong with an issued certificate in base64; a later one that was there already is not
+/// asked again.
+///
+/// upstream: pkg/apis/certificates/validation/validation.go validateCertificate
+fn wrong_certificate(certificate: &str) -> Option<String> {
+    if certificate.is_empty() {
+        return None;
+    }
+    let bytes = STANDARD.decode(certificate).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
-    ["-----BEGIN CERTIFICATE REQUEST-----", "-----END CERTIFICATE REQUEST-----"]
-        .iter()
-        .all(|line| text.contains(line))
+    let (mut rest, mut blocks) = (&*text, 0_usize);
+    while let Some((kind, body, after)) = next_block(rest) {
+        rest = after;
+        let lines = || body.lines().map(str::trim).filter(|line| !line.is_empty());
+        let headers = lines().any(|line| line.contains(':'));
+        let data: String = lines().collect();
+        let Some(der) = STANDARD.decode(data).ok().or(headers.then(Vec::new)) else { continue };
+        if kind != "CERTIFICATE" {
+            return Some(format!("only CERTIFICATE PEM blocks are allowed, found {kind:?}"));
+        }
+        if headers {
+            return Some("no PEM block headers are permitted".to_owned());
+        }
+        if der.is_empty() {
+            return Some("found CERTIFICATE PEM block containing 0 certificates".to_owned());
+        }
+        if !is_sequence(&der) {
+            return Some("x509: malformed certificate".to_owned());
+        }
+        blocks += 1;
+    }
+    (blocks == 0).then(|| "must contain at least one CERTIFICATE PEM block".to_owned())
+}
+
+/// The type and the lines of the first PEM block of a text, and what comes after it.
+fn next_block(text: &str) -> Option<(&str, &str, &str)> {
+    const BEGIN: &str = "-----BEGIN ";
+    let start = text.strip_prefix(BEGIN);
+    let start = start.or_else(|| text.split_once(&format!("\n{BEGIN}")).map(|(_, rest)| rest))?;
+    let (kind, body) = start.split_once("-----")?;
+    let (body, after) = body.split_once(&format!("\n-----END {kind}-----"))?;
+    Some((kind, body, after))
+}
+
+/// Whether bytes are one ASN.1 sequence in DER, as far as its length tells.
+fn is_sequence(der: &[u8]) -> bool {
+    let [SEQUENCE, first, rest @ ..] = der else { return false };
+    let long = usize::from(first & 0x7f);
+    if first & 0x80 == 0 {
+        return rest.len() == long;
+    }
+    if long > size_of::<u32>() || rest.len() < long {
+        return false;
+    }
+    let (length, rest) = rest.split_at(long);
+    length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)) == rest.len()
+}
+
+/// What is wrong with a request in base64, as far as its envelope tells.
+///
+/// upstream: pkg/apis/certificates/helpers.go ParseCSR
+fn wrong_request(request: &str) -> Option<String> {
+    let bytes = STANDARD.decode(request).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let Some(("CERTIFICATE REQUEST", body, _)) = next_block(&text) else {
+        return Some("PEM block type must be CERTIFICATE REQUEST".to_owned());
+    };
+    let data: String = body.lines().map(str::trim).collect();
+    let der = STANDARD.decode(data).unwrap_or_default();
+    match *der {
+        [tag, length, ..] if tag != SEQUENCE => Some(format!(
+            "asn1: structure error: tags don't match (16 vs {{class:{} tag:{} length:{length} isCompound:{}}}) {{optional:false explicit:false application:false private:false defaultValue:<nil> tag:<nil> stringType:0 timeType:0 set:false omitEmpty:false}} certificateRequest @2",
+            tag >> 6,
+            tag & 0x1f,
+            tag & 0x20 != 0
+        )),
+        _ if is_sequence(&der) => None,
+        _ => Some("asn1: syntax error: data truncated".to_owned()),
+    }
 }
 
 /// upstream: pkg/apis/core/validation/validation.go ValidateSignerName
@@ -242,9 +355,10 @@ fn signer_name(name: &str, path: &Path, errors: &mut ErrorList) {
             } else {
                 names::is_dns1123_subdomain(label)
             };
-            for why in broken {
-                let why = format!("validating label {label:?}: {why}");
+            if !broken.is_empty() {
+                let why = format!("validating label {label:?}: {}", broken.join(", "));
                 errors.push(Error::invalid(path, part, &why));
+                return;
             }
         }
     }
@@ -321,5 +435,32 @@ fn changes(ctx: &Context<'_>, new: &Object, old: &Object, errors: &mut ErrorList
             let why = "updates may not modify existing certificate content";
             errors.push(Error::forbidden(&path, why));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn issued_certificates_are_read() {
+        let block = |kind: &str, lines: &str| {
+            format!("-----BEGIN {kind}-----\n{lines}\n-----END {kind}-----\n")
+        };
+        let check = |text: &str, why: Option<&str>| {
+            assert_eq!(wrong_certificate(&STANDARD.encode(text)).as_deref(), why, "{text}");
+        };
+        let none = Some("must contain at least one CERTIFICATE PEM block");
+        check("x", none);
+        check("-----BEGIN CERTIFICATE-----\n", none);
+        check(&format!("x{}", block("CERTIFICATE", "MAA=")), none);
+        check(&block("CERTIFICATE", "%"), none);
+        check(&block("CERTIFICATE", "MAA="), None);
+        check(&block("CERTIFICATE", "MIEB/w=="), None);
+        check(&block("CERTIFICATE", "MAE="), Some("x509: malformed certificate"));
+        check(&block("CERTIFICATE", "A: b\n\nMAA="), Some("no PEM block headers are permitted"));
+        let foreign = Some("only CERTIFICATE PEM blocks are allowed, found \"X\"");
+        check(&(block("CERTIFICATE", "MAA=") + &block("X", "MAA=")), foreign);
+        assert_eq!(wrong_certificate(""), None);
     }
 }

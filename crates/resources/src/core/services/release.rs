@@ -21,11 +21,7 @@ fn needs_cluster_ip(spec: &Value) -> bool {
 }
 
 fn needs_node_port(spec: &Value) -> bool {
-    match text(spec, "type") {
-        "NodePort" => true,
-        "LoadBalancer" => spec.get("allocateLoadBalancerNodePorts") != Some(&Value::Bool(false)),
-        _ => false,
-    }
+    matches!(text(spec, "type"), "NodePort" | "LoadBalancer")
 }
 
 /// Whether the service has a port for health checks.
