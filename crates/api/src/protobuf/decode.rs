@@ -138,6 +138,13 @@ fn take(
             let map = into.entry(name).or_insert_with(|| Value::Object(Map::new()));
             map.as_object_mut().expect("made as a map").insert(key, value);
         }
+        // Later occurrences of a message add to the first.
+        Shape::Struct(_) if into.get(name).is_some_and(Value::is_object) => {
+            let ty = field.shape.as_struct().expect("a struct");
+            if let Some(Value::Object(fields)) = into.get_mut(name) {
+                message(ty, wire.bytes()?, fields, depth + 1)?;
+            }
+        }
         shape => {
             let value = one(shape, wire, depth)?;
             let zero = match &value {

@@ -129,3 +129,13 @@ fn options_belong_to_every_version() {
     let bytes = envelope::wrap("apps/v1", "Status", &[]);
     assert!(matches!(decode_object(&bytes, ("v1", "Status")), Err(Error::UnknownKind { .. })));
 }
+
+#[test]
+fn later_parts_of_a_message_add_to_the_first() {
+    let ty = crate::schema::kind("", "v1", "ConfigMap").expect("a kind");
+    // Two times field 1, the metadata: a name, then a namespace.
+    let bytes = b"\x0a\x03\x0a\x01a\x0a\x03\x1a\x01b";
+    let decoded = decode(ty, bytes).expect("a message");
+    assert_eq!(decoded["metadata"]["name"], "a");
+    assert_eq!(decoded["metadata"]["namespace"], "b");
+}
