@@ -13,6 +13,7 @@ mod endpoints;
 mod endpointslice;
 mod endpointslice_mirroring;
 mod ephemeral_volume;
+mod flow_status;
 mod garbage;
 mod go_hash;
 mod history;
@@ -29,6 +30,7 @@ mod replicaset;
 mod resource_quota;
 mod role_aggregation;
 mod root_ca;
+mod service_cidr;
 mod serviceaccount;
 mod serviceaccount_token;
 mod statefulset;
@@ -61,6 +63,8 @@ pub struct Config {
     pub api_address: (Ipv4Addr, u16),
     /// Service address of the API server.
     pub api_service_ip: Ipv4Addr,
+    /// Network of service addresses: address and prefix length.
+    pub service_network: (Ipv4Addr, u8),
     /// The resources whose objects may own and be owned.
     pub collected: Vec<Resource>,
     /// Controllers that do not run.
@@ -105,7 +109,7 @@ type Entry = (&'static str, fn(Context));
 /// All controllers. The names are upstream's.
 ///
 /// upstream: cmd/kube-controller-manager/names/controller_names.go
-const TABLE: [Entry; 32] = [
+const TABLE: [Entry; 35] = [
     ("deployment-controller", deployment::start),
     ("replicaset-controller", replicaset::start),
     ("replicationcontroller-controller", replicaset::start_replication),
@@ -137,7 +141,10 @@ const TABLE: [Entry; 32] = [
     ("taint-eviction-controller", taint_eviction::start),
     ("ttl-controller", node_ttl::start),
     ("pod-garbage-collector-controller", pod_gc::start),
+    ("service-cidr-controller", service_cidr::start),
     ("kubernetes-service-controller", kubernetes_service::start),
+    ("kubernetes-service-cidr-controller", service_cidr::start_default),
+    ("api-priority-and-fairness-config-consumer-v1", flow_status::start),
 ];
 
 /// The names of all controllers.
@@ -168,6 +175,7 @@ fn account(name: &str) -> &str {
         "serviceaccount-controller" => "service-account-controller",
         "root-ca-certificate-publisher-controller" => "root-ca-cert-publisher",
         "serviceaccount-token-controller" => "tokens-controller",
+        "service-cidr-controller" => "service-cidrs-controller",
         other => other,
     }
 }

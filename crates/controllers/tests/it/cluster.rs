@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use longshore_api::Object;
 use longshore_apiserver::auth::{ClientCertificates, TokenIssuer, UserInfo};
+use longshore_apiserver::limits::WatchLimits;
 use longshore_apiserver::server::{Config, Server};
 use longshore_apiserver::{bootstrap, pki};
 use longshore_base::rng::{Rng, SystemRng};
@@ -39,6 +40,7 @@ impl Cluster {
         let caches = Factory::new(client.clone(), shutdown.clone());
         let config = longshore_controllers::Config {
             cluster_network: (Ipv4Addr::new(10, 244, 0, 0), 16),
+            service_network: (Ipv4Addr::new(10, 96, 0, 0), 16),
             node_prefix: 24,
             ca_pem: String::new(),
             sign: longshore_controllers::Signer::new(|claims| Ok(claims.to_string())),
@@ -107,6 +109,7 @@ async fn serve(shutdown: Shutdown) -> Server {
         address: "192.0.2.1:6443".into(),
         version: json!({}),
         cbor: false,
+        watches: WatchLimits::default(),
     };
     let server = Server::start(config, shutdown).await.expect("an empty store");
     server.bootstrap(bootstrap::objects()).await.expect("the default objects");
