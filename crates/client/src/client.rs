@@ -56,12 +56,21 @@ pub struct List {
 #[derive(Clone)]
 pub struct Client {
     transport: Arc<dyn Transport>,
+    agent: &'static str,
 }
 
 impl Client {
     /// A client over a transport.
     pub fn new(transport: Arc<dyn Transport>) -> Self {
-        Self { transport }
+        Self { transport, agent: concat!("longshore/", env!("CARGO_PKG_VERSION")) }
+    }
+
+    /// The same client that calls itself something else: the server tells by this name whose
+    /// changes are.
+    #[must_use]
+    pub fn named(mut self, agent: &'static str) -> Self {
+        self.agent = agent;
+        self
     }
 
     /// Sends a request and gives the response whatever its status.
@@ -77,9 +86,9 @@ impl Client {
         body: Option<(&str, &Value)>,
     ) -> Result<Value, Error> {
         let request = match body {
-            None => request(method, path, "", empty())?,
+            None => self.request(method, path, "", empty())?,
             Some((media_type, value)) => {
-                request(method, path, media_type, full(value.to_string()))?
+                self.request(method, path, media_type, full(value.to_string()))?
             }
         };
         let response = self.send(request).await?;
@@ -157,7 +166,7 @@ impl Client {
     ) -> Result<Response<Body>, Error> {
         let extra = [("watch", "1"), ("allowWatchBookmarks", "true")];
         let path = format!("{}{}", of.path(namespace, ""), query(options, &extra));
-        let response = self.send(request(Method::GET, &path, "", empty())?).await?;
+        let response = self.send(self.request(Method::GET, &path, "", empty())?).await?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -249,21 +258,24 @@ fn below(mut path: String, subresource: &str) -> String {
     path
 }
 
-fn request(
-    method: Method,
-    path: &str,
-    media_type: &str,
-    body: Body,
-) -> Result<Request<Body>, Error> {
-    let mut builder = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(http::header::ACCEPT, "application/json")
-        .header(http::header::USER_AGENT, concat!("longshore/", env!("CARGO_PKG_VERSION")));
-    if !media_type.is_empty() {
-        builder = builder.header(http::header::CONTENT_TYPE, media_type);
+impl Client {
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        media_type: &str,
+        body: Body,
+    ) -> Result<Request<Body>, Error> {
+        let mut builder = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(http::header::ACCEPT, "application/json")
+            .header(http::header::USER_AGENT, self.agent);
+        if !media_type.is_empty() {
+            builder = builder.header(http::header::CONTENT_TYPE, media_type);
+        }
+        builder.body(body).map_err(|e| Error::Transport(format!("{path}: {e}")))
     }
-    builder.body(body).map_err(|e| Error::Transport(format!("{path}: {e}")))
 }
 
 fn query(options: &ListOptions, extra: &[(&str, &str)]) -> String {

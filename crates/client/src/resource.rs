@@ -72,6 +72,10 @@ resources! {
     CRON_JOBS = "batch" "v1" "cronjobs" "CronJob";
     JOBS = "batch" "v1" "jobs" "Job";
     ENDPOINT_SLICES = "discovery.k8s.io" "v1" "endpointslices" "EndpointSlice";
+    FLOW_SCHEMAS = "flowcontrol.apiserver.k8s.io" "v1" "flowschemas" "FlowSchema";
+    PRIORITY_LEVELS = "flowcontrol.apiserver.k8s.io" "v1" "prioritylevelconfigurations" "PriorityLevelConfiguration";
+    IP_ADDRESSES = "networking.k8s.io" "v1" "ipaddresses" "IPAddress";
+    SERVICE_CIDRS = "networking.k8s.io" "v1" "servicecidrs" "ServiceCIDR";
     CSI_NODES = "storage.k8s.io" "v1" "csinodes" "CSINode";
     STORAGE_CLASSES = "storage.k8s.io" "v1" "storageclasses" "StorageClass";
     LEASES = "coordination.k8s.io" "v1" "leases" "Lease";

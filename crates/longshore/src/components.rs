@@ -15,9 +15,15 @@ use crate::config::ServerConfig;
 use crate::control_plane::ControlPlane;
 use crate::server::Stop;
 
-/// Keeps the service of the API server. Upstream's API server does so itself: it also runs when
-/// there are no controllers.
-const API_SERVICE: &str = "kubernetes-service-controller";
+/// What upstream's API server does itself: its service, the first range of service addresses, and
+/// the status of flow schemas. These run also when there are no controllers.
+const OWN_CONTROLLERS: [&str; 3] = [
+    "kubernetes-service-controller",
+    "kubernetes-service-cidr-controller",
+    "api-priority-and-fairness-config-consumer-v1",
+];
+/// How the controllers call themselves.
+const MANAGER: &str = "kube-controller-manager";
 
 /// Starts every component that is not disabled.
 pub fn start(config: &ServerConfig, plane: &ControlPlane, stop: &Stop) {
@@ -41,7 +47,7 @@ fn recorder(client: &Client, component: &str, host: &str, shutdown: &Shutdown) -
 }
 
 fn scheduler(plane: &ControlPlane, shutdown: &Shutdown) {
-    let client = plane.server().client(user("system:kube-scheduler"));
+    let client = plane.server().client(user("system:kube-scheduler")).named("kube-scheduler");
     let caches = Factory::new(client.clone(), shutdown.clone());
     let recorder = recorder(&client, "default-scheduler", "", shutdown);
     let config = longshore_scheduler::Config::default();
@@ -55,7 +61,7 @@ fn user(name: &str) -> UserInfo {
 }
 
 fn proxy(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown) {
-    let client = plane.server().client(user("system:kube-proxy"));
+    let client = plane.server().client(user("system:kube-proxy")).named("kube-proxy");
     let caches = Factory::new(client, shutdown.clone());
     let settings = longshore_proxy::Config {
         node_name: config.node_name.clone(),
@@ -92,24 +98,25 @@ fn controllers(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown)
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let rng: Arc<dyn Rng> = Arc::new(SystemRng);
     let server = plane.server();
-    let manager = server.client(user("system:kube-controller-manager"));
+    let manager = server.client(user("system:kube-controller-manager")).named(MANAGER);
     let caches = Factory::new(manager, shutdown.clone());
     let client_for = |account: &str| -> Client {
-        if account == API_SERVICE {
-            return server.client(UserInfo::new("system:apiserver", &["system:masters"]));
+        if OWN_CONTROLLERS.contains(&account) {
+            let user = UserInfo::new("system:apiserver", &["system:masters"]);
+            return server.client(user).named("kube-apiserver");
         }
         if account == "tokens-controller" {
             // It makes what service accounts log in with, so it has no account itself.
-            return server.client(user("system:kube-controller-manager"));
+            return server.client(user("system:kube-controller-manager")).named(MANAGER);
         }
-        server.client(UserInfo::service_account("kube-system", account))
+        server.client(UserInfo::service_account("kube-system", account)).named(MANAGER)
     };
     let tokens = plane.tokens().clone();
     let mut disabled = config.disable.clone();
     if !config.runs("controllers") {
         disabled.extend(longshore_controllers::names().map(str::to_owned));
-        if config.runs(API_SERVICE) {
-            disabled.remove(API_SERVICE);
+        for own in OWN_CONTROLLERS.into_iter().filter(|own| config.runs(own)) {
+            disabled.remove(own);
         }
     }
     let settings = longshore_controllers::Config {
@@ -119,6 +126,7 @@ fn controllers(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown)
         sign: Signer::new(move |claims| tokens.sign(claims).map_err(|e| e.to_string())),
         api_address: (config.advertise, plane.address().port()),
         api_service_ip: config.service_network.nth(1),
+        service_network: (config.service_network.address, config.service_network.prefix),
         collected: collected(),
         disabled,
     };

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use longshore_apiserver::auth::{ClientCertificates, TokenIssuer};
 use longshore_apiserver::bootstrap;
+use longshore_apiserver::limits::WatchLimits;
 use longshore_apiserver::pki::{self, Pki};
 use longshore_apiserver::serve;
 use longshore_apiserver::server::{self, Network, Server};
@@ -73,6 +74,7 @@ impl ControlPlane {
                 address: format!("{}:{}", config.advertise, address.port()),
                 version: version(),
                 cbor: config.cbor,
+                watches: WatchLimits::default(),
             },
             shutdown.clone(),
         )

@@ -59,6 +59,7 @@ pub fn start(
     let user = format!("system:node:{}", config.node_name);
     let client =
         plane.server().client(UserInfo::new(&user, &["system:nodes", "system:authenticated"]));
+    let client = client.named("kubelet");
     let (host, stop) = (&config.node_name, stop.clone());
     let recorder = EventRecorder::new(
         client.clone(),
