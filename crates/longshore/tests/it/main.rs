@@ -9,5 +9,6 @@ mod cluster;
 mod command_line;
 mod image;
 mod kubectl;
+mod kubectl_apply;
 mod restart;
 mod server;
