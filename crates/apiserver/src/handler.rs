@@ -8,20 +8,20 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use http::header::{ACCEPT_ENCODING, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response};
 use longshore_api::{Reason, StatusError};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
 use crate::auth::{self, Attributes, Decision, UserInfo};
 use crate::body::Body;
 use crate::endpoints::options::field_manager;
 use crate::endpoints::{self, Api, Call, body, compress, negotiate, respond, route};
+use crate::limits::{self, Busy, Held, Limits};
 use crate::metrics::Metrics;
 use crate::reader::Reader;
 use crate::request_info::RequestInfo;
@@ -32,17 +32,6 @@ use crate::{discovery, nonresource};
 ///
 /// upstream: staging/src/k8s.io/apiserver/pkg/server/config.go RequestTimeout
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-/// Requests that read and may run at the same time.
-///
-/// upstream: --max-requests-inflight
-const READS_MAX: usize = 400;
-/// Requests that write and may run at the same time.
-///
-/// upstream: --max-mutating-requests-inflight
-const WRITES_MAX: usize = 200;
-/// Requests that may wait for their turn; more get 429.
-const WAITING_MAX: usize = 10_000;
-
 /// Who sends a request.
 #[derive(Clone, Debug)]
 pub enum Caller {
@@ -81,11 +70,7 @@ impl Handler {
         reader: Arc<dyn Reader>,
         nonresource: nonresource::NonResource,
     ) -> Self {
-        let limits = Limits {
-            reads: Semaphore::new(READS_MAX),
-            writes: Semaphore::new(WRITES_MAX),
-            waiting: AtomicUsize::new(0),
-        };
+        let limits = Limits::default();
         let metrics = Metrics::default();
         Self { api, authentication, authorization, metrics, kubelets, reader, nonresource, limits }
     }
@@ -122,9 +107,14 @@ impl Handler {
             return self.answer(request, caller, info).await;
         }
         let answer = async {
-            let permit = match self.limits.enter(request.method()).await {
-                Ok(permit) => permit,
-                Err(busy) => return respond::error(&busy),
+            // Writes take their turn when their bodies are there.
+            let permit = if limits::reads(request.method()) {
+                match self.limits.enter(request.method()).await {
+                    Ok(permit) => Some(permit),
+                    Err(Busy) => return limits::too_many_requests(),
+                }
+            } else {
+                None
             };
             let headers = request.headers().get(ACCEPT_ENCODING).cloned();
             let response = self.answer(request, caller, info).await;
@@ -246,11 +236,40 @@ impl Handler {
             manager,
             warnings: parking_lot::Mutex::default(),
         };
+        let (request, turn) = match self.turn(&call, request).await {
+            Ok(request) => request,
+            Err(refused) => return refused,
+        };
         let outcome = Box::pin(endpoints::dispatch(self, &mut call, request)).await;
+        drop(turn);
         let mut response =
             outcome.unwrap_or_else(|error| respond::failure(&call.negotiated, &error));
         respond::add_warnings(&mut response, &call.warnings.lock());
         response
+    }
+}
+
+/// What a request keeps while it runs.
+type Turn<'a> = Option<(Held, SemaphorePermit<'a>)>;
+
+impl Handler {
+    /// Receives the body of a write and waits for its turn. Reads have had theirs, and streams
+    /// wait for nobody.
+    async fn turn(
+        &self,
+        call: &Call,
+        request: Request<Body>,
+    ) -> Result<(Request<Body>, Turn<'_>), Response<Body>> {
+        if limits::reads(request.method()) || is_long_running(&call.info) {
+            return Ok((request, None));
+        }
+        let (parts, body) = request.into_parts();
+        let busy = |_: Busy| limits::too_many_requests();
+        let received = self.limits.receive(body).await.map_err(busy)?;
+        let held = received.map_err(|error| respond::failure(&call.negotiated, &error))?;
+        let permit = self.limits.enter(&parts.method).await.map_err(busy)?;
+        let body = crate::body::full(held.bytes.clone());
+        Ok((Request::from_parts(parts, body), Some((held, permit))))
     }
 }
 
@@ -335,45 +354,6 @@ fn is_long_running(info: &RequestInfo) -> bool {
 
 fn uuid_header(rng: &dyn longshore_base::rng::Rng) -> HeaderValue {
     HeaderValue::from_str(&rng.uuid()).expect("a uuid is a valid header value")
-}
-
-/// How many requests run and wait.
-struct Limits {
-    reads: Semaphore,
-    writes: Semaphore,
-    waiting: AtomicUsize,
-}
-
-impl Limits {
-    async fn enter(&self, method: &Method) -> Result<SemaphorePermit<'_>, StatusError> {
-        let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-        let semaphore = if reads { &self.reads } else { &self.writes };
-        if let Ok(permit) = semaphore.try_acquire() {
-            return Ok(permit);
-        }
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            let mut busy = StatusError::new(
-                Reason::TooManyRequests,
-                "too many requests, please try again later",
-            );
-            busy.retry_after_seconds = 1;
-            return Err(busy);
-        }
-        let waiting = Waiting(&self.waiting);
-        let permit = semaphore.acquire().await.expect("the semaphores are never closed");
-        drop(waiting);
-        Ok(permit)
-    }
-}
-
-/// Counts one waiting request; also when it is dropped while it waits.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// What discovery answers for a path, if it is a discovery path.

@@ -9,6 +9,7 @@ pub mod cache;
 pub mod discovery;
 pub mod endpoints;
 pub mod handler;
+pub mod limits;
 pub mod metrics;
 pub mod nonresource;
 pub mod openapi;

@@ -150,6 +150,7 @@ impl NonResource {
 
     fn openid(&self, handler: &Handler, request: &Request<Body>, path: &str) -> Response<Body> {
         let Some((configuration, keys)) = &self.openid else { return respond::not_found() };
+        let path = path.strip_suffix('/').unwrap_or(path);
         match path {
             "/.well-known/openid-configuration" => {
                 self.routed_as(handler, request, "application/json", || {

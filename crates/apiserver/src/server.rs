@@ -26,6 +26,7 @@ use crate::bootstrap;
 use crate::cache::{Entry, Hub, Pins, hub};
 use crate::endpoints::{Api, connect::Kubelets};
 use crate::handler::{Caller, Handler};
+use crate::limits::{WatchLimits, Watches};
 use crate::nonresource::NonResource;
 use crate::reader::Reader;
 use crate::registry::{Registry, Served, ServedTable, ServiceRanges, UpdateOptions, WriteContext};
@@ -57,6 +58,8 @@ pub struct Config {
     pub version: Value,
     /// Whether CBOR is served, too.
     pub cbor: bool,
+    /// How many watches may be open.
+    pub watches: WatchLimits,
 }
 
 /// A running API server without its listener.
@@ -104,7 +107,9 @@ impl Server {
             authorization.clone(),
             services,
         );
-        let api = Arc::new(Api { registry, pins: Pins::default(), rng, cbor: config.cbor });
+        let watches = Watches::new(config.watches);
+        let pins = Pins::default();
+        let api = Arc::new(Api { registry, pins, watches, rng, cbor: config.cbor });
         let (ready, signal) = readiness::channel();
         ready.set();
         let nonresource = NonResource {
@@ -139,7 +144,7 @@ impl Server {
             let writes = group.into_iter().map(|object| bootstrap::ensure(&writer, vec![object]));
             futures_util::future::try_join_all(writes).await?;
         }
-        Ok(())
+        self.handler.api.registry.repair_addresses().await
     }
 
     /// The request chain.

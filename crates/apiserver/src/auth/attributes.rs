@@ -115,7 +115,16 @@ pub fn forbidden(a: &Attributes<'_>, reason: &str) -> StatusError {
         message.push_str(": ");
         message.push_str(reason);
     }
-    StatusError::forbidden(a.group, a.resource, a.name, &message)
+    if !a.resource_request {
+        return StatusError::forbidden("", "", "", &message);
+    }
+    let mut error = StatusError::forbidden(a.group, a.resource, a.name, &message);
+    if a.name.contains(['"', '\\']) {
+        // The name is told as Go quotes it.
+        let bare = format!("{}{}{}", '"', a.name, '"');
+        error.message = error.message.replacen(&bare, &go_quote(a.name), 1);
+    }
+    error
 }
 
 /// A string as Go's `%q` prints it.

@@ -133,10 +133,8 @@ impl Authorization {
         if self.may(user, "bind", text("apiGroup"), role, namespace, text("name")) {
             return Ok(());
         }
-        let rules = self.rbac.role_rules(role_ref, namespace).map_err(|_| {
-            let singular = role.trim_end_matches('s');
-            StatusError::not_found(GROUP, singular, text("name"))
-        })?;
+        let rules = self.rbac.role_rules(role_ref, namespace);
+        let rules = rules.map_err(|_| StatusError::not_found(GROUP, resource, text("name")))?;
         self.confirm_no_escalation(user, namespace, &rules).map_err(refused)
     }
 

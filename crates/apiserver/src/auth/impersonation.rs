@@ -38,6 +38,11 @@ pub fn impersonate(
     for name in own {
         headers.remove(name);
     }
+    // Who may act as anybody needs no narrower permission, and gets no groups by it.
+    let refused = match ANYBODY.check(authorization, &wanted, request) {
+        Ok(user) => return Ok(Some(user)),
+        Err(error) => error,
+    };
     let mut first_error = None;
     for mode in &MODES {
         if !(mode.applies)(&wanted, request.user) {
@@ -50,7 +55,7 @@ pub fn impersonate(
             }
         }
     }
-    Err(first_error.unwrap_or_else(|| StatusError::internal("all impersonation modes failed")))
+    Err(first_error.unwrap_or(refused))
 }
 
 fn wanted_user(headers: &HeaderMap) -> Result<Option<UserInfo>, StatusError> {
@@ -97,7 +102,7 @@ fn go_syntax(user: &UserInfo) -> String {
     )
 }
 
-/// One way to be allowed. All but the last also ask whether the request itself may be made in this
+/// One way to be allowed. All but [`ANYBODY`] also ask whether the request itself may be made in this
 /// way.
 struct Mode {
     name: &'static str,
@@ -105,7 +110,7 @@ struct Mode {
 }
 
 // The order is upstream's: the narrow permissions are tried first.
-const MODES: [Mode; 5] = [
+const MODES: [Mode; 4] = [
     Mode { name: "associated-node", applies: is_own_node },
     Mode { name: "arbitrary-node", applies: |u, _| only_name(u) && node_name(&u.name).is_some() },
     Mode {
@@ -116,8 +121,10 @@ const MODES: [Mode; 5] = [
         name: "user-info",
         applies: |u, _| node_name(&u.name).is_none() && split_service_account(&u.name).is_none(),
     },
-    Mode { name: "", applies: |_, _| true },
 ];
+
+/// The permission that is not bound to requests.
+const ANYBODY: Mode = Mode { name: "", applies: |_, _| true };
 
 fn only_name(user: &UserInfo) -> bool {
     user.uid.is_empty() && user.groups.is_empty() && user.extra.is_empty()

@@ -330,5 +330,6 @@ fn validate_metadata(review: &Object, namespaced: bool) -> Option<Error> {
         return None;
     }
     let text = if namespaced { "must be empty except for namespace" } else { "must be empty" };
-    Some(Error::invalid(&Path::new("metadata"), Value::Object(metadata.clone()), text))
+    let error = Error::invalid(&Path::new("metadata"), Value::Object(metadata.clone()), text);
+    Some(error.as_struct("meta/v1.ObjectMeta"))
 }

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use longshore_api::names;
+
 /// User name of requests without credentials.
 pub const ANONYMOUS: &str = "system:anonymous";
 /// Group of requests without credentials.
@@ -101,5 +103,8 @@ impl UserInfo {
 /// Namespace and name of a service account's user name.
 pub fn split_service_account(user: &str) -> Option<(&str, &str)> {
     let (namespace, name) = user.strip_prefix(SERVICE_ACCOUNT_PREFIX)?.split_once(':')?;
-    (!namespace.is_empty() && !name.is_empty() && !name.contains(':')).then_some((namespace, name))
+    // upstream: staging/src/k8s.io/apiserver/pkg/authentication/serviceaccount/util.go SplitUsername
+    let good = names::is_dns1123_label(namespace).is_empty()
+        && names::is_dns1123_subdomain(name).is_empty();
+    good.then_some((namespace, name))
 }

@@ -4,6 +4,7 @@
 //!
 //! upstream: plugin/pkg/auth/authorizer/rbac/bootstrappolicy, pkg/registry/rbac/rest/storage_rbac.go
 
+mod apiservices;
 mod flows;
 mod rbac;
 
@@ -60,6 +61,7 @@ pub fn objects() -> Vec<(Gvr, Object)> {
         out.push((gvr, object));
     }
     out.extend(flows::objects());
+    out.extend(apiservices::objects());
     out.extend(rbac::objects());
     out
 }

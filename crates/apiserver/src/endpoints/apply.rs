@@ -3,7 +3,7 @@
 //! upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/patch.go applyPatcher
 
 use http::{HeaderMap, Response};
-use longshore_api::{Object, StatusError, json, yaml};
+use longshore_api::{Object, StatusError, cbor, json, yaml};
 use serde_json::Value;
 
 use super::body::{self, FieldValidation};
@@ -14,10 +14,17 @@ use crate::registry::UpdateOptions;
 
 /// The media type of a configuration.
 pub const APPLY_YAML: &str = "application/apply-patch+yaml";
+/// The media type of a configuration in CBOR, taken where CBOR is served.
+pub const APPLY_CBOR: &str = "application/apply-patch+cbor";
 
 /// Whether a request applies a configuration.
-pub fn is_apply(headers: &HeaderMap) -> bool {
-    headers.contains_key(http::header::CONTENT_TYPE) && body::media_type(headers) == APPLY_YAML
+pub fn is_apply(headers: &HeaderMap, cbor: bool) -> bool {
+    let given = headers.contains_key(http::header::CONTENT_TYPE);
+    (given && body::media_type(headers) == APPLY_YAML) || is_cbor(headers, cbor)
+}
+
+fn is_cbor(headers: &HeaderMap, served: bool) -> bool {
+    served && body::media_type(headers) == APPLY_CBOR
 }
 
 /// A decoded configuration.
@@ -34,9 +41,17 @@ impl Config {
     ///
     /// # Errors
     /// 400 when it is not one object.
-    pub fn decode(call: &Call, bytes: &[u8]) -> Result<Self, StatusError> {
-        let bad = |why: String| StatusError::bad_request(format!("error decoding YAML: {why}"));
+    pub fn decode(call: &Call, headers: &HeaderMap, bytes: &[u8]) -> Result<Self, StatusError> {
         let force = call.info.flag("force");
+        if is_cbor(headers, call.api.cbor) {
+            let bad = |why: &str| StatusError::bad_request(format!("error decoding CBOR: {why}"));
+            let value = cbor::decode(bytes).map_err(|error| bad(&error.to_string()))?;
+            if !value.is_object() {
+                return Err(bad("the configuration is not a map"));
+            }
+            return Ok(Self { value, strict: None, force });
+        }
+        let bad = |why: String| StatusError::bad_request(format!("error decoding YAML: {why}"));
         // JSON is YAML, too, and much faster to read.
         if let Ok(decoded) = json::decode(bytes)
             && decoded.duplicates.is_empty()
@@ -91,10 +106,14 @@ impl Config {
 }
 
 /// Answers an apply to an object or one of its subresources of the same kind.
-pub async fn apply(call: &Call, body: Body) -> Result<Response<Body>, StatusError> {
+pub async fn apply(
+    call: &Call,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response<Body>, StatusError> {
     let bytes = body::read(body).await?;
     let options = WriteOptions::of_apply(&call.info)?;
-    let config = Config::decode(call, &bytes)?;
+    let config = Config::decode(call, headers, &bytes)?;
     let registry = &call.api.registry;
     let mut ctx = call.write_context(options.dry_run);
     // The managed fields come out of the apply.

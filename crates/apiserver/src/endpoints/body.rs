@@ -3,9 +3,12 @@
 //! upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/{create,update}.go,
 //! pkg/runtime/serializer/json
 
+use std::num::IntErrorKind;
+
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use longshore_api::field::{Error, ErrorList, Path};
 use longshore_api::{Gvk, Object, Reason, StatusError, cbor, json, normalize, schema, yaml};
@@ -13,6 +16,7 @@ use serde_json::{Map, Value};
 
 use super::kind_check;
 use super::negotiate::{self, Format};
+use crate::auth::go_quote;
 use crate::body::Body;
 
 /// The largest request body in bytes.
@@ -29,23 +33,36 @@ const DRAIN_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub async fn read(mut body: Body) -> Result<Bytes, StatusError> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|e| StatusError::bad_request(format!("the body cannot be read: {e}")))?;
+        let frame = frame.map_err(|error| broken(&*error))?;
         let Ok(data) = frame.into_data() else { continue };
+        if bytes.is_empty() && body.is_end_stream() && data.len() <= BODY_BYTES_MAX {
+            // It came in one piece.
+            return Ok(data);
+        }
         if bytes.len() + data.len() > BODY_BYTES_MAX {
             drain(body).await;
-            return Err(StatusError::new(
-                Reason::RequestEntityTooLarge,
-                format!("Request entity too large: limit is {BODY_BYTES_MAX}"),
-            ));
+            return Err(too_large());
         }
         bytes.extend_from_slice(&data);
     }
     Ok(bytes.freeze())
 }
 
+/// 400 for a body that breaks off.
+pub fn broken(error: &dyn std::fmt::Display) -> StatusError {
+    StatusError::bad_request(format!("the body cannot be read: {error}"))
+}
+
+/// 413 for a body that is too large.
+pub fn too_large() -> StatusError {
+    StatusError::new(
+        Reason::RequestEntityTooLarge,
+        format!("Request entity too large: limit is {BODY_BYTES_MAX}"),
+    )
+}
+
 /// Reads on what is not wanted, so that a client that sends before it reads gets its answer.
-async fn drain(mut body: Body) {
+pub async fn drain(mut body: Body) {
     let mut rest = DRAIN_BYTES_MAX;
     while let Some(Ok(frame)) = body.frame().await {
         let read = frame.data_ref().map_or(0, Bytes::len);
@@ -264,11 +281,35 @@ fn normalise_from(
             }
         }
     }
+    if let Some(why) = unreadable(want, &value) {
+        return Err(cannot(why));
+    }
     let mut object = Object::from_value(value)
         .ok_or_else(|| cannot("json: cannot unmarshal into Go value".into()))?;
     object.set(&["apiVersion"], want.api_version());
     object.set(&["kind"], want.kind.as_str());
     Ok(object)
+}
+
+/// What is wrong with the annotations that stand for fields of older versions: they are numbers.
+///
+/// upstream: pkg/apis/apps/v1/conversion.go
+pub fn unreadable(gvk: &Gvk, object: &Value) -> Option<String> {
+    let annotation = match (&*gvk.group, &*gvk.kind) {
+        ("apps", "Deployment") => "deprecated.deployment.rollback.to",
+        ("apps", "DaemonSet") => "deprecated.daemonset.template.generation",
+        _ => return None,
+    };
+    let given = object.get("metadata")?.get("annotations")?.get(annotation)?.as_str()?;
+    let why = match given.parse::<i64>().err()?.kind() {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+        _ => "invalid syntax",
+    };
+    let why = format!("strconv.ParseInt: parsing {}: {why}", go_quote(given));
+    if gvk.kind == "DaemonSet" {
+        return Some(why);
+    }
+    Some(format!("failed to parse annotation[{annotation}]={given} as int64: {why}"))
 }
 
 /// Puts what is wrong with fields into the order of the body.

@@ -36,6 +36,7 @@ use crate::auth::UserInfo;
 use crate::body::Body;
 use crate::cache::{Entry, Pins};
 use crate::handler::{Handler, method_not_allowed, no_such_resource};
+use crate::limits::Watches;
 use crate::registry::{Registry, Served, WriteContext, shown};
 use crate::request_info::RequestInfo;
 use negotiate::Negotiated;
@@ -46,6 +47,8 @@ pub struct Api {
     pub registry: Registry,
     /// Snapshots that lists continue on.
     pub pins: Pins,
+    /// The open watches.
+    pub watches: Watches,
     /// Randomness, for spreading time-outs.
     pub rng: Arc<dyn Rng>,
     /// Whether CBOR is served. Off in upstream by default.

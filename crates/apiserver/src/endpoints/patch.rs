@@ -3,15 +3,13 @@
 //! upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/patch.go
 
 use http::{HeaderMap, Response};
-use longshore_api::{
-    Gvk, Object, Reason, StatusError, gostruct, json, normalize, patch, schema, yaml,
-};
+use longshore_api::{Gvk, Object, Reason, StatusError, gostruct, json, normalize, patch, schema};
 use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::body::{self, FieldValidation};
 use super::options::WriteOptions;
-use super::{Call, apply, read, write};
+use super::{Call, apply, read, route, write};
 use crate::body::Body;
 use crate::registry::UpdateOptions;
 
@@ -35,10 +33,10 @@ pub async fn patch(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response<Body>, StatusError> {
-    if apply::is_apply(headers) {
-        return apply::apply(call, body).await;
+    if apply::is_apply(headers, call.api.cbor) {
+        return apply::apply(call, headers, body).await;
     }
-    let kind = kind_of(headers)?;
+    let kind = kind_of(headers, call.api.cbor)?;
     let bytes = body::read(body).await?;
     let options = WriteOptions::of(&call.info, "PatchOptions")?;
     // A patch is only looked into when there is an object.
@@ -63,23 +61,30 @@ pub async fn patch(
     Ok(read::written(call, stored?))
 }
 
-fn kind_of(headers: &HeaderMap) -> Result<Kind, StatusError> {
+fn kind_of(headers: &HeaderMap, cbor: bool) -> Result<Kind, StatusError> {
     let media_type = headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
     match media_type.unwrap_or("").split(';').next().unwrap_or("") {
         "application/json-patch+json" => Ok(Kind::Json),
         "application/merge-patch+json" => Ok(Kind::Merge),
         "application/strategic-merge-patch+json" => Ok(Kind::Strategic),
-        _ => Err(StatusError::new(
-            Reason::UnsupportedMediaType,
-            "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml",
-        )),
+        _ => {
+            let known = route::patch_types(cbor).join(", ");
+            let message = format!(
+                "the body of the request was in an unknown format - accepted media types include: {known}"
+            );
+            Err(StatusError::new(Reason::UnsupportedMediaType, message))
+        }
     }
 }
 
 impl Patch {
     /// The patch of a request with its headers, for subresources of another kind.
-    pub fn from_request(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, StatusError> {
-        Self::decode(kind_of(headers)?, bytes)
+    pub fn from_request(
+        headers: &HeaderMap,
+        cbor: bool,
+        bytes: &[u8],
+    ) -> Result<Self, StatusError> {
+        Self::decode(kind_of(headers, cbor)?, bytes)
     }
 
     fn decode(kind: Kind, bytes: &[u8]) -> Result<Self, StatusError> {
@@ -88,9 +93,8 @@ impl Patch {
         };
         let (value, duplicates) = match json::decode(bytes) {
             Ok(decoded) => (decoded.value, decoded.duplicates),
-            // YAML is a superset of JSON that some clients send as a strategic patch.
             Err(error) if kind == Kind::Strategic => {
-                (yaml::decode(bytes).map_err(|_| bad(&error))?, Vec::new())
+                return Err(StatusError::bad_request(error.to_string()));
             }
             Err(error) => return Err(bad(&error)),
         };
@@ -131,6 +135,11 @@ impl Patch {
                 value
             }
         };
+        if self.kind == Kind::Strategic
+            && let Some(why) = body::unreadable(gvk, &value)
+        {
+            return Err(StatusError::new(Reason::Unknown, why));
+        }
         let shown = match self.kind {
             Kind::Strategic => patch::gotext::plain(&self.value),
             _ => gostruct::patched(&gvk.group, &gvk.version, &gvk.kind, &old, &value),

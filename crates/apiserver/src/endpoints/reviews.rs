@@ -22,7 +22,13 @@ pub async fn create(
     body: Body,
 ) -> Result<Response<Body>, StatusError> {
     let (mut object, _) = decode(handler, call, headers, body).await?;
-    object.remove(&["status"]);
+    // The answer to a token is written over the status that came with it.
+    if call.info.resource != "tokenreviews" {
+        object.remove(&["status"]);
+    }
+    if !call.served.resource.namespaced() {
+        object.remove(&["metadata", "namespace"]);
+    }
     let authorization = &handler.authorization;
     match call.info.resource.as_str() {
         "tokenreviews" => handler.authentication.review_token(&mut object, call.now)?,

@@ -10,18 +10,24 @@ use longshore_api::{Reason, StatusError};
 use longshore_resources::Resource;
 use longshore_resources::table::Text;
 
-use super::connect;
 use super::negotiate::{self, Shapes};
+use super::{apply, connect};
 use crate::handler::{method_not_allowed, no_such_resource};
 use crate::request_info::RequestInfo;
 
 /// The media types of patches.
-pub const PATCH_TYPES: [&str; 4] = [
+const PATCH_TYPES: [&str; 5] = [
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
-    "application/apply-patch+yaml",
+    apply::APPLY_YAML,
+    apply::APPLY_CBOR,
 ];
+
+/// The media types of patches, with or without CBOR.
+pub fn patch_types(cbor: bool) -> &'static [&'static str] {
+    if cbor { &PATCH_TYPES } else { &PATCH_TYPES[..PATCH_TYPES.len() - 1] }
+}
 
 /// Checks path, method and media types of a request to a resource.
 ///
@@ -45,7 +51,7 @@ pub fn check(
     if connect::is_stream(&info.subresource) && info.subresource != "log" {
         return Ok(());
     }
-    if *method == Method::PATCH && !takes_patch(headers) {
+    if *method == Method::PATCH && !takes_patch(headers, cbor) {
         let message = "415: Unsupported Media Type";
         return Err(StatusError::new(Reason::UnsupportedMediaType, message));
     }
@@ -101,9 +107,9 @@ fn listed(header: &str) -> impl Iterator<Item = &str> {
     header.split(',').map(|clause| clause.split(';').next().unwrap_or("").trim_matches(' '))
 }
 
-fn takes_patch(headers: &HeaderMap) -> bool {
+fn takes_patch(headers: &HeaderMap, cbor: bool) -> bool {
     let given = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
-    listed(given).any(|media_type| PATCH_TYPES.contains(&media_type))
+    listed(given).any(|media_type| patch_types(cbor).contains(&media_type))
 }
 
 /// The media types of the answers of a path, as text.

@@ -37,7 +37,7 @@ pub async fn write(
     let bytes = body::read(body).await?;
     let gvk = write::kind_of(call);
     let put = call.info.verb == "update";
-    let apply = apply::is_apply(headers) && !put;
+    let apply = apply::is_apply(headers, call.api.cbor) && !put;
     let options = match (put, apply) {
         (true, _) => WriteOptions::of(&call.info, "UpdateOptions")?,
         (_, true) => WriteOptions::of_apply(&call.info)?,
@@ -51,9 +51,9 @@ pub async fn write(
         call.write_context(options.dry_run).check_namespace(&mut scale)?;
         Wanted::Scale(scale)
     } else if apply {
-        Wanted::Config(apply::Config::decode(call, &bytes)?)
+        Wanted::Config(apply::Config::decode(call, headers, &bytes)?)
     } else {
-        Wanted::Patch(Patch::from_request(headers, &bytes))
+        Wanted::Patch(Patch::from_request(headers, call.api.cbor, &bytes))
     };
     let managers = Managers::of(call);
     let change = |old: Option<&Object>| {

@@ -19,6 +19,7 @@ use super::negotiate::{self, Format, Negotiated, Shape};
 use super::{Api, Call, read, respond, table};
 use crate::body::Body;
 use crate::cache::{Change, ChangeKind, Entry, Receiver, WatchRefused, range};
+use crate::limits::{self, WatchPlace};
 use crate::registry::Served;
 
 /// How often an open watch is told how far it has come.
@@ -51,11 +52,15 @@ pub async fn watch(call: &Call) -> Result<Response<Body>, StatusError> {
         let cbor = call.api.cbor;
         return Err(negotiate::not_acceptable(&negotiate::stream_media_types(cbor)));
     };
+    let Ok(place) = call.api.watches.enter(&call.user.name) else {
+        return Ok(limits::too_many_requests());
+    };
     let deadline = Instant::now() + timeout(call, &options);
     let opened = open(call, &options, wanted).await;
     let mut session = Session {
         api: call.api.clone(),
         served: call.served.clone(),
+        _place: place,
         negotiated: call.negotiated.clone(),
         include: table.unwrap_or(table::Include::Metadata),
         source: None,
@@ -157,6 +162,7 @@ fn refused(why: &WatchRefused, wanted: u64) -> StatusError {
 struct Session {
     api: Arc<Api>,
     served: Arc<Served>,
+    _place: WatchPlace,
     negotiated: Negotiated,
     include: table::Include,
     /// Where changes come from; `None` when the watch has ended.

@@ -40,7 +40,7 @@ impl Registry {
             let mut object = template.clone().unwrap_or_else(|| std::mem::take(&mut object));
             self.generate_name(&mut object);
             self.stamp(ctx, &mut object);
-            let reserved = self.services.reserve(ctx, &mut object, None)?;
+            let reserved = self.take_service_parts(ctx, &mut object, None).await?;
             ctx.warnings.lock().extend(ctx.resource().strategy.early_warnings(&object));
             ctx.resource().strategy.prepare_create(&ctx.strategy_context(), &mut object);
             self.check_create(ctx, &object)?;

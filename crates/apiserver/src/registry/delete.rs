@@ -59,9 +59,13 @@ impl Registry {
     ) -> Result<Deleted, StatusError> {
         self.hub().fresh().await.map_err(StatusError::internal)?;
         let mut present = ctx.served.cache.get(ctx.namespace, name);
+        let mut marked = None;
         for _ in 0..CONFLICT_RETRIES_MAX {
-            let Some(entry) = &present else { return Err(ctx.not_found(name)) };
-            match self.delete_once(ctx, name, entry, options).await? {
+            let Some(entry) = &present else {
+                // Who sees the mark may be faster to delete the object.
+                return marked.map(Deleted::Gone).ok_or_else(|| ctx.not_found(name));
+            };
+            match self.delete_once(ctx, name, entry, options, &mut marked).await? {
                 Ok(deleted) => return Ok(deleted),
                 Err(fresh) => present = fresh.map(Arc::new),
             }
@@ -75,6 +79,7 @@ impl Registry {
         name: &str,
         entry: &Entry,
         options: &DeleteOptions,
+        seen: &mut Option<Object>,
     ) -> Result<Result<Deleted, Option<Entry>>, StatusError> {
         let old = ctx.native(entry.object());
         let namespace = ctx.resource().group.is_empty() && ctx.resource().plural == "namespaces";
@@ -112,15 +117,18 @@ impl Registry {
                 Ok(entry) => {
                     revision = entry.revision;
                     new = with_version(new, revision);
+                    *seen = Some(new.clone());
                 }
                 Err(fresh) => return Ok(Err(fresh)),
             }
         }
         let written = self.transact(ctx.served, &entry.key, revision, Op::Delete).await?;
-        Ok(written.map(|_| {
-            self.services.release(ctx, &old);
-            Deleted::Gone(new)
-        }))
+        if let Err(fresh) = written {
+            return Ok(Err(fresh));
+        }
+        self.services.release(ctx, &old);
+        self.release_addresses(ctx, &old, None).await;
+        Ok(Ok(Deleted::Gone(new)))
     }
 }
 
@@ -195,7 +203,15 @@ fn mark(ctx: &WriteContext<'_>, object: &mut Object, options: &DeleteOptions) ->
     let policy = options.propagation.as_deref();
     set_propagation(object, policy, ctx.resource().strategy.orphans_by_default());
     let delete = DeleteContext { now: ctx.now, grace_period_seconds: options.grace_period_seconds };
-    let grace = ctx.resource().strategy.grace_period(object, &delete);
+    let running = object.int(&["metadata", "deletionGracePeriodSeconds"]).filter(|s| *s > 0);
+    let grace = match running.filter(|_| object.is_deleting()) {
+        // A period that has begun only gets shorter, by who says so.
+        Some(left) => {
+            let asked = options.grace_period_seconds.map(|s| if s < 0 { 1 } else { s });
+            Some(asked.unwrap_or(left))
+        }
+        None => ctx.resource().strategy.grace_period(object, &delete),
+    };
     let waits = grace.is_some_and(|s| s > 0) || !object.finalizers().is_empty();
     // What ends gracefully is marked also when it goes at once.
     if waits || grace.is_some() {

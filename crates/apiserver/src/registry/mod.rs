@@ -5,6 +5,8 @@
 //!
 //! upstream counterpart: staging/src/k8s.io/apiserver/pkg/registry/generic/registry/store.go
 
+mod addresses;
+mod claims;
 mod create;
 mod delete;
 mod fields;
@@ -422,6 +424,7 @@ impl Registry {
             let path = Path::new("metadata");
             errors.extend(meta_validation::validate_kube_finalizers(object, &path));
         }
+        errors.extend(self.claim_rights(ctx, object, None, "create"));
         errors.extend(resource.strategy.validate_create(object));
         ctx.invalid(object.name(), errors)
     }

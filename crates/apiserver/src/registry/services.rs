@@ -6,13 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use longshore_api::field::{Error, Path};
 use longshore_api::{Object, Reason, StatusError};
 use longshore_resources::services;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::WriteContext;
+use super::addresses::{Range, forget, is_taken, ranges};
+use super::{ServedTable, WriteContext};
+use crate::cache::Hub;
 
 /// The families of the cluster's ranges.
 const FAMILIES: [&str; 1] = ["IPv4"];
@@ -24,17 +27,18 @@ const DRY_RUN_PORT: i64 = 32768;
 /// The ranges that services get their addresses and ports from, and what is taken of them.
 #[derive(Clone)]
 pub struct ServiceRanges {
-    network: u32,
-    prefix: u8,
+    /// The range that the server was started with.
+    primary: Range,
     node_ports: std::ops::RangeInclusive<u16>,
     taken: Arc<Mutex<Taken>>,
 }
 
 #[derive(Default)]
 struct Taken {
+    /// Addresses whose objects are not there yet.
     addresses: BTreeSet<u32>,
     ports: BTreeSet<i64>,
-    next_address: u32,
+    next_address: u64,
     next_port: i64,
 }
 
@@ -43,15 +47,33 @@ struct Taken {
 pub struct Reservation {
     taken: Arc<Mutex<Taken>>,
     dry_run: bool,
-    addresses: Vec<u32>,
+    address: Option<u32>,
     ports: Vec<i64>,
+    /// The object of the address, where it is there.
+    made: Option<(Arc<Hub>, (Bytes, u64))>,
 }
 
 impl Reservation {
+    /// Of a write that needs nothing.
+    pub(super) fn empty() -> Self {
+        let (taken, address, ports) = (Arc::default(), None, Vec::new());
+        Self { taken, dry_run: true, address, ports, made: None }
+    }
+
+    /// The address that a real write took.
+    pub(super) fn address(&self) -> Option<u32> {
+        self.address.filter(|_| !self.dry_run)
+    }
+
+    /// The address has its object now.
+    pub(super) fn claimed(&mut self, hub: Arc<Hub>, made: (Bytes, u64)) {
+        self.made = Some((hub, made));
+    }
+
     /// The write landed.
     pub fn keep(mut self) {
-        self.addresses.clear();
         self.ports.clear();
+        self.made = None;
     }
 }
 
@@ -61,11 +83,16 @@ impl Drop for Reservation {
             return;
         }
         let mut taken = self.taken.lock();
-        for address in &self.addresses {
-            taken.addresses.remove(address);
+        // From now on its object tells that it is taken.
+        if let Some(address) = self.address {
+            taken.addresses.remove(&address);
         }
         for port in &self.ports {
             taken.ports.remove(port);
+        }
+        drop(taken);
+        if let Some((hub, made)) = self.made.take() {
+            forget(hub, vec![made]);
         }
     }
 }
@@ -83,43 +110,35 @@ enum PortError {
 impl ServiceRanges {
     /// Ranges with nothing taken.
     pub fn new(network: Ipv4Addr, prefix: u8, node_ports: std::ops::RangeInclusive<u16>) -> Self {
-        Self { network: network.into(), prefix, node_ports, taken: Arc::default() }
+        let primary = Range { network: network.into(), prefix };
+        Self { primary, node_ports, taken: Arc::default() }
     }
 
-    /// Takes what a stored service has; called for every service at start.
+    /// Takes the ports that a stored service has; called for every service at start.
     pub fn restore(&self, service: &Object) {
-        let mut taken = self.taken.lock();
-        if let Some(address) = address_of(service) {
-            taken.addresses.insert(address);
-        }
-        taken.ports.extend(ports_of(service));
+        self.taken.lock().ports.extend(ports_of(service));
     }
 
-    fn applies(ctx: &WriteContext<'_>) -> bool {
+    pub(super) fn applies(ctx: &WriteContext<'_>) -> bool {
         ctx.resource().group.is_empty()
             && ctx.resource().plural == "services"
             && ctx.subresource.is_empty()
     }
 
     /// Gives a new or changed service the addresses and ports it needs.
-    pub fn reserve(
+    pub(super) fn reserve(
         &self,
         ctx: &WriteContext<'_>,
+        table: &ServedTable,
         new: &mut Object,
         old: Option<&Object>,
     ) -> Result<Reservation, StatusError> {
-        let mut reservation = Reservation {
-            taken: self.taken.clone(),
-            dry_run: ctx.dry_run,
-            addresses: Vec::new(),
-            ports: Vec::new(),
-        };
-        if !Self::applies(ctx) {
-            return Ok(reservation);
-        }
+        let mut reservation = Reservation::empty();
+        reservation.taken = self.taken.clone();
+        reservation.dry_run = ctx.dry_run;
         let errors = services::settle(new, old, &FAMILIES);
         ctx.invalid(new.name(), errors)?;
-        if let Err(error) = self.reserve_address(new, old, &mut reservation) {
+        if let Err(error) = self.reserve_address(table, new, old, &mut reservation) {
             ctx.invalid(new.name(), vec![error])?;
         }
         self.reserve_ports(ctx, new, old, &mut reservation)?;
@@ -127,33 +146,24 @@ impl ServiceRanges {
         Ok(reservation)
     }
 
-    /// Gives back what a changed service no longer has.
+    /// Gives back the ports that a changed service no longer has.
     pub fn release_changed(&self, ctx: &WriteContext<'_>, new: &Object, old: &Object) {
         if !Self::applies(ctx) {
             return;
         }
         let mut taken = self.taken.lock();
-        let (kept, had) = (address_of(new), address_of(old));
-        if had != kept
-            && let Some(address) = had
-        {
-            taken.addresses.remove(&address);
-        }
         let kept = ports_of(new);
         for port in ports_of(old).difference(&kept) {
             taken.ports.remove(port);
         }
     }
 
-    /// Gives back what a deleted service had.
+    /// Gives back the ports that a deleted service had.
     pub fn release(&self, ctx: &WriteContext<'_>, service: &Object) {
         if !Self::applies(ctx) {
             return;
         }
         let mut taken = self.taken.lock();
-        if let Some(address) = address_of(service) {
-            taken.addresses.remove(&address);
-        }
         for port in ports_of(service) {
             taken.ports.remove(&port);
         }
@@ -162,6 +172,7 @@ impl ServiceRanges {
     /// upstream: pkg/registry/core/service/storage/alloc.go allocClusterIPs, updateClusterIPs
     fn reserve_address(
         &self,
+        table: &ServedTable,
         new: &mut Object,
         old: Option<&Object>,
         reservation: &mut Reservation,
@@ -178,55 +189,51 @@ impl ServiceRanges {
             let detail = format!("failed to allocate IP {asked}: {why}");
             Err(Error::invalid(&path, ips, &detail))
         };
+        let mut ranges = ranges(table);
+        if ranges.is_empty() {
+            ranges.push(self.primary);
+        }
+        // Services that ask for none get an address of the first range as long as it lasts.
+        ranges.sort_by_key(|range| *range != self.primary);
         let mut taken = self.taken.lock();
+        let is_taken =
+            |taken: &Taken, address| taken.addresses.contains(&address) || is_taken(table, address);
         let address = match address_of(new) {
-            Some(address) if !self.contains(address) => {
-                let range = format!("{}/{}", Ipv4Addr::from(self.network), self.prefix);
+            Some(address) if !ranges.iter().any(|range| range.has(address)) => {
+                if !reservation.dry_run {
+                    return refused("the provided network does not match the current range");
+                }
+                let range =
+                    format!("{}/{}", Ipv4Addr::from(self.primary.network), self.primary.prefix);
                 return refused(&format!(
                     "the provided IP ({asked}) is not in the valid range. The range of valid IPs is {range}"
                 ));
             }
             // A dry run does not look at what is taken.
-            Some(address) if !reservation.dry_run && taken.addresses.contains(&address) => {
+            Some(address) if !reservation.dry_run && is_taken(&taken, address) => {
                 return refused("provided IP is already allocated");
             }
             Some(address) => address,
             None if !asked.is_empty() => return Ok(()), // not an IPv4 address: validation says so
-            None if reservation.dry_run => self.network,
-            None => match self.free_address(&mut taken) {
-                Some(address) => address,
-                None => {
+            None if reservation.dry_run => self.primary.network,
+            None => {
+                let start = taken.next_address;
+                let mut free = ranges.iter().flat_map(|range| range.candidates(start));
+                let Some(address) = free.find(|address| !is_taken(&taken, *address)) else {
                     let detail = "failed to allocate a serviceIP: range is full";
                     return Err(Error::internal(&path, detail));
-                }
-            },
+                };
+                taken.next_address = start.wrapping_add(1);
+                address
+            }
         };
         if !reservation.dry_run {
             taken.addresses.insert(address);
-            reservation.addresses.push(address);
         }
+        reservation.address = Some(address);
         drop(taken);
         set_address(new, Ipv4Addr::from(address));
         Ok(())
-    }
-
-    fn contains(&self, address: u32) -> bool {
-        let size = 1u32 << (32 - u32::from(self.prefix.min(31)));
-        address > self.network && address < self.network + (size - 1)
-    }
-
-    fn free_address(&self, taken: &mut Taken) -> Option<u32> {
-        let size = 1u32 << (32 - u32::from(self.prefix.min(31)));
-        // upstream: the lower part of the range is kept for addresses chosen by people.
-        let reserved = (size / 16).clamp(16, 256).min(size / 2);
-        let count = size - 2;
-        (0..count)
-            .map(|i| (taken.next_address + i) % count)
-            .map(|i| self.network + 1 + (i + reserved) % count)
-            .find(|address| !taken.addresses.contains(address))
-            .inspect(|address| {
-                taken.next_address = (address - self.network).wrapping_sub(reserved) % count;
-            })
     }
 
     /// upstream: pkg/registry/core/service/storage/alloc.go txnAllocNodePorts, txnUpdateNodePorts
@@ -416,7 +423,7 @@ fn set_address(service: &mut Object, address: Ipv4Addr) {
     service.set(&["spec", "clusterIPs"], vec![Value::from(address.to_string())]);
 }
 
-fn address_of(service: &Object) -> Option<u32> {
+pub(super) fn address_of(service: &Object) -> Option<u32> {
     service.str(&["spec", "clusterIP"]).parse::<Ipv4Addr>().ok().map(u32::from)
 }
 

@@ -115,9 +115,10 @@ impl Registry {
         dedup_owners(&mut new, true, ctx.warnings);
         self.check_rights(ctx, name, &new, Some(&old))?;
         check_version(ctx, name, &new, &old)?;
-        let reserved = self.services.reserve(ctx, &mut new, Some(&old))?;
+        let reserved = self.take_service_parts(ctx, &mut new, Some(&old)).await?;
         prepare(ctx, &mut new, &old)?;
-        self.check_update(ctx, name, &new, &old)?;
+        let verb = if options.patch { "patch" } else { "update" };
+        self.check_update(ctx, name, &new, &old, verb)?;
         // Also a write that is refused next is warned about.
         let strategy = &ctx.resource().strategy;
         ctx.warnings.lock().extend(match ctx.subresource {
@@ -153,17 +154,20 @@ impl Registry {
             shrink(error, &mut new)?;
             written = self.swap(ctx.served, key, expect, &ctx.storage(&new)).await;
         }
-        Ok(written?.map(|entry| {
-            reserved.keep();
-            if is_finished(&new) {
-                self.services.release(ctx, &new);
-            } else {
-                self.services.release_changed(ctx, &new, &old);
-            }
-            let finished = is_finished(&new);
-            let object = with_version(new, entry.revision);
-            Stored { object, created: false, entry: (!finished).then_some(entry) }
-        }))
+        let entry = match written? {
+            Ok(entry) => entry,
+            Err(fresh) => return Ok(Err(fresh)),
+        };
+        reserved.keep();
+        let finished = is_finished(&new);
+        if finished {
+            self.services.release(ctx, &new);
+        } else {
+            self.services.release_changed(ctx, &new, &old);
+        }
+        self.release_addresses(ctx, &old, Some(&new).filter(|_| !finished)).await;
+        let object = with_version(new, entry.revision);
+        Ok(Ok(Stored { object, created: false, entry: (!finished).then_some(entry) }))
     }
 
     /// Fails with 422 when the change breaks rules of metadata or of the resource.
@@ -173,6 +177,7 @@ impl Registry {
         name: &str,
         new: &Object,
         old: &Object,
+        verb: &str,
     ) -> Result<(), StatusError> {
         let meta = Path::new("metadata");
         let namespaced = ctx.resource().namespaced();
@@ -181,6 +186,7 @@ impl Registry {
         errors.extend(meta_validation::validate_object_meta_update(new, old, &meta));
         repeat_metadata(ctx, new, old, &mut errors);
         let context = ctx.strategy_context();
+        errors.extend(self.claim_rights(ctx, new, Some(old), verb));
         errors.extend(ctx.resource().strategy.validate_update(&context, new, old));
         ctx.invalid(name, errors)
     }

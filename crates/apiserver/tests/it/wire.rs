@@ -10,6 +10,7 @@ use http_body_util::BodyExt as _;
 use longshore_api::{cbor, protobuf, yaml};
 use longshore_apiserver::auth::{ClientCertificates, TokenIssuer, UserInfo};
 use longshore_apiserver::body::full;
+use longshore_apiserver::limits::WatchLimits;
 use longshore_apiserver::pki;
 use longshore_apiserver::server::{Config, Server};
 use longshore_base::rng::SystemRng;
@@ -23,6 +24,7 @@ const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 const METADATA: &str = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
 
 struct Rig {
+    server: Server,
     client: Client,
     shutdown: Shutdown,
     store: Arc<dyn Store>,
@@ -54,6 +56,10 @@ impl Answer {
 }
 
 async fn serve(store: Arc<dyn Store>, cbor: bool) -> Rig {
+    serve_watches(store, cbor, WatchLimits::default()).await
+}
+
+async fn serve_watches(store: Arc<dyn Store>, cbor: bool, watches: WatchLimits) -> Rig {
     let dir = tempfile::tempdir().unwrap();
     let pki = pki::ensure(dir.path(), &[], &[], SystemClock.now()).unwrap();
     let (private, public) = (&pki.service_account_key, &pki.service_account_public);
@@ -71,11 +77,12 @@ async fn serve(store: Arc<dyn Store>, cbor: bool) -> Rig {
         address: "192.0.2.1:6443".into(),
         version: json!({}),
         cbor,
+        watches,
     };
     let shutdown = Shutdown::new();
     let server = Server::start(config, shutdown.clone()).await.unwrap();
     let client = server.client(UserInfo::new("admin", &["system:masters"]));
-    Rig { client, shutdown, store }
+    Rig { server, client, shutdown, store }
 }
 
 async fn rig(cbor: bool) -> Rig {
@@ -377,4 +384,31 @@ async fn documents_have_entity_tags() {
     );
     let moved = rig.get("/openapi/v3/apis/apps/v1?hash=0", "*/*").await;
     assert_eq!((moved.code, moved.headers["location"].to_str().unwrap()), (301, url));
+}
+
+#[tokio::test]
+async fn nobody_opens_more_watches_than_their_share() {
+    let watches = WatchLimits { per_user: 3, total: 4 };
+    let rig = serve_watches(Arc::new(MemoryStore::new()), false, watches).await;
+    let open = async |client: &Client| {
+        let request = Request::get(format!("{MAPS}?watch=1")).body(full("")).unwrap();
+        client.send(request).await.unwrap()
+    };
+    let mut opened = Vec::new();
+    for _ in 0..3 {
+        opened.push(open(&rig.client).await);
+        assert_eq!(opened.last().unwrap().status().as_u16(), 200);
+    }
+    let (head, body) = open(&rig.client).await.into_parts();
+    assert_eq!(head.status.as_u16(), 429);
+    assert_eq!(head.headers["retry-after"], "1");
+    let text = body.collect().await.unwrap().to_bytes();
+    assert_eq!(&text[..], b"Too many requests, please try again later.\n");
+    let other = rig.server.client(UserInfo::new("other", &["system:masters"]));
+    let last = open(&other).await;
+    assert_eq!(last.status().as_u16(), 200, "another user has a share of their own");
+    assert_eq!(open(&other).await.status().as_u16(), 429, "all together have one, too");
+    drop(opened.pop());
+    drop(last);
+    assert_eq!(open(&rig.client).await.status().as_u16(), 200, "one was closed");
 }

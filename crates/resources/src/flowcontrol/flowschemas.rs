@@ -53,6 +53,7 @@ impl Strategy for FlowSchemas {
 
     fn validate_create(&self, object: &Object) -> ErrorList {
         let mut errors = spec(object);
+        super::mandatory::flow_schema(object, &mut errors);
         conditions(object, &mut errors);
         errors
     }

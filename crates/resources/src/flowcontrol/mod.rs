@@ -1,6 +1,7 @@
 //! The resources of the group `flowcontrol.apiserver.k8s.io`.
 
 mod flowschemas;
+mod mandatory;
 mod prioritylevels;
 
 use std::collections::BTreeSet;

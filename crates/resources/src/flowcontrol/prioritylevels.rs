@@ -67,6 +67,7 @@ impl Strategy for PriorityLevels {
 
     fn validate_create(&self, object: &Object) -> ErrorList {
         let mut errors = spec(object);
+        super::mandatory::priority_level(object, &mut errors);
         conditions(object, &mut errors);
         errors
     }
