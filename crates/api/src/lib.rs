@@ -12,8 +12,10 @@ pub mod field;
 pub mod gostruct;
 pub mod gvk;
 pub mod json;
+pub mod jsonpath;
 pub mod managed;
 pub mod meta_validation;
+pub mod model;
 pub mod names;
 pub mod normalize;
 pub mod object;
@@ -29,5 +31,6 @@ pub mod structural;
 pub mod yaml;
 
 pub use gvk::{Gvk, Gvr};
+pub use model::Model;
 pub use object::Object;
 pub use status::{Reason, StatusError};

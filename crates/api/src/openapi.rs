@@ -62,11 +62,19 @@ pub struct Subroute {
 /// those of the group version count.
 pub fn document(group: &str, version: &str, routes: &[Route]) -> Value {
     let mut builder = Builder::new(group, version);
-    builder.discovery_path();
-    for route in routes.iter().filter(|r| r.group == group && r.version == version) {
+    let mut own = routes.iter().filter(|r| r.group == group && r.version == version).peekable();
+    let custom = own.peek().is_some() && own.clone().all(|route| route.schema.is_some());
+    if !custom {
+        builder.discovery_path();
+    }
+    for route in own {
         paths::add(&mut builder, route);
     }
-    builder.finish()
+    let mut document = builder.finish();
+    if custom {
+        document["info"] = json!({"title": "Kubernetes CRD Swagger", "version": "v0.1.0"});
+    }
+    document
 }
 
 /// The document of a path that only lists what lies below: `/api`, `/apis` or `/apis/GROUP`, and

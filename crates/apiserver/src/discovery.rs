@@ -6,6 +6,8 @@
 mod tests;
 
 use base64::Engine as _;
+use longshore_api::Gvk;
+use longshore_api::gvk::compare_versions;
 use longshore_resources::{Resource, Scope, Subresource};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -15,8 +17,8 @@ use crate::registry::ServedTable;
 /// The groups in the order of the table, each with its versions, preferred first.
 pub fn groups(table: &ServedTable) -> Vec<(String, Vec<String>)> {
     let mut groups: Vec<(String, Vec<String>)> = Vec::new();
-    for served in table.iter() {
-        let (group, version) = (served.resource.group.as_ref(), served.resource.version.as_ref());
+    for resource in listed(table) {
+        let (group, version) = (resource.group.as_ref(), resource.version.as_ref());
         match groups.iter_mut().find(|(name, _)| name == group) {
             Some((_, versions)) if versions.iter().any(|v| v == version) => {}
             Some((_, versions)) => versions.push(version.to_owned()),
@@ -24,26 +26,27 @@ pub fn groups(table: &ServedTable) -> Vec<(String, Vec<String>)> {
         }
     }
     for (_, versions) in &mut groups {
-        versions.sort_by_key(|version| std::cmp::Reverse(version_rank(version)));
+        versions.sort_by(|a, b| compare_versions(b, a));
     }
     groups
 }
 
-/// Newer and more stable versions rank higher: `v2 > v1 > v1beta2 > v1alpha1`.
+/// The resources that discovery tells of.
+fn listed(table: &ServedTable) -> impl Iterator<Item = &Resource> {
+    let resources = table.iter().map(|served| &*served.resource);
+    resources.filter(|resource| resource.custom.as_ref().is_none_or(|custom| custom.established))
+}
+
+/// The verbs of resources whose definition is being deleted.
 ///
-/// upstream: staging/src/k8s.io/apimachinery/pkg/version/helpers.go
-fn version_rank(version: &str) -> (u8, u32, u32) {
-    let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0) };
-    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-    let major = rest[..digits].parse().unwrap_or(0);
-    let tail = &rest[digits..];
-    let minor = |prefix: &str| tail.strip_prefix(prefix).and_then(|m| m.parse().ok());
-    match (tail, minor("beta"), minor("alpha")) {
-        ("", _, _) => (3, major, 0),
-        (_, Some(beta), _) => (2, major, beta),
-        (_, _, Some(alpha)) => (1, major, alpha),
-        _ => (0, 0, 0),
+/// upstream: staging/src/k8s.io/apiextensions-apiserver/pkg/apiserver/customresource_discovery_controller.go
+const TERMINATING_VERBS: [&str; 5] = ["delete", "deletecollection", "get", "list", "watch"];
+
+fn verbs(resource: &Resource) -> Value {
+    if resource.custom.as_ref().is_some_and(|custom| custom.terminating) {
+        return json!(TERMINATING_VERBS);
     }
+    json!(resource.verbs)
 }
 
 fn group_value(group: &str, versions: &[String]) -> Value {
@@ -86,24 +89,25 @@ pub fn group(table: &ServedTable, name: &str) -> Option<Value> {
 
 /// `/api/v1` and `/apis/GROUP/VERSION`; `None` for an unknown group or version.
 pub fn resource_list(table: &ServedTable, group: &str, version: &str) -> Option<Value> {
-    let mut served: Vec<&Resource> = table
-        .iter()
-        .map(|s| s.resource.as_ref())
-        .filter(|r| r.group == group && r.version == version)
-        .collect();
+    let mut served: Vec<&Resource> =
+        listed(table).filter(|r| r.group == group && r.version == version).collect();
     if served.is_empty() {
         return None;
     }
     served.sort_by(|a, b| a.plural.cmp(&b.plural));
+    // Those of custom resources stay in the order in which they are made.
+    let built_in = served.iter().all(|resource| resource.custom.is_none());
     let mut items = Vec::new();
     for resource in served {
-        items.push((resource.plural.to_string(), resource_value(resource)));
+        items.push((resource.plural.to_string(), resource_value(table, resource)));
         for sub in &resource.subresources {
             let name = format!("{}/{}", resource.plural, sub.name);
             items.push((name.clone(), subresource_value(resource, sub, &name)));
         }
     }
-    items.sort_by(|a, b| a.0.cmp(&b.0));
+    if built_in {
+        items.sort_by(|a, b| a.0.cmp(&b.0));
+    }
     let items: Vec<Value> = items.into_iter().map(|(_, value)| value).collect();
     let group_version = longshore_api::gvk::api_version(group, version);
     let mut list =
@@ -115,17 +119,24 @@ pub fn resource_list(table: &ServedTable, group: &str, version: &str) -> Option<
     Some(list)
 }
 
-fn resource_value(resource: &Resource) -> Value {
+fn resource_value(table: &ServedTable, resource: &Resource) -> Value {
     let mut value = json!({
         "name": resource.plural, "singularName": resource.singular,
-        "namespaced": resource.namespaced(), "kind": resource.kind, "verbs": resource.verbs,
+        "namespaced": resource.namespaced(), "kind": resource.kind, "verbs": verbs(resource),
     });
     optional(&mut value, "shortNames", &resource.short_names);
     optional(&mut value, "categories", &resource.categories);
-    if !resource.storage.is_empty() {
+    if !resource.storage.is_empty() && stored_version_is_served(table, resource) {
         value["storageVersionHash"] = storage_hash(resource).into();
     }
     value
+}
+
+/// Custom resources tell nothing of a version that nobody can see.
+fn stored_version_is_served(table: &ServedTable, resource: &Resource) -> bool {
+    resource.custom.as_ref().is_none_or(|custom| {
+        table.get(&resource.group, &custom.storage_version, &resource.plural).is_some()
+    })
 }
 
 fn optional(value: &mut Value, key: &str, list: &[longshore_resources::table::Text]) {
@@ -157,7 +168,11 @@ const STORED_AS: [([&str; 3], [&str; 2]); 5] = [
 fn storage_hash(resource: &Resource) -> String {
     let served = [&*resource.group, &*resource.version, &*resource.plural];
     let stored = STORED_AS.iter().find(|(of, _)| *of == served);
-    let [group, version] = stored.map_or([served[0], served[1]], |(_, stored)| *stored);
+    let mut own = [served[0], served[1]];
+    if let Some(custom) = &resource.custom {
+        own[1] = &custom.storage_version;
+    }
+    let [group, version] = stored.map_or(own, |(_, stored)| *stored);
     let hash = Sha256::digest(format!("{group}/{version}/{}", resource.kind).as_bytes());
     base64::engine::general_purpose::STANDARD.encode(&hash[..8])
 }
@@ -210,11 +225,8 @@ pub fn aggregated(table: &ServedTable, core: bool) -> Value {
 }
 
 fn aggregated_resources(table: &ServedTable, group: &str, version: &str) -> Vec<Value> {
-    let mut served: Vec<&Resource> = table
-        .iter()
-        .map(|s| s.resource.as_ref())
-        .filter(|r| r.group == group && r.version == version)
-        .collect();
+    let mut served: Vec<&Resource> =
+        listed(table).filter(|r| r.group == group && r.version == version).collect();
     served.sort_by(|a, b| a.plural.cmp(&b.plural));
     served.into_iter().map(aggregated_resource).collect()
 }
@@ -226,22 +238,21 @@ fn aggregated_resource(resource: &Resource) -> Value {
     };
     let mut value = json!({
         "resource": resource.plural,
-        "responseKind": { "group": "", "version": "", "kind": resource.kind },
-        "scope": scope, "singularResource": resource.singular, "verbs": resource.verbs,
+        "responseKind": response_kind(resource, &resource.gvk()),
+        "scope": scope, "singularResource": resource.singular, "verbs": verbs(resource),
     });
     optional(&mut value, "shortNames", &resource.short_names);
     optional(&mut value, "categories", &resource.categories);
     let mut subs: Vec<&Subresource> = resource.subresources.iter().collect();
-    subs.sort_by(|a, b| a.name.cmp(&b.name));
+    if resource.custom.is_none() {
+        subs.sort_by(|a, b| a.name.cmp(&b.name));
+    }
     let subs: Vec<Value> = subs
         .into_iter()
         .map(|sub| {
-            let own = sub.kind.group == resource.group && sub.kind.version == resource.version;
-            let (group, version) =
-                if own { ("", "") } else { (&*sub.kind.group, &*sub.kind.version) };
             json!({
                 "subresource": sub.name, "verbs": sub.verbs,
-                "responseKind": { "group": group, "version": version, "kind": sub.kind.kind },
+                "responseKind": response_kind(resource, &sub.kind),
             })
         })
         .collect();
@@ -249,4 +260,12 @@ fn aggregated_resource(resource: &Resource) -> Value {
         value["subresources"] = subs.into();
     }
     value
+}
+
+/// A kind as aggregated discovery tells it: built-in ones of the same group version by name alone.
+fn response_kind(resource: &Resource, kind: &Gvk) -> Value {
+    let own = kind.group == resource.group && kind.version == resource.version;
+    let short = own && resource.custom.is_none();
+    let (group, version) = if short { ("", "") } else { (&*kind.group, &*kind.version) };
+    json!({ "group": group, "version": version, "kind": kind.kind })
 }

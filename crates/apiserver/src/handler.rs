@@ -20,10 +20,11 @@ use tokio::time::Instant;
 use crate::auth::{self, Attributes, Decision, UserInfo};
 use crate::body::Body;
 use crate::endpoints::options::field_manager;
-use crate::endpoints::{self, Api, Call, body, compress, negotiate, respond, route};
+use crate::endpoints::{self, Api, Call, body, compress, custom_route, negotiate, respond, route};
 use crate::limits::{self, Busy, Held, Limits};
 use crate::metrics::Metrics;
 use crate::reader::Reader;
+use crate::registry::Served;
 use crate::request_info::RequestInfo;
 use crate::serve::PeerInfo;
 use crate::{discovery, nonresource};
@@ -157,6 +158,9 @@ impl Handler {
         if info.is_resource {
             self.resource(request, info, user).await
         } else {
+            if info.path.starts_with("/apis") || info.path.starts_with("/openapi") {
+                self.api.definitions.settled().await;
+            }
             self.nonresource.answer(self, &request, &info)
         }
     }
@@ -188,28 +192,55 @@ impl Handler {
         Ok(other.map_or(user, Arc::new))
     }
 
+    /// The resource of a request; else whether its group has a router, which only built-in groups
+    /// have. What definitions say holds from the moment on in which they can be read.
+    async fn find(&self, info: &RequestInfo) -> Result<Arc<Served>, bool> {
+        let find = || {
+            let table = self.api.registry.table();
+            table.get(&info.group, &info.version, &info.resource)
+        };
+        let found = find();
+        if found.as_ref().is_some_and(|served| served.resource.custom.is_none()) {
+            return found.ok_or(true);
+        }
+        self.api.definitions.settled().await;
+        find().ok_or_else(|| {
+            let built_in = |served: &Arc<Served>| {
+                served.resource.group == info.group && served.resource.custom.is_none()
+            };
+            info.group.is_empty() || self.api.registry.table().iter().any(built_in)
+        })
+    }
+
     async fn resource(
         self: &Arc<Self>,
         request: Request<Body>,
         info: Arc<RequestInfo>,
         user: Arc<UserInfo>,
     ) -> Response<Body> {
-        let table = self.api.registry.table();
         let (headers, method, cbor) = (request.headers(), request.method(), self.api.cbor);
-        let Some(served) = table.get(&info.group, &info.version, &info.resource) else {
-            // Only groups that are there have a router of their own.
-            let known =
-                info.group.is_empty() || table.iter().any(|s| s.resource.group == info.group);
-            if !known {
-                return respond::not_found();
+        let served = match self.find(&info).await {
+            Ok(served) => served,
+            Err(known) => {
+                return if known {
+                    respond::unrouted(headers, cbor, &no_such_resource())
+                } else {
+                    respond::not_found()
+                };
             }
-            return respond::unrouted(headers, cbor, &no_such_resource());
         };
         let resource = &served.resource;
-        if let Err(error) = route::check(resource, &info, method, headers, cbor) {
+        let custom = resource.custom.is_some();
+        if custom && !custom_route::exists(resource, &info) {
+            return respond::not_found();
+        }
+        if !custom && let Err(error) = route::check(resource, &info, method, headers, cbor) {
             return respond::unrouted(headers, cbor, &error);
         }
         if let Err(error) = check_name(&info) {
+            return respond::unrouted(headers, cbor, &error);
+        }
+        if custom && let Err(error) = custom_route::check(resource, &info, headers, cbor) {
             return respond::unrouted(headers, cbor, &error);
         }
         let shapes = route::shapes(resource, &info);

@@ -6,6 +6,7 @@ pub mod auth;
 pub mod body;
 pub mod bootstrap;
 pub mod cache;
+pub mod custom;
 pub mod discovery;
 pub mod endpoints;
 pub mod handler;

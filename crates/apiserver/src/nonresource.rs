@@ -79,8 +79,11 @@ impl NonResource {
             }
             ["api", ..] => self.version_list(handler, request, info, true),
             ["apis", group, ..] => {
+                // Only built-in groups have a router of their own.
                 let table = handler.api.registry.table();
-                let known = table.iter().any(|served| served.resource.group == *group);
+                let known = table.iter().any(|served| {
+                    served.resource.group == *group && served.resource.custom.is_none()
+                });
                 self.version_list(handler, request, info, known)
             }
             ["version", ..] => self.version(handler, request, &segments),
@@ -115,7 +118,8 @@ impl NonResource {
         }
     }
 
-    /// Answers `/api/VERSION` and `/apis/GROUP/VERSION`; `known` says whether the group is served.
+    /// Answers `/api/VERSION` and `/apis/GROUP/VERSION`; `known` says whether the group has a router
+    /// of its own.
     fn version_list(
         &self,
         handler: &Handler,
@@ -123,12 +127,10 @@ impl NonResource {
         info: &RequestInfo,
         known: bool,
     ) -> Response<Body> {
-        if !known {
-            return respond::not_found();
-        }
         let found =
             if info.has_empty_segment { None } else { discovery_answer(handler, &info.path) };
         match found {
+            None if !known => respond::not_found(),
             Some(value) => {
                 self.routed(handler, request, || negotiated(handler, request, info, &value))
             }

@@ -20,13 +20,33 @@ use crate::endpoints::negotiate::{self, Format, Shapes};
 use crate::endpoints::respond;
 use crate::handler::Handler;
 use crate::nonresource::hex;
+use crate::registry::Served;
 use crate::request_info::RequestInfo;
 
 /// The documents by their path below `/openapi/v3/`.
 #[derive(Default)]
 pub struct Documents {
-    made: Mutex<BTreeMap<String, (Bytes, String)>>,
+    made: Mutex<BTreeMap<String, Made>>,
 }
+
+/// A document as it was made.
+#[derive(Clone)]
+struct Made {
+    /// The resources that are in it.
+    of: Vec<Arc<Served>>,
+    body: Bytes,
+    hash: String,
+}
+
+impl Made {
+    /// Whether a document of these resources would be the same.
+    fn is_of(&self, served: &[Arc<Served>]) -> bool {
+        self.of.len() == served.len() && self.of.iter().zip(served).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+}
+
+/// The path that the one document of version 2 is kept under.
+const V2: &str = "v2";
 
 impl Documents {
     /// Answers `/openapi/v3`: where the documents are.
@@ -35,8 +55,10 @@ impl Documents {
             return empty(StatusCode::NOT_ACCEPTABLE);
         }
         let mut paths = Map::new();
-        for path in document_paths(handler) {
-            let Some((_, hash)) = self.made(handler, &path) else { continue };
+        let known = document_paths(handler);
+        self.made.lock().retain(|path, _| path == V2 || known.contains(path));
+        for path in known {
+            let Some(Made { hash, .. }) = self.made(handler, &path) else { continue };
             let url = format!("/openapi/v3/{path}?hash={hash}");
             paths.insert(path, json!({ "serverRelativeURL": url }));
         }
@@ -53,7 +75,7 @@ impl Documents {
         info: &RequestInfo,
         path: &str,
     ) -> Response<Body> {
-        let Some((body, hash)) = self.made(handler, path) else {
+        let Some(Made { body, hash, .. }) = self.made(handler, path) else {
             return empty(StatusCode::NOT_FOUND);
         };
         if !takes_json(request) {
@@ -79,34 +101,61 @@ impl Documents {
         if !takes_json(request) {
             return empty(StatusCode::NOT_ACCEPTABLE);
         }
+        let served = listed(handler, |_| true);
         let made = || {
             let paths = document_paths(handler);
             let documents: Vec<Value> =
                 paths.iter().filter_map(|path| make(handler, path)).collect();
             openapi::document_v2(&documents)
         };
-        let (body, hash) = self.kept("v2", made);
+        let Made { body, hash, .. } = self.kept(V2, served, made);
         tagged(request, body, &hash)
     }
 
-    fn made(&self, handler: &Arc<Handler>, path: &str) -> Option<(Bytes, String)> {
-        if let Some(made) = self.made.lock().get(path) {
+    fn made(&self, handler: &Arc<Handler>, path: &str) -> Option<Made> {
+        let served = match group_version(path) {
+            Some((group, version)) => {
+                listed(handler, |resource| resource.group == group && resource.version == version)
+            }
+            None => Vec::new(),
+        };
+        if let Some(made) = self.made.lock().get(path).filter(|made| made.is_of(&served)) {
             return Some(made.clone());
         }
         let document = make(handler, path)?;
-        Some(self.kept(path, || document))
+        Some(self.kept(path, served, || document))
     }
 
-    /// The kept document of a path with its hash; made when it is not there.
-    fn kept(&self, path: &str, make: impl FnOnce() -> Value) -> (Bytes, String) {
-        if let Some(made) = self.made.lock().get(path) {
+    /// The kept document of a path with its hash; made when it is not there or of other resources.
+    fn kept(&self, path: &str, of: Vec<Arc<Served>>, make: impl FnOnce() -> Value) -> Made {
+        if let Some(made) = self.made.lock().get(path).filter(|made| made.is_of(&of)) {
             return made.clone();
         }
         let body = Bytes::from(make().to_string());
         let hash = hex(&Sha512::digest(&body)).to_uppercase();
-        let made = (body, hash);
+        let made = Made { of, body, hash };
         self.made.lock().insert(path.to_owned(), made.clone());
         made
+    }
+}
+
+/// The resources in the documents that fulfil something.
+fn listed(handler: &Arc<Handler>, wanted: impl Fn(&Resource) -> bool) -> Vec<Arc<Served>> {
+    let table = handler.api.registry.table();
+    let listed = table.iter().filter(|served| {
+        let custom = served.resource.custom.as_ref();
+        wanted(&served.resource) && custom.is_none_or(|custom| custom.established)
+    });
+    listed.cloned().collect()
+}
+
+/// The group and version of a document; none for lists of what lies below.
+fn group_version(path: &str) -> Option<(&str, &str)> {
+    let segments: Vec<&str> = path.split('/').collect();
+    match segments.as_slice() {
+        ["api", version] => Some(("", *version)),
+        ["apis", group, version] => Some((*group, *version)),
+        _ => None,
     }
 }
 
@@ -157,22 +206,12 @@ fn document_paths(handler: &Arc<Handler>) -> Vec<String> {
 }
 
 fn make(handler: &Arc<Handler>, path: &str) -> Option<Value> {
-    let segments: Vec<&str> = path.split('/').collect();
-    let (group, version) = match segments.as_slice() {
-        ["api", version] => ("", *version),
-        ["apis", group, version] => (*group, *version),
-        _ => {
-            let known = document_paths(handler).iter().any(|known| known == path);
-            return known.then(|| openapi::root_document(path)).flatten();
-        }
+    let Some((group, version)) = group_version(path) else {
+        let known = document_paths(handler).iter().any(|known| known == path);
+        return known.then(|| openapi::root_document(path)).flatten();
     };
-    let table = handler.api.registry.table();
-    let routes: Vec<Route> = table
-        .iter()
-        .map(|served| &*served.resource)
-        .filter(|resource| resource.group == group && resource.version == version)
-        .map(route)
-        .collect();
+    let served = listed(handler, |r| r.group == group && r.version == version);
+    let routes: Vec<Route> = served.iter().map(|served| route(&served.resource)).collect();
     (!routes.is_empty()).then(|| openapi::document(group, version, &routes))
 }
 
@@ -192,6 +231,6 @@ fn route(resource: &Resource) -> Route {
         verbs: verbs(&resource.verbs),
         returns_deleted: resource.strategy.returns_deleted(),
         subresources: subresources.collect(),
-        schema: None,
+        schema: resource.custom.as_ref().map(|custom| (*custom.schema).clone()),
     }
 }

@@ -24,6 +24,7 @@ use crate::auth::{Authentication, Authorization, ClientCertificates, TokenIssuer
 use crate::body::Body;
 use crate::bootstrap;
 use crate::cache::{Entry, Hub, Pins, hub};
+use crate::custom::{self, Definitions};
 use crate::endpoints::{Api, connect::Kubelets};
 use crate::handler::{Caller, Handler};
 use crate::limits::{WatchLimits, Watches};
@@ -108,8 +109,11 @@ impl Server {
             services,
         );
         let watches = Watches::new(config.watches);
+        let definitions = Definitions::new(&registry);
         let pins = Pins::default();
-        let api = Arc::new(Api { registry, pins, watches, rng, cbor: config.cbor });
+        let api = Api { registry, definitions, pins, watches, rng, cbor: config.cbor };
+        let api = Arc::new(api);
+        custom::start(api.clone(), shutdown.clone()).await?;
         let (ready, signal) = readiness::channel();
         ready.set();
         let nonresource = NonResource {

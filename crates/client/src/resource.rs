@@ -1,5 +1,9 @@
 //! The resources that components use, by name.
 
+use std::collections::BTreeSet;
+
+use parking_lot::Mutex;
+
 /// Names a resource of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Resource {
@@ -13,7 +17,36 @@ pub struct Resource {
     pub kind: &'static str,
 }
 
+/// Names of resources that are defined at run time and live as long as the process. Each is kept once.
+const NAMES_MAX: usize = 65_536;
+
+static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+
+/// The kept copy of a name; none when there are [`NAMES_MAX`] others.
+fn kept(name: &str) -> Option<&'static str> {
+    let mut names = NAMES.lock();
+    if let Some(kept) = names.get(name) {
+        return Some(kept);
+    }
+    if names.len() >= NAMES_MAX {
+        return None;
+    }
+    let kept: &'static str = Box::leak(name.into());
+    names.insert(kept);
+    Some(kept)
+}
+
 impl Resource {
+    /// A resource that is defined at run time; none when there were too many of them.
+    pub fn named(group: &str, version: &str, plural: &str, kind: &str) -> Option<Self> {
+        Some(Self {
+            group: kept(group)?,
+            version: kept(version)?,
+            plural: kept(plural)?,
+            kind: kept(kind)?,
+        })
+    }
+
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
         longshore_api::gvk::api_version(self.group, self.version)
@@ -52,6 +85,8 @@ macro_rules! resources {
 
 resources! {
     CONFIG_MAPS = "" "v1" "configmaps" "ConfigMap";
+    CUSTOM_RESOURCE_DEFINITIONS =
+        "apiextensions.k8s.io" "v1" "customresourcedefinitions" "CustomResourceDefinition";
     ENDPOINTS = "" "v1" "endpoints" "Endpoints";
     EVENTS = "" "v1" "events" "Event";
     NAMESPACES = "" "v1" "namespaces" "Namespace";
@@ -81,4 +116,18 @@ resources! {
     LEASES = "coordination.k8s.io" "v1" "leases" "Lease";
     POD_DISRUPTION_BUDGETS = "policy" "v1" "poddisruptionbudgets" "PodDisruptionBudget";
     CLUSTER_ROLES = "rbac.authorization.k8s.io" "v1" "clusterroles" "ClusterRole";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_kept_once() {
+        let one = Resource::named("example.com", "v1", "widgets", "Widget").expect("few names");
+        let two = Resource::named("example.com", "v1", "widgets", "Widget").expect("few names");
+        assert_eq!(one, two);
+        assert!(std::ptr::eq(one.plural, two.plural));
+        assert_eq!(one.path("n", "a"), "/apis/example.com/v1/namespaces/n/widgets/a");
+    }
 }

@@ -10,16 +10,16 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use longshore_api::Object;
-use longshore_base::TaskKind;
-use longshore_client::informer::{Change, Options};
+use longshore_client::informer::Change;
 use longshore_client::resource::Resource;
 use longshore_client::workers::{self, Outcome};
-use longshore_client::{Error, Informer, Patch, Queue};
+use longshore_client::{Error, Patch, Queue};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::Context;
 use crate::common::{Key, gone_is_fine, key_of};
+use crate::kinds::{Handler, Kind, Kinds};
 
 /// Workers side by side.
 ///
@@ -28,44 +28,36 @@ const WORKERS: usize = 20;
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
-/// A followed object: the place of its resource in the table, and its key.
+/// A followed object: the place of its kind, and its key.
 type Node = (usize, Key);
 
 #[derive(Clone)]
 struct Controller {
     ctx: Context,
-    resources: Arc<[Resource]>,
-    caches: Arc<[Informer]>,
+    kinds: Kinds,
     /// Dependents by the uid of an owner.
     dependents: Arc<Mutex<HashMap<String, HashSet<Node>>>>,
 }
 
+/// What is needed of an object.
+fn keep(object: &mut Object) {
+    object.root_mut().retain(|key, _| matches!(key.as_str(), "apiVersion" | "kind" | "metadata"));
+    object.remove(&["metadata", "annotations"]);
+    object.remove(&["metadata", "labels"]);
+}
+
 pub(crate) fn start(ctx: Context) {
-    let resources: Arc<[Resource]> = ctx.config.collected.clone().into();
-    let keep = |object: &mut Object| {
-        object
-            .root_mut()
-            .retain(|key, _| matches!(key.as_str(), "apiVersion" | "kind" | "metadata"));
-        object.remove(&["metadata", "annotations"]);
-        object.remove(&["metadata", "labels"]);
-    };
-    let caches: Vec<Informer> = resources
-        .iter()
-        .map(|of| {
-            let options = Options { keep: Some(keep), ..Options::default() };
-            Informer::new(ctx.client.clone(), *of, options)
-        })
-        .collect();
     let queue: Queue<Node> = Queue::new();
-    let controller =
-        Controller { resources, caches: caches.into(), dependents: Arc::default(), ctx };
-    for (at, cache) in controller.caches.iter().enumerate() {
-        let (graph, queue) = (controller.clone(), queue.clone());
-        cache.on_change(move |change| graph.note(at, change, &queue));
-        let run = cache.clone().run(controller.ctx.shutdown.clone());
-        longshore_base::spawn(TaskKind::Critical, "garbage collector cache", run);
-    }
-    let shutdown = controller.ctx.shutdown.clone();
+    let dependents: Arc<Mutex<HashMap<String, HashSet<Node>>>> = Arc::default();
+    let make_handler = |kinds: &Kinds| -> Handler {
+        let (kinds, dependents) = (kinds.clone(), dependents.clone());
+        let (graph, queue) = (Controller { ctx: ctx.clone(), kinds, dependents }, queue.clone());
+        Arc::new(move |at, change| graph.note(at, change, &queue))
+    };
+    let (client, built_in) = (&ctx.client, &ctx.config.collected);
+    let kinds = Kinds::follow(client, built_in, keep, &ctx.shutdown, make_handler);
+    let shutdown = ctx.shutdown.clone();
+    let controller = Controller { ctx, kinds, dependents };
     let name = "garbage-collector-controller";
     workers::run(name, queue.clone(), WORKERS, &shutdown, move |node| {
         let (controller, queue) = (controller.clone(), queue.clone());
@@ -146,10 +138,14 @@ impl Controller {
         self.dependents.lock().get(uid).map_or_else(Vec::new, |set| set.iter().cloned().collect())
     }
 
+    fn cached(&self, at: usize, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        self.kinds.at(at)?.cache.get(namespace, name)
+    }
+
     fn resource_of(&self, reference: &Value) -> Option<usize> {
         let text = |key: &str| reference[key].as_str().unwrap_or("");
         let group = text("apiVersion").split_once('/').map_or("", |(group, _)| group);
-        self.resources.iter().position(|r| r.group == group && r.kind == text("kind"))
+        self.kinds.find(group, text("kind"))
     }
 
     /// The owner as the caches show it, in the dependent's namespace or the cluster.
@@ -157,17 +153,17 @@ impl Controller {
         let at = self.resource_of(owner)?;
         let name = owner["name"].as_str().unwrap_or("");
         [namespace, ""].into_iter().find_map(|namespace| {
-            let found = self.caches[at].get(namespace, name)?;
+            let found = self.kinds.at(at)?.cache.get(namespace, name)?;
             (found.uid() == uid(owner)).then(|| (at, key_of(&found), found))
         })
     }
 
     async fn sync(&self, (at, (namespace, name)): Node, queue: &Queue<Node>) -> Outcome {
-        for cache in self.caches.iter() {
-            cache.synced().await;
+        for kind in self.kinds.present() {
+            kind.synced().await;
         }
-        let Some(object) = self.caches[at].get(&namespace, &name) else { return Ok(None) };
-        let of = self.resources[at];
+        let Some(Kind { of, cache, .. }) = self.kinds.at(at) else { return Ok(None) };
+        let Some(object) = cache.get(&namespace, &name) else { return Ok(None) };
         if object.is_deleting() {
             if object.finalizers().contains(&ORPHAN) {
                 self.orphan(of, &object).await?;
@@ -228,7 +224,7 @@ impl Controller {
     /// upstream: pkg/controller/garbagecollector/garbagecollector.go attemptToDeleteItem
     fn is_in_circle(&self, object: &Object) -> bool {
         self.dependents_of(object.uid()).iter().any(|(at, (namespace, name))| {
-            let dependent = self.caches[*at].get(namespace, name);
+            let dependent = self.cached(*at, namespace, name);
             dependent.is_some_and(|dependent| waits_for_dependents(&dependent))
         })
     }
@@ -250,10 +246,11 @@ impl Controller {
     /// The owner as the server shows it; `None` when it is gone or another object has its name. An
     /// owner of a kind that is not followed counts as there.
     async fn live_owner(&self, namespace: &str, owner: &Value) -> Result<Option<Object>, Error> {
-        let Some(at) = self.resource_of(owner) else { return Ok(Some(Object::default())) };
+        let kind = self.resource_of(owner).and_then(|at| self.kinds.at(at));
+        let Some(Kind { of, .. }) = kind else { return Ok(Some(Object::default())) };
         let name = owner["name"].as_str().unwrap_or("");
         for namespace in [namespace, ""] {
-            let found = self.ctx.client.find(self.resources[at], namespace, name).await;
+            let found = self.ctx.client.find(of, namespace, name).await;
             match found {
                 Ok(Some(found)) if found.uid() == uid(owner) => return Ok(Some(found)),
                 Ok(_) => {}
@@ -283,8 +280,9 @@ impl Controller {
     /// Lets the dependents of a deleted object live on without it.
     async fn orphan(&self, of: Resource, object: &Object) -> Result<(), Error> {
         for (at, (namespace, name)) in self.dependents_of(object.uid()) {
-            if let Some(dependent) = self.caches[at].get(&namespace, &name) {
-                self.disown(self.resources[at], &dependent, &[object.uid()]).await?;
+            let Some(Kind { of, cache, .. }) = self.kinds.at(at) else { continue };
+            if let Some(dependent) = cache.get(&namespace, &name) {
+                self.disown(of, &dependent, &[object.uid()]).await?;
             }
         }
         self.remove_finalizer(of, object, ORPHAN).await
@@ -300,7 +298,7 @@ impl Controller {
     ) -> Result<(), Error> {
         let mut blocked = false;
         for (at, (namespace, name)) in self.dependents_of(object.uid()) {
-            let Some(dependent) = self.caches[at].get(&namespace, &name) else { continue };
+            let Some(dependent) = self.cached(at, &namespace, &name) else { continue };
             let own = owners(&dependent).iter().find(|o| uid(o) == object.uid());
             blocked |= own.is_some_and(|o| o["blockOwnerDeletion"] == true);
             if !dependent.is_deleting() {

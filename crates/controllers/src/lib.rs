@@ -18,6 +18,7 @@ mod garbage;
 mod go_hash;
 mod history;
 mod job;
+mod kinds;
 mod kubernetes_service;
 mod namespace;
 mod node_ipam;

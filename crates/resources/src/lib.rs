@@ -5,7 +5,7 @@
 
 mod admissionregistration;
 pub mod amounts;
-mod apiextensions;
+pub mod apiextensions;
 mod apiregistration;
 mod apps;
 mod authentication;
@@ -33,7 +33,7 @@ pub mod table;
 pub use core::services;
 pub use resource::rights;
 pub use strategy::{Context, DeleteContext, MetadataRules, Strategy};
-pub use table::{Column, Resource, Scope, Subresource};
+pub use table::{Column, Custom, Heading, Resource, ScalePaths, Scope, Subresource};
 
 /// Every built-in resource, in the order of discovery.
 pub fn all() -> Vec<Resource> {

@@ -9,7 +9,7 @@ use longshore_api::managed::Filter;
 use longshore_api::{Object, field::ErrorList};
 use serde_json::Value;
 
-use crate::table::Column;
+use crate::table::Heading;
 
 /// What a hook may know besides the objects.
 #[derive(Clone, Debug)]
@@ -149,7 +149,7 @@ pub trait Strategy: Send + Sync + 'static {
     }
 
     /// Field selectors besides `metadata.name` and `metadata.namespace`: name and value.
-    fn selectable_fields(&self, _object: &Object) -> Vec<(&'static str, String)> {
+    fn selectable_fields(&self, _object: &Object) -> Vec<(&str, String)> {
         Vec::new()
     }
 
@@ -157,6 +157,11 @@ pub trait Strategy: Send + Sync + 'static {
     /// some and is not in namespaces does not select by `metadata.namespace`.
     fn selectable_field_names(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// As [`Strategy::selectable_field_names`]; custom resources have names of their own.
+    fn selectable_names(&self) -> Vec<&str> {
+        self.selectable_field_names().to_vec()
     }
 
     /// The name that stands for another name of a field.
@@ -178,7 +183,7 @@ pub trait Strategy: Send + Sync + 'static {
     }
 
     /// Table columns besides those every table has; `Name` is the first of them.
-    fn columns(&self) -> Vec<Column> {
+    fn columns(&self) -> Vec<Heading<'_>> {
         crate::table::default_columns()
     }
 
@@ -190,6 +195,12 @@ pub trait Strategy: Send + Sync + 'static {
     /// The condition of a table row, when the object is in a state of which clients are told.
     fn row_condition(&self, _object: &Object) -> Option<Value> {
         None
+    }
+
+    /// What the first deletion makes of an object instead of deleting it; false when it is
+    /// deleted as usual.
+    fn begin_deletion(&self, _object: &mut Object, _now: Timestamp) -> bool {
+        false
     }
 
     /// For resources that end gracefully (pods): the grace period to use, or `None` to delete at

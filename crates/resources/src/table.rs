@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use longshore_api::meta_validation::mask_trailing_dash;
-use longshore_api::{Gvk, Gvr, Object, names};
+use longshore_api::{Gvk, Gvr, Model, Object, names};
 use serde_json::Value;
 
 use crate::plain::Plain;
@@ -63,8 +63,42 @@ pub struct Resource {
     /// one resource share it. Empty for kinds that are
     /// answered and never stored.
     pub storage: Text,
+    /// What is known of the form of its objects.
+    pub model: Option<Model>,
+    /// What the definition of a custom resource says besides; none for built-in ones.
+    pub custom: Option<Custom>,
     /// The rules.
     pub strategy: Arc<dyn Strategy>,
+}
+
+/// What the definition of a custom resource says about how it is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Custom {
+    /// The kind of its lists.
+    pub list_kind: Text,
+    /// The version that objects are stored in.
+    pub storage_version: Text,
+    /// The schema of its objects as the definition has it; null for none.
+    pub schema: Arc<Value>,
+    /// Whether discovery tells of it.
+    pub established: bool,
+    /// Whether the definition is being deleted: nothing new is taken.
+    pub terminating: bool,
+    /// Where objects keep the number of their replicas; for the subresource `scale`.
+    pub scale: Option<ScalePaths>,
+    /// The versions in which objects have a number of replicas.
+    pub scaled_versions: Vec<String>,
+}
+
+/// Where objects keep what their scale shows: names of fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScalePaths {
+    /// The path of the wanted number as the definition tells it, such as `.spec.replicas`.
+    pub spec_replicas: String,
+    /// The path of the present number.
+    pub status_replicas: String,
+    /// The path of the selector; empty for none.
+    pub selector: String,
 }
 
 impl Resource {
@@ -83,6 +117,14 @@ impl Resource {
         self.scope == Scope::Namespaced
     }
 
+    /// The kind of lists.
+    pub fn list_kind(&self) -> Text {
+        match &self.custom {
+            Some(custom) => custom.list_kind.clone(),
+            None => format!("{}List", self.kind).into(),
+        }
+    }
+
     /// Whether the resource serves a verb.
     pub fn has_verb(&self, verb: &str) -> bool {
         self.verbs.iter().any(|v| v == verb)
@@ -98,18 +140,21 @@ impl Resource {
 ///
 /// upstream: metav1.TableColumnDefinition
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Column {
+pub struct Heading<'a> {
     /// Heading.
-    pub name: &'static str,
+    pub name: &'a str,
     /// OpenAPI type: `string`, `integer`, `date`...
-    pub kind: &'static str,
+    pub kind: &'a str,
     /// OpenAPI format; `name` for the name column.
-    pub format: &'static str,
+    pub format: &'a str,
     /// What the column shows.
-    pub description: &'static str,
+    pub description: &'a str,
     /// 0 is always shown, 1 only with `-o wide`.
     pub priority: i32,
 }
+
+/// A column of a built-in resource.
+pub type Column = Heading<'static>;
 
 /// The columns of resources that define none: name and age.
 pub fn default_columns() -> Vec<Column> {
@@ -189,6 +234,8 @@ impl Resource {
             deprecated: "".into(),
             subresources: Vec::new(),
             storage: plural.into(),
+            model: Model::built_in(group, version, kind),
+            custom: None,
             strategy: Arc::new(Plain),
         }
     }

@@ -12,14 +12,14 @@ use super::set::Set;
 pub const SCALE_VERSION: &str = "autoscaling/v1";
 
 /// Where a resource keeps its number of replicas.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Replicas<'a> {
     /// The version of the request.
     pub api_version: &'a str,
     /// The path of the field.
-    pub path: &'a [&'static str],
+    pub path: Vec<&'a str>,
     /// All versions that have the field.
-    pub versions: &'a [&'static str],
+    pub versions: Vec<&'a str>,
 }
 
 fn replicas_of_scale() -> Set {
@@ -31,14 +31,18 @@ impl Replicas<'_> {
         self.versions.contains(&api_version)
     }
 
+    fn path(&self) -> Vec<PathElement> {
+        self.path.iter().map(|name| PathElement::named(name)).collect()
+    }
+
     fn set(&self) -> Set {
-        Set::of_fields(&[self.path])
+        let mut set = Set::new();
+        set.insert(&self.path());
+        set
     }
 
     fn held_by(&self, entry: &Entry) -> bool {
-        let path: Vec<PathElement> =
-            self.path.iter().map(|name| PathElement::field(name)).collect();
-        entry.set.has(&path)
+        entry.set.has(&self.path())
     }
 
     /// The entries of a scale: of those who manage the number of replicas.
@@ -100,8 +104,10 @@ mod tests {
 
     use super::*;
 
-    const REPLICAS: Replicas<'static> =
-        Replicas { api_version: "apps/v1", path: &["spec", "replicas"], versions: &["apps/v1"] };
+    fn replicas() -> Replicas<'static> {
+        let (path, versions) = (vec!["spec", "replicas"], vec!["apps/v1"]);
+        Replicas { api_version: "apps/v1", path, versions }
+    }
 
     fn entry(name: &str, operation: &str, version: &str, fields: Value) -> Value {
         json!({
@@ -115,17 +121,17 @@ mod tests {
         let both = json!({"f:spec": {"f:replicas": {}, "f:selector": {}}});
         let parent =
             [entry("a", "Apply", "apps/v1", both), entry("b", "Update", "apps/v9", json!({}))];
-        let replicas = json!({"f:spec": {"f:replicas": {}}});
-        let scale = REPLICAS.to_scale(&parent).expect("valid");
-        let mut of_scale = entry("a", "Apply", SCALE_VERSION, replicas.clone());
+        let scaled = json!({"f:spec": {"f:replicas": {}}});
+        let scale = replicas().to_scale(&parent).expect("valid");
+        let mut of_scale = entry("a", "Apply", SCALE_VERSION, scaled.clone());
         assert_eq!(scale, Some(json!([of_scale])));
-        let kept = REPLICAS.to_parent(&parent, &[of_scale.clone()]).expect("valid");
+        let kept = replicas().to_parent(&parent, &[of_scale.clone()]).expect("valid");
         assert_eq!(kept, Some(json!([parent[0]])));
-        of_scale = entry("s", "Update", SCALE_VERSION, replicas.clone());
-        let taken = REPLICAS.to_parent(&parent, &[of_scale]).expect("valid");
+        of_scale = entry("s", "Update", SCALE_VERSION, scaled.clone());
+        let taken = replicas().to_parent(&parent, &[of_scale]).expect("valid");
         let want = json!([
             entry("a", "Apply", "apps/v1", json!({"f:spec": {"f:selector": {}}})),
-            entry("s", "Update", "apps/v1", replicas),
+            entry("s", "Update", "apps/v1", scaled),
         ]);
         assert_eq!(taken, Some(want));
     }

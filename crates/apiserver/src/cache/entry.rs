@@ -10,6 +10,7 @@ use longshore_api::Object;
 use serde::de::IgnoredAny;
 
 use super::layout::{HEADER_BYTES, Layout, encode, quoted};
+use super::view::View;
 
 /// An object as encoded for the store; see [`encode`].
 pub fn encode_stored(object: &Object) -> Bytes {
@@ -26,14 +27,16 @@ pub struct Damaged {
     pub why: String,
 }
 
-/// Field-selector values by field.
-type Fields = Arc<[(&'static str, Box<str>)]>;
+/// Field-selector values in the order of the view's names.
+type Fields = Arc<[Box<str>]>;
 
 /// What is known of a stored value beside its bytes.
 #[derive(Clone)]
 pub struct Parts {
     layout: Layout,
-    fields_of: Arc<FieldsOf>,
+    view: Arc<dyn View>,
+    /// The bytes that are shown, where they are not the stored ones.
+    shown: Option<Box<Bytes>>,
     /// Made when somebody asks, for a value that was read back: few ever do.
     fields: OnceLock<Fields>,
 }
@@ -49,23 +52,36 @@ pub struct Entry {
     parts: Parts,
 }
 
-/// How a resource gets its field-selector values.
-pub type FieldsOf = dyn Fn(&Object) -> Vec<(&'static str, String)> + Send + Sync;
-
 /// The longest text of a revision with its name: `"resourceVersion":"18446744073709551615",`.
 const VERSION_BYTES_MAX: usize = 41;
 
 impl Parts {
     /// Encodes an object for the store and keeps what is known of it.
-    pub fn of(object: &Object, fields_of: &Arc<FieldsOf>) -> (Bytes, Self) {
+    pub fn of(object: &Object, view: &Arc<dyn View>) -> (Bytes, Self) {
         let (stored, layout) = encode(object);
-        let fields = OnceLock::from(fields(object, &**fields_of));
-        (stored, Self { layout, fields_of: fields_of.clone(), fields })
+        let parts = Self { layout, view: view.clone(), shown: None, fields: OnceLock::new() };
+        if view.restores() {
+            return (stored.clone(), parts.restored(&stored, object.clone()));
+        }
+        let fields = OnceLock::from(fields(object, &**view));
+        (stored, Self { fields, ..parts })
+    }
+
+    /// The same with the form that the object is shown in.
+    fn restored(mut self, stored: &Bytes, mut object: Object) -> Self {
+        self.view.restore(&mut object);
+        let (shown, layout) = encode(&object);
+        if shown != *stored {
+            self.shown = Some(Box::new(shown));
+        }
+        self.layout = layout;
+        self.fields = OnceLock::from(fields(&object, &*self.view));
+        self
     }
 }
 
-fn fields(object: &Object, fields_of: &FieldsOf) -> Fields {
-    fields_of(object).into_iter().map(|(name, value)| (name, value.into_boxed_str())).collect()
+fn fields(object: &Object, view: &dyn View) -> Fields {
+    view.field_values(object).into_iter().map(String::into_boxed_str).collect()
 }
 
 impl std::fmt::Debug for Entry {
@@ -87,7 +103,7 @@ impl Entry {
         key: &Bytes,
         stored: &Bytes,
         revision: u64,
-        fields_of: &Arc<FieldsOf>,
+        view: &Arc<dyn View>,
     ) -> Result<Self, Damaged> {
         let damaged = |why: &str| Damaged {
             key: String::from_utf8_lossy(key).into_owned(),
@@ -97,12 +113,26 @@ impl Entry {
         let checked: Result<IgnoredAny, _> = serde_json::from_slice(body);
         checked.map_err(|e| damaged(&e.to_string()))?;
         let layout = Layout::find(stored).ok_or_else(|| damaged("not as this server writes it"))?;
-        let parts = Parts { layout, fields_of: fields_of.clone(), fields: OnceLock::new() };
+        let mut parts = Parts { layout, view: view.clone(), shown: None, fields: OnceLock::new() };
+        if view.restores() {
+            let value = serde_json::from_slice(body).map_err(|e| damaged(&e.to_string()))?;
+            let object = Object::from_value(value).ok_or_else(|| damaged("not an object"))?;
+            parts = parts.restored(stored, object);
+        }
         Ok(Self::new(key, stored, revision, parts))
     }
 
+    /// The same stored value as another view sees it.
+    pub fn seen_by(&self, view: &Arc<dyn View>) -> Result<Self, Damaged> {
+        Self::decode(&self.key, &self.stored, self.revision, view)
+    }
+
+    fn shown(&self) -> &Bytes {
+        self.parts.shown.as_deref().unwrap_or(&self.stored)
+    }
+
     fn body(&self) -> &[u8] {
-        &self.stored[HEADER_BYTES..]
+        &self.shown()[HEADER_BYTES..]
     }
 
     fn part(&self, (start, end): (u32, u32)) -> &[u8] {
@@ -141,7 +171,7 @@ impl Entry {
 
     /// How long the JSON is at most.
     pub fn json_bytes_max(&self) -> usize {
-        self.stored.len() + VERSION_BYTES_MAX
+        self.shown().len() + VERSION_BYTES_MAX
     }
 
     /// Appends the object's JSON with its resource version.
@@ -227,17 +257,21 @@ impl Entry {
         match name {
             "metadata.name" => Some(self.name()),
             "metadata.namespace" => Some(self.namespace()),
-            _ => self.fields().iter().find(|(k, _)| *k == name).map(|(_, v)| &**v),
+            _ => {
+                let at = self.parts.view.field_names().iter().position(|field| *field == name)?;
+                self.fields().get(at).map(|value| &**value)
+            }
         }
     }
 
     fn fields(&self) -> &Fields {
-        self.parts.fields.get_or_init(|| fields(&self.object(), &*self.parts.fields_of))
+        self.parts.fields.get_or_init(|| fields(&self.object(), &*self.parts.view))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use longshore_resources::table::Text;
     use serde_json::json;
 
     use super::*;
@@ -251,8 +285,41 @@ mod tests {
         .expect("an object")
     }
 
-    fn no_fields() -> Arc<FieldsOf> {
-        Arc::new(|_| Vec::new())
+    struct Kinds(Vec<Text>);
+
+    impl View for Kinds {
+        fn field_names(&self) -> &[Text] {
+            &self.0
+        }
+
+        fn field_values(&self, object: &Object) -> Vec<String> {
+            self.0.iter().map(|_| object.kind().to_owned()).collect()
+        }
+    }
+
+    /// Shows every object with a label more.
+    struct Labels;
+
+    impl View for Labels {
+        fn field_names(&self) -> &[Text] {
+            &[]
+        }
+
+        fn field_values(&self, _: &Object) -> Vec<String> {
+            Vec::new()
+        }
+
+        fn restores(&self) -> bool {
+            true
+        }
+
+        fn restore(&self, object: &mut Object) {
+            object.set(&["metadata", "labels", "more"], "1");
+        }
+    }
+
+    fn no_fields() -> Arc<dyn View> {
+        Arc::new(Kinds(Vec::new()))
     }
 
     #[test]
@@ -278,7 +345,7 @@ mod tests {
     #[test]
     fn what_is_handed_over_is_what_would_be_read() {
         let key = Bytes::from_static(b"/registry/configmaps/s/n");
-        let of: Arc<FieldsOf> = Arc::new(|object| vec![("kind", object.kind().to_owned())]);
+        let of: Arc<dyn View> = Arc::new(Kinds(vec!["kind".into()]));
         let (stored, parts) = Parts::of(&object(), &of);
         let new = Entry::new(&key, &stored, 3, parts);
         let read = Entry::decode(&key, &stored, 3, &of).expect("what was encoded decodes");
@@ -287,6 +354,23 @@ mod tests {
         assert_eq!(new.fields(), read.fields());
         assert_eq!(new.field("kind"), Some("ConfigMap"));
         assert!(new.is_stored_as(&encode_stored(&new.object())));
+    }
+
+    #[test]
+    fn what_is_shown_may_differ_from_what_is_stored() {
+        let key = Bytes::from_static(b"/registry/configmaps/s/n");
+        let view: Arc<dyn View> = Arc::new(Labels);
+        let stored = encode_stored(&object());
+        let read = Entry::decode(&key, &stored, 3, &view).expect("what was encoded decodes");
+        let (written, parts) = Parts::of(&object(), &view);
+        assert_eq!(written, stored);
+        for entry in [&read, &Entry::new(&key, &stored, 3, parts)] {
+            assert_eq!((entry.label("more"), entry.label("x")), (Some("1"), Some("y")));
+            assert_eq!(entry.object().label("more"), Some("1"));
+            assert!(entry.is_stored_as(&stored));
+        }
+        let plain = read.seen_by(&no_fields()).expect("the same value");
+        assert_eq!(plain.label("more"), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use longshore_base::Shutdown;
-use longshore_store::{RangeRequest, Revision, Store, WatchItem, prefix_end};
+use longshore_store::{Event, RangeRequest, Revision, Store, WatchItem, prefix_end};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
@@ -17,10 +17,29 @@ pub const ROOT: &str = "/registry/";
 /// All caches of a server, fed by one watch of the store.
 pub struct Hub {
     store: Arc<dyn Store>,
-    caches: RwLock<BTreeMap<Bytes, Arc<ResourceCache>>>,
+    caches: RwLock<BTreeMap<Bytes, Slot>>,
     applied: watch::Sender<u64>,
     announced: Announced,
 }
+
+/// A cache at its place.
+enum Slot {
+    /// It follows the store.
+    Live(Arc<ResourceCache>),
+    /// Its objects are being read; the changes since then wait.
+    Loading(Mutex<Waiting>),
+}
+
+/// Changes that a cache that is being loaded gets later.
+#[derive(Default)]
+struct Waiting {
+    events: Vec<Event>,
+    /// There were more than [`WAITING_MAX`]: the load has to start again.
+    lost: bool,
+}
+
+/// Changes that may wait for a cache.
+const WAITING_MAX: usize = 65_536;
 
 /// Values on their way through the store whose writer has said what there is to know of them, by
 /// the address of their bytes. What is not here is parsed when it arrives.
@@ -89,7 +108,7 @@ impl Hub {
                 .map(|kv| cache.decode(&kv.key, &kv.value, kv.mod_revision.0))
                 .collect::<Result<_, _>>()?;
             cache.load(entries.into_iter(), revision);
-            by_prefix.insert(prefix, cache);
+            by_prefix.insert(prefix, Slot::Live(cache));
         }
         let (applied, _) = watch::channel(revision);
         let announced = Announced::default();
@@ -116,21 +135,69 @@ impl Hub {
         }
     }
 
-    fn apply(&self, event: &longshore_store::Event) -> Result<(), Error> {
-        let revision = event.revision.0;
-        if let Some(cache) = self.cache_of(&event.key) {
-            let current = match &event.current {
-                Some(kv) => Some(match self.announced.0.lock().remove(&kv.value.as_ptr().addr()) {
-                    // The announcement holds the bytes: nothing else can be at their address.
-                    Some((value, parts)) => Entry::new(&kv.key, &value, revision, parts),
-                    None => cache.decode(&kv.key, &kv.value, revision)?,
-                }),
-                None => None,
-            };
-            cache.apply(&event.key, revision, current);
+    fn apply(&self, event: &Event) -> Result<(), Error> {
+        if let Some(cache) = self.cache_of(event) {
+            self.apply_to(&cache, event)?;
         }
-        self.advance(revision);
+        self.advance(event.revision.0);
         Ok(())
+    }
+
+    fn apply_to(&self, cache: &ResourceCache, event: &Event) -> Result<(), Error> {
+        let revision = event.revision.0;
+        let current = match &event.current {
+            Some(kv) => Some(match self.announced.0.lock().remove(&kv.value.as_ptr().addr()) {
+                // The announcement holds the bytes: nothing else can be at their address.
+                Some((value, parts)) => Entry::new(&kv.key, &value, revision, parts),
+                None => cache.decode(&kv.key, &kv.value, revision)?,
+            }),
+            None => None,
+        };
+        cache.apply(&event.key, revision, current);
+        Ok(())
+    }
+
+    /// Loads a cache and lets it follow the store from then on.
+    ///
+    /// # Errors
+    /// When the store cannot be read or holds damaged objects.
+    pub async fn add(&self, cache: &Arc<ResourceCache>) -> Result<(), Error> {
+        let prefix = cache.prefix();
+        loop {
+            // From here on no change is missed: those that the read has already are left out below.
+            self.caches.write().insert(prefix.clone(), Slot::Loading(Mutex::default()));
+            let request = RangeRequest {
+                start: prefix.clone(),
+                end: prefix_end(prefix),
+                ..RangeRequest::default()
+            };
+            let read = self.store.range(request).await?;
+            let revision = read.revision.0;
+            let entries: Vec<_> = (read.kvs.iter())
+                .map(|kv| cache.decode(&kv.key, &kv.value, kv.mod_revision.0))
+                .collect::<Result<_, _>>()?;
+            cache.load(entries.into_iter(), revision);
+            let mut caches = self.caches.write();
+            let waiting = match caches.get(prefix) {
+                Some(Slot::Loading(waiting)) => std::mem::take(&mut *waiting.lock()),
+                // Somebody else has put it there, or taken it away.
+                _ => return Ok(()),
+            };
+            if waiting.lost {
+                continue;
+            }
+            for event in waiting.events.iter().filter(|event| event.revision.0 > revision) {
+                self.apply_to(cache, event)?;
+            }
+            caches.insert(prefix.clone(), Slot::Live(cache.clone()));
+            return Ok(());
+        }
+    }
+
+    /// Lets go of a cache and ends its watches.
+    pub fn remove(&self, cache: &ResourceCache) {
+        self.caches.write().remove(cache.prefix());
+        cache.close();
     }
 
     /// Says what there is to know of a value that is about to be written.
@@ -143,10 +210,23 @@ impl Hub {
         Announcement { hub: self, value: Some(value.clone()) }
     }
 
-    fn cache_of(&self, key: &Bytes) -> Option<Arc<ResourceCache>> {
+    /// The cache that a change belongs to, unless it is still being loaded and gets it later.
+    fn cache_of(&self, event: &Event) -> Option<Arc<ResourceCache>> {
         let caches = self.caches.read();
-        let (prefix, cache) = caches.range::<Bytes, _>(..=key).next_back()?;
-        key.starts_with(prefix).then(|| cache.clone())
+        let (prefix, slot) = caches.range::<Bytes, _>(..=&event.key).next_back()?;
+        match slot {
+            _ if !event.key.starts_with(prefix) => None,
+            Slot::Live(cache) => Some(cache.clone()),
+            Slot::Loading(waiting) => {
+                let mut waiting = waiting.lock();
+                if waiting.events.len() < WAITING_MAX {
+                    waiting.events.push(event.clone());
+                } else {
+                    *waiting = Waiting { events: Vec::new(), lost: true };
+                }
+                None
+            }
+        }
     }
 
     fn advance(&self, revision: u64) {

@@ -12,6 +12,7 @@ pub mod hub;
 mod layout;
 mod past;
 pub mod pins;
+pub mod view;
 pub mod watcher;
 
 use std::collections::VecDeque;
@@ -23,10 +24,11 @@ use longshore_api::Object;
 use parking_lot::{Mutex, RwLock};
 use rpds::RedBlackTreeMapSync;
 
-pub use entry::{Entry, FieldsOf, Parts};
+pub use entry::{Entry, Parts};
 use fanout::Fanout;
 pub use hub::Hub;
 pub use pins::Pins;
+pub use view::View;
 use watcher::channel;
 pub use watcher::{Change, ChangeKind, Interest, Receiver};
 
@@ -55,7 +57,7 @@ pub enum WatchRefused {
 /// The state and history of one storage location.
 pub struct ResourceCache {
     prefix: Bytes,
-    fields_of: Arc<FieldsOf>,
+    view: RwLock<Arc<dyn View>>,
     state: RwLock<State>,
     watchers: Mutex<Watchers>,
 }
@@ -76,15 +78,17 @@ struct Watchers {
     /// Watches can start after this revision or a later one.
     floor: u64,
     fanout: Fanout,
+    /// No watch starts any more.
+    closed: bool,
 }
 
 impl ResourceCache {
     /// An empty cache of the objects under a store prefix (with its trailing slash).
-    pub fn new(prefix: Bytes, fields_of: Box<FieldsOf>) -> Self {
+    pub fn new(prefix: Bytes, view: Arc<dyn View>) -> Self {
         let state = State { objects: Snapshot::default(), revision: 0 };
         Self {
             prefix,
-            fields_of: fields_of.into(),
+            view: RwLock::new(view),
             state: RwLock::new(state),
             watchers: Mutex::new(Watchers::default()),
         }
@@ -109,12 +113,67 @@ impl ResourceCache {
         stored: &Bytes,
         revision: u64,
     ) -> Result<Entry, entry::Damaged> {
-        Entry::decode(key, stored, revision, &self.fields_of)
+        Entry::decode(key, stored, revision, &self.view())
     }
 
     /// Encodes an object for the store, with what an entry of it needs to know.
     pub fn encode(&self, object: &Object) -> (Bytes, Parts) {
-        Parts::of(object, &self.fields_of)
+        Parts::of(object, &self.view())
+    }
+
+    /// An object as it would be read if it were stored.
+    pub fn as_read(&self, mut object: Object) -> Object {
+        self.view().restore(&mut object);
+        object
+    }
+
+    fn view(&self) -> Arc<dyn View> {
+        self.view.read().clone()
+    }
+
+    /// Shows all objects as another view sees them from now on. What watchers were told stays
+    /// told; no change is made up for them.
+    ///
+    /// # Errors
+    /// When an object cannot be read any more; then nothing changes.
+    pub fn set_view(&self, view: &Arc<dyn View>) -> Result<(), entry::Damaged> {
+        let before = self.snapshot().0;
+        let mut objects = Snapshot::default();
+        for (path, entry) in before.iter() {
+            objects.insert_mut(path.clone(), Arc::new(entry.seen_by(view)?));
+        }
+        // Nothing is applied from here on; see `apply`. Most has not changed since.
+        let watchers = self.watchers.lock();
+        let present = self.snapshot().0;
+        for (path, entry) in present.iter() {
+            if !before.get(path).is_some_and(|seen| Arc::ptr_eq(seen, entry)) {
+                objects.insert_mut(path.clone(), Arc::new(entry.seen_by(view)?));
+            }
+        }
+        for (path, _) in before.iter().filter(|(path, _)| !present.contains_key(*path)) {
+            objects.remove_mut(path);
+        }
+        *self.view.write() = view.clone();
+        self.state.write().objects = objects;
+        drop(watchers);
+        Ok(())
+    }
+
+    /// Ends all watches: the resource is not served any more.
+    pub fn close(&self) {
+        let mut watchers = self.watchers.lock();
+        watchers.closed = true;
+        watchers.fanout = Fanout::default();
+    }
+
+    /// Whether the resource is not served any more.
+    pub fn is_closed(&self) -> bool {
+        self.watchers.lock().closed
+    }
+
+    /// The revision of the newest change.
+    pub fn revision(&self) -> u64 {
+        self.state.read().revision
     }
 
     /// One object.
@@ -131,6 +190,7 @@ impl ResourceCache {
     /// Fills the cache at start, before changes are applied.
     pub(crate) fn load(&self, entries: impl Iterator<Item = Entry>, revision: u64) {
         let mut state = self.state.write();
+        state.objects = Snapshot::default();
         for entry in entries {
             let path = entry.key.slice(self.prefix.len()..);
             state.objects.insert_mut(path, Arc::new(entry));
@@ -187,7 +247,10 @@ impl ResourceCache {
         }
         let interest = Arc::new(interest);
         let (sender, receiver) = channel(interest.clone(), backlog, WATCHER_BUFFER_MAX);
-        watchers.fanout.add(&interest, sender);
+        // The reader of a closed cache gets to its end at once.
+        if !watchers.closed {
+            watchers.fanout.add(&interest, sender);
+        }
         Ok((receiver, snapshot, revision))
     }
 }

@@ -61,13 +61,6 @@ fn aggregated_documents_are_as_recorded() {
 }
 
 #[test]
-fn versions_are_ranked_by_stability_and_number() {
-    let mut versions = ["v1alpha1", "v2", "x", "v1", "v1beta2", "v10", "v1beta10"];
-    versions.sort_by_key(|version| std::cmp::Reverse(version_rank(version)));
-    assert_eq!(versions, ["v10", "v2", "v1", "v1beta10", "v1beta2", "v1alpha1", "x"]);
-}
-
-#[test]
 fn every_stored_resource_has_a_hash_of_its_own() {
     let table = table();
     let stored = table.iter().filter(|served| !served.resource.storage.is_empty());

@@ -11,7 +11,8 @@ use http::header::CONTENT_TYPE;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use longshore_api::field::{Error, ErrorList, Path};
-use longshore_api::{Gvk, Object, Reason, StatusError, cbor, json, normalize, schema, yaml};
+use longshore_api::{Gvk, Model, Object, Reason, StatusError, cbor, json, yaml};
+use longshore_resources::Resource;
 use serde_json::{Map, Value};
 
 use super::kind_check;
@@ -107,15 +108,45 @@ pub fn check_media_type(headers: &HeaderMap) -> Result<(), StatusError> {
     if known { Ok(()) } else { Err(unsupported(false)) }
 }
 
+/// The kind that a body has to be of.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Its name.
+    pub gvk: Gvk,
+    /// What is known of its form.
+    pub model: Option<Model>,
+}
+
+impl Wanted {
+    /// The kind of a resource.
+    pub fn of(resource: &Resource) -> Self {
+        Self { gvk: resource.gvk(), model: resource.model.clone() }
+    }
+
+    /// A built-in kind.
+    pub fn built_in(gvk: Gvk) -> Self {
+        let model = Model::built_in(&gvk.group, &gvk.version, &gvk.kind);
+        Self { gvk, model }
+    }
+
+    /// Whether the kind is a custom one.
+    pub fn is_custom(&self) -> bool {
+        matches!(self.model, Some(Model::Custom(_)))
+    }
+}
+
 /// Decodes an object of the wanted kind. An object without `apiVersion` and `kind` gets them.
 pub fn decode(
     headers: &HeaderMap,
     bytes: &[u8],
-    want: &Gvk,
+    want: &Wanted,
     validation: FieldValidation,
     warnings: &mut Vec<String>,
 ) -> Result<Object, StatusError> {
-    let (value, strict) = parse(headers, bytes, want)?;
+    let (value, strict) = parse(headers, bytes, &want.gvk)?;
+    if want.is_custom() {
+        kind_check::check_custom(&value, &want.gvk, bytes)?;
+    }
     let source = Source { bytes, json: media_type(headers) == "application/json" };
     normalise_from(value, strict, want, validation, warnings, &source)
 }
@@ -241,7 +272,7 @@ pub fn preview(bytes: &[u8]) -> String {
 pub fn normalise(
     value: Value,
     strict: Vec<String>,
-    want: &Gvk,
+    want: &Wanted,
     validation: FieldValidation,
     warnings: &mut Vec<String>,
 ) -> Result<Object, StatusError> {
@@ -252,24 +283,28 @@ pub fn normalise(
 fn normalise_from(
     mut value: Value,
     mut strict: Vec<String>,
-    want: &Gvk,
+    want: &Wanted,
     validation: FieldValidation,
     warnings: &mut Vec<String>,
     source: &Source<'_>,
 ) -> Result<Object, StatusError> {
-    kind_check::check(&value, want, source.bytes, warnings)?;
+    let custom = want.is_custom();
+    if !custom {
+        kind_check::check(&value, &want.gvk, source.bytes, warnings)?;
+    }
+    let Gvk { version, kind, .. } = &want.gvk;
     let cannot = |why: String| {
         StatusError::bad_request(format!(
-            "{} in version {:?} cannot be handled as a {}: {why}",
-            want.kind, want.version, want.kind
+            "{kind} in version {version:?} cannot be handled as a {kind}: {why}"
         ))
     };
-    if let Some(ty) = schema::kind(&want.group, &want.version, &want.kind) {
-        let unknown =
-            normalize::normalize(ty, &mut value).map_err(|error| cannot(error.to_string()))?;
+    // What says that it is of another kind has another form, and is refused later.
+    let own = !custom || kind_check::is_own(&value, &want.gvk);
+    if let Some(model) = want.model.as_ref().filter(|_| own) {
+        let unknown = model.normalise(&mut value).map_err(cannot)?;
         strict.extend(unknown.into_iter().map(|path| format!("unknown field \"{path}\"")));
     }
-    if strict.len() > 1 && source.json {
+    if strict.len() > 1 && source.json && !custom {
         in_order(&mut strict, source.bytes);
     }
     if !strict.is_empty() {
@@ -281,13 +316,15 @@ fn normalise_from(
             }
         }
     }
-    if let Some(why) = unreadable(want, &value) {
+    if let Some(why) = unreadable(&want.gvk, &value) {
         return Err(cannot(why));
     }
     let mut object = Object::from_value(value)
         .ok_or_else(|| cannot("json: cannot unmarshal into Go value".into()))?;
-    object.set(&["apiVersion"], want.api_version());
-    object.set(&["kind"], want.kind.as_str());
+    if !custom {
+        object.set(&["apiVersion"], want.gvk.api_version());
+        object.set(&["kind"], kind.as_str());
+    }
     Ok(object)
 }
 

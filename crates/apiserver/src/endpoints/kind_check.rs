@@ -86,10 +86,47 @@ pub fn check(
             want.kind
         )));
     }
-    Err(StatusError::bad_request(format!(
+    Err(other_version(&api_version, want))
+}
+
+/// Checks what a body says it is where a custom resource is wanted. Its kind is checked with its
+/// other fields.
+///
+/// upstream: staging/src/k8s.io/apimachinery/pkg/runtime/serializer/json/json.go Decode of
+/// unstructured objects
+pub fn check_custom(value: &Value, want: &Gvk, source: &[u8]) -> Result<(), StatusError> {
+    let unrecognized = |why: String| {
+        StatusError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): {why} ({})",
+            want.kind,
+            preview(source)
+        ))
+    };
+    let (api_version, kind) = interpret(value).map_err(|why| {
+        unrecognized(format!("couldn't get version/kind; json parse error: {why}"))
+    })?;
+    if kind.is_empty() {
+        let whole = String::from_utf8_lossy(source);
+        return Err(unrecognized(format!("Object 'Kind' is missing in '{whole}'")));
+    }
+    let (group, version) = group_version(&api_version)
+        .ok_or_else(|| unrecognized(format!("unexpected GroupVersion string: {api_version}")))?;
+    if (group, version) != (&want.group, &want.version) {
+        return Err(other_version(&api_version, want));
+    }
+    Ok(())
+}
+
+/// Whether a tree says that it is of a kind.
+pub fn is_own(value: &Value, kind: &Gvk) -> bool {
+    value["kind"] == kind.kind.as_str() && value["apiVersion"] == kind.api_version().as_str()
+}
+
+fn other_version(api_version: &str, want: &Gvk) -> StatusError {
+    StatusError::bad_request(format!(
         "the API version in the data ({api_version}) does not match the expected API version ({})",
         want.api_version()
-    )))
+    ))
 }
 
 /// What a body says of itself. Go looks for the keys in any spelling.

@@ -28,8 +28,9 @@ struct Rest {
 /// The body of a list with these items.
 pub fn body(served: &Arc<Served>, meta: &Value, entries: Vec<Arc<Entry>>) -> Body {
     let open = format!(
-        "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{meta},\"items\":[",
-        served.resource.kind, served.api_version
+        "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{meta},\"items\":[",
+        served.resource.list_kind(),
+        served.api_version
     );
     let mut rest =
         Rest { served: served.clone(), entries: entries.into_iter(), before: b"", ended: false };
@@ -62,10 +63,12 @@ impl Rest {
             };
             out.extend_from_slice(self.before);
             self.before = b",";
+            let custom = self.served.resource.custom.is_some();
             if read::is_native(&self.served, &entry) {
-                entry.write_item(&mut out);
+                if custom { entry.write_json(&mut out) } else { entry.write_item(&mut out) }
             } else {
-                let item = read::list_item(shown(&self.served, entry.object()));
+                let object = shown(&self.served, entry.object());
+                let item = read::list_item(&self.served, object);
                 out.extend_from_slice(item.to_string().as_bytes());
             }
         }
@@ -98,7 +101,7 @@ mod tests {
             let key = served.cache.key("s", object.name());
             let entry = served.cache.decode(&key, &encode_stored(&object), 7).expect("it decodes");
             object.set(&["metadata", "resourceVersion"], "7");
-            (Arc::new(entry), read::list_item(object))
+            (Arc::new(entry), read::list_item(&served, object))
         };
         for count in [0, 1, 52, 53, 200] {
             while entries.len() < count {

@@ -183,15 +183,15 @@ fn select(
     fields: Option<FieldSelector>,
 ) -> Result<Option<FieldSelector>, StatusError> {
     let resource = &served.resource;
-    let known = resource.strategy.selectable_field_names();
+    let known = resource.strategy.selectable_names();
     let Some(mut selector) = fields.filter(|selector| !selector.requirements().is_empty()) else {
         return Ok(None);
     };
     for requirement in selector.requirements_mut() {
         let field = resource.strategy.canonical_field(&requirement.field);
         let own = known.contains(&field) || field == "metadata.name";
-        let namespace =
-            field == "metadata.namespace" && (known.is_empty() || resource.namespaced());
+        let plain = known.is_empty() && resource.custom.is_none();
+        let namespace = field == "metadata.namespace" && (plain || resource.namespaced());
         if !own && !namespace {
             return Err(bad(resource.strategy.unsupported_field(field)));
         }

@@ -8,6 +8,7 @@ pub mod body;
 pub mod compress;
 pub mod connect;
 pub mod continue_token;
+pub mod custom_route;
 pub mod kind_check;
 mod list_body;
 pub mod list_options;
@@ -35,6 +36,7 @@ use longshore_base::rng::Rng;
 use crate::auth::UserInfo;
 use crate::body::Body;
 use crate::cache::{Entry, Pins};
+use crate::custom::Definitions;
 use crate::handler::{Handler, method_not_allowed, no_such_resource};
 use crate::limits::Watches;
 use crate::registry::{Registry, Served, WriteContext, shown};
@@ -45,6 +47,8 @@ use negotiate::Negotiated;
 pub struct Api {
     /// The objects.
     pub registry: Registry,
+    /// Tells whether the table is what the definitions of custom resources say.
+    pub definitions: Definitions,
     /// Snapshots that lists continue on.
     pub pins: Pins,
     /// The open watches.

@@ -49,6 +49,8 @@ pub enum Shapes {
     Metadata,
     /// Metadata and tables.
     All,
+    /// Metadata and tables; the object itself has no protobuf form.
+    Custom,
     /// Only aggregated discovery, not the object itself.
     Discovery,
 }
@@ -259,7 +261,12 @@ impl<'a> Clause<'a> {
         chosen.pretty = self.parameter("pretty") == Some("1");
         let target = ["as", "g", "v"].map(|name| self.parameter(name));
         if target == [None; 3] {
-            return (shapes != Shapes::Discovery).then_some(chosen);
+            let refused = match shapes {
+                Shapes::Discovery => true,
+                Shapes::Custom => format == Format::Protobuf,
+                _ => false,
+            };
+            return (!refused).then_some(chosen);
         }
         let [kind, group, version] = target.map(Option::unwrap_or_default);
         chosen.shape = shape(shapes, format, kind, group, version)?;
@@ -275,14 +282,14 @@ fn shape(shapes: Shapes, format: Format, kind: &str, group: &str, version: &str)
             let wanted = ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2");
             return ((kind, group, version) == wanted).then_some(Shape::Discovery);
         }
-        Shapes::Metadata | Shapes::All => {}
+        Shapes::Metadata | Shapes::All | Shapes::Custom => {}
     }
     if group != "meta.k8s.io" || !matches!(version, "v1" | "v1beta1") {
         return None;
     }
     match kind {
         "Table" => {
-            let can = shapes == Shapes::All && matches!(format, Format::Json | Format::Yaml);
+            let can = shapes != Shapes::Metadata && matches!(format, Format::Json | Format::Yaml);
             can.then_some(Shape::Table)
         }
         "PartialObjectMetadata" => Some(Shape::Metadata),

@@ -3,11 +3,11 @@
 //! upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/patch.go
 
 use http::{HeaderMap, Response};
-use longshore_api::{Gvk, Object, Reason, StatusError, gostruct, json, normalize, patch, schema};
+use longshore_api::{Model, Object, Reason, StatusError, gostruct, json, normalize, patch};
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::body::{self, FieldValidation};
+use super::body::{self, FieldValidation, Wanted};
 use super::options::WriteOptions;
 use super::{Call, apply, read, route, write};
 use crate::body::Body;
@@ -36,12 +36,12 @@ pub async fn patch(
     if apply::is_apply(headers, call.api.cbor) {
         return apply::apply(call, headers, body).await;
     }
-    let kind = kind_of(headers, call.api.cbor)?;
+    let kind = kind_of(call, headers)?;
     let bytes = body::read(body).await?;
     let options = WriteOptions::of(&call.info, "PatchOptions")?;
     // A patch is only looked into when there is an object.
     let patch = Patch::decode(kind, &bytes);
-    let gvk = call.served.resource.gvk();
+    let want = body::Wanted::of(&call.served.resource);
     let warnings = Mutex::new(Vec::new());
     let change = |old: Option<&Object>| {
         let Some(old) = old else {
@@ -49,7 +49,7 @@ pub async fn patch(
             return Err(StatusError::not_found(&resource.group, &resource.plural, &call.info.name));
         };
         let patch = patch.as_ref().map_err(Clone::clone)?;
-        let mut new = patch.apply(old, &gvk, options.validation, &mut warnings.lock())?;
+        let mut new = patch.apply(old, &want, options.validation, &mut warnings.lock())?;
         write::check_name(call, &mut new)?;
         call.write_context(options.dry_run).check_namespace(&mut new)?;
         Ok(new)
@@ -61,14 +61,20 @@ pub async fn patch(
     Ok(read::written(call, stored?))
 }
 
-fn kind_of(headers: &HeaderMap, cbor: bool) -> Result<Kind, StatusError> {
+fn kind_of(call: &Call, headers: &HeaderMap) -> Result<Kind, StatusError> {
+    kind_among(headers, call.api.cbor, call.served.resource.custom.is_some())
+}
+
+fn kind_among(headers: &HeaderMap, cbor: bool, custom: bool) -> Result<Kind, StatusError> {
     let media_type = headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
     match media_type.unwrap_or("").split(';').next().unwrap_or("") {
         "application/json-patch+json" => Ok(Kind::Json),
         "application/merge-patch+json" => Ok(Kind::Merge),
-        "application/strategic-merge-patch+json" => Ok(Kind::Strategic),
+        "application/strategic-merge-patch+json" if !custom => Ok(Kind::Strategic),
         _ => {
-            let known = route::patch_types(cbor).join(", ");
+            let mut known = route::patch_types(cbor).to_vec();
+            known.retain(|known| !custom || *known != "application/strategic-merge-patch+json");
+            let known = known.join(", ");
             let message = format!(
                 "the body of the request was in an unknown format - accepted media types include: {known}"
             );
@@ -77,14 +83,22 @@ fn kind_of(headers: &HeaderMap, cbor: bool) -> Result<Kind, StatusError> {
     }
 }
 
+/// Refuses a patch of a media type that custom resources do not take.
+pub fn check_custom_type(headers: &HeaderMap, cbor: bool) -> Result<(), StatusError> {
+    if apply::is_apply(headers, cbor) {
+        return Ok(());
+    }
+    kind_among(headers, cbor, true).map(drop)
+}
+
 impl Patch {
     /// The patch of a request with its headers, for subresources of another kind.
     pub fn from_request(
+        call: &Call,
         headers: &HeaderMap,
-        cbor: bool,
         bytes: &[u8],
     ) -> Result<Self, StatusError> {
-        Self::decode(kind_of(headers, cbor)?, bytes)
+        Self::decode(kind_of(call, headers)?, bytes)
     }
 
     fn decode(kind: Kind, bytes: &[u8]) -> Result<Self, StatusError> {
@@ -113,16 +127,17 @@ impl Patch {
     pub fn apply(
         &self,
         old: &Object,
-        gvk: &Gvk,
+        want: &Wanted,
         validation: FieldValidation,
         warnings: &mut Vec<String>,
     ) -> Result<Object, StatusError> {
+        let gvk = &want.gvk;
         let old = old.clone().into_value();
         let value = match self.kind {
             Kind::Json => patch::json_patch(&old, &self.value)?,
             Kind::Merge => patch::merge_patch(&old, &self.value)?,
             Kind::Strategic => {
-                let ty = schema::kind(&gvk.group, &gvk.version, &gvk.kind).ok_or_else(|| {
+                let ty = want.model.as_ref().and_then(Model::as_type).ok_or_else(|| {
                     StatusError::new(
                         Reason::UnsupportedMediaType,
                         "this kind has no strategic merge patch",
@@ -146,13 +161,13 @@ impl Patch {
         };
         let mut strict = self.duplicates.clone();
         let mut value = value;
-        if self.kind != Kind::Strategic {
+        if self.kind != Kind::Strategic && !want.is_custom() {
             strict.extend(without_version(&mut value));
         }
         let unrecognized =
             format!("the object provided is unrecognized (must be of type {}): ", gvk.kind);
         let handled = format!(" cannot be handled as a {}: ", gvk.kind);
-        body::normalise(value, strict, gvk, validation, warnings).map_err(|error| {
+        body::normalise(value, strict, want, validation, warnings).map_err(|error| {
             let message = error.message.as_str();
             let bare =
                 message.strip_prefix(&unrecognized).and_then(|m| m.strip_suffix(" (<empty>)"));

@@ -34,7 +34,7 @@ pub async fn bind(
 ) -> Result<Response<Body>, StatusError> {
     let bytes = body::read(body).await?;
     let options = WriteOptions::of(&call.info, "CreateOptions")?;
-    let want = Gvk::new("", "v1", "Binding");
+    let want = body::Wanted::built_in(Gvk::new("", "v1", "Binding"));
     let mut warnings = Vec::new();
     let binding = body::decode(headers, &bytes, &want, options.validation, &mut warnings)?;
     call.warnings.lock().extend(warnings);

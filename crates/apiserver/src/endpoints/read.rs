@@ -144,18 +144,20 @@ pub fn collection(
         }),
         Shape::Object | Shape::Discovery => json!({
             "apiVersion": served.resource.gvk().api_version(),
-            "kind": format!("{}List", served.resource.kind),
+            "kind": served.resource.list_kind(),
             "metadata": meta,
-            "items": objects.map(list_item).collect::<Vec<_>>(),
+            "items": objects.map(|object| list_item(served, object)).collect::<Vec<_>>(),
         }),
     };
     Ok(respond::value(200, &call.negotiated, &value))
 }
 
-/// Items of a list do not repeat their kind.
-pub fn list_item(mut object: longshore_api::Object) -> Value {
-    object.remove(&["apiVersion"]);
-    object.remove(&["kind"]);
+/// Items of a list do not repeat their kind; custom objects always tell it.
+pub fn list_item(served: &Served, mut object: longshore_api::Object) -> Value {
+    if served.resource.custom.is_none() {
+        object.remove(&["apiVersion"]);
+        object.remove(&["kind"]);
+    }
     object.into_value()
 }
 

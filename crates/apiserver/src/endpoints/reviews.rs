@@ -4,7 +4,7 @@
 //! upstream: pkg/registry/authorization, pkg/registry/authentication
 
 use http::{HeaderMap, Response};
-use longshore_api::{Object, StatusError, schema};
+use longshore_api::{Model, Object, StatusError};
 
 use super::options::WriteOptions;
 use super::{Call, body, read, write};
@@ -82,11 +82,11 @@ async fn decode(
     body::check_media_type(headers)?;
     let bytes = body::read(body).await?;
     let options = WriteOptions::of(&call.info, "CreateOptions")?;
-    let gvk = write::kind_of(call);
+    let want = write::kind_of(call);
     let warnings = &mut call.warnings.lock();
-    let mut object = body::decode(headers, &bytes, &gvk, options.validation, warnings)?;
-    handler.api.registry.apply_defaults(&gvk, &mut object);
-    let ty = schema::kind(&gvk.group, &gvk.version, &gvk.kind);
+    let mut object = body::decode(headers, &bytes, &want, options.validation, warnings)?;
+    handler.api.registry.apply_defaults(&want.gvk, &mut object);
+    let ty = want.model.as_ref().and_then(Model::as_type);
     track_unstored(&call.write_context(options.dry_run), ty, &mut object);
     Ok((object, options))
 }

@@ -138,6 +138,9 @@ pub fn check_accept(headers: &HeaderMap, produced: &str) -> Result<(), StatusErr
 
 /// The shapes that the answers of a path can take.
 pub fn shapes(resource: &Resource, info: &RequestInfo) -> Shapes {
+    if resource.custom.is_some() {
+        return Shapes::Custom;
+    }
     let has_columns = match info.subresource.as_str() {
         "" => !resource.storage.is_empty() || resource.has_verb("list"),
         "status" | "scale" => true,

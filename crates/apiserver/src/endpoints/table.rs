@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use longshore_api::field::{Error, Path};
 use longshore_api::{Object, Reason, StatusError};
 use longshore_resources::autoscaling::scale;
-use longshore_resources::{Column, Resource};
+use longshore_resources::{Heading, Resource};
 use serde_json::{Map, Value, json};
 
 use crate::registry::Served;
@@ -36,7 +36,7 @@ pub fn not_a_list(served: &Served, object: &Object) -> StatusError {
 
 /// 406 for a list where the metadata of one object is asked for.
 pub fn is_a_list(served: &Served) -> StatusError {
-    let ty = go_type(&served.resource.group, &format!("{}List", served.resource.kind));
+    let ty = go_type(&served.resource.group, &served.resource.list_kind());
     StatusError::new(
         Reason::NotAcceptable,
         format!("you requested PartialObjectMetadata, but the requested object is a list ({ty})"),
@@ -104,7 +104,7 @@ impl<'a> Columns<'a> {
         if scale { Self::Scale } else { Self::Resource(resource) }
     }
 
-    fn columns(self) -> Vec<Column> {
+    fn columns(self) -> Vec<Heading<'a>> {
         match self {
             Self::Resource(resource) => resource.strategy.columns(),
             Self::Scale => scale::columns(),
@@ -131,7 +131,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-fn heading(column: &Column) -> Value {
+fn heading(column: &Heading<'_>) -> Value {
     json!({
         "name": column.name, "type": column.kind, "format": column.format,
         "description": column.description, "priority": column.priority,

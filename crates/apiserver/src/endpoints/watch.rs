@@ -9,8 +9,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::Response;
 use http_body::Frame;
-use longshore_api::complete::complete;
-use longshore_api::{Object, StatusError, schema};
+use longshore_api::{Object, StatusError};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -216,6 +215,10 @@ impl Session {
             };
             let Some((kind, change)) = next else {
                 self.source = None;
+                // A resource that is not served any more has no more to tell.
+                if self.served.cache.is_closed() {
+                    return None;
+                }
                 let gone = StatusError::expired("the watch was too slow and was cut off");
                 return Some(self.encode("ERROR", &gone.to_value()));
             };
@@ -311,12 +314,12 @@ impl Session {
         if initial_end {
             object.set(&["metadata", "annotations", INITIAL_END], "true");
         }
-        let mut value = self.shaped(object);
         if self.negotiated.shape == Shape::Object
-            && let Some(ty) = schema::kind(&gvk.group, &gvk.version, &gvk.kind)
+            && let Some(model) = &self.served.resource.model
         {
-            complete(ty, &mut value);
+            model.complete(&mut object);
         }
+        let value = self.shaped(object);
         self.encode("BOOKMARK", &value)
     }
 }

@@ -3,10 +3,10 @@
 //! upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/{create,update,delete}.go
 
 use http::{HeaderMap, Response};
-use longshore_api::{Gvk, Object, StatusError};
+use longshore_api::{Object, StatusError};
 use serde_json::json;
 
-use super::body::{self, decode};
+use super::body::{self, Wanted, decode};
 use super::list_options::ListOptions;
 use super::options::{WriteOptions, delete_options};
 use super::{Call, read, respond};
@@ -22,8 +22,8 @@ pub async fn create(
     body::check_media_type(headers)?;
     let bytes = body::read(body).await?;
     let options = WriteOptions::of(&call.info, "CreateOptions")?;
-    let gvk = call.served.resource.gvk();
-    let object = decode(headers, &bytes, &gvk, options.validation, &mut call.warnings.lock())?;
+    let want = Wanted::of(&call.served.resource);
+    let object = decode(headers, &bytes, &want, options.validation, &mut call.warnings.lock())?;
     let stored = call.api.registry.create(&call.write_context(options.dry_run), object).await?;
     Ok(read::written(call, stored))
 }
@@ -37,8 +37,8 @@ pub async fn update(
     let bytes = body::read(body).await?;
     let options = WriteOptions::of(&call.info, "UpdateOptions")?;
     body::check_media_type(headers)?;
-    let gvk = call.served.resource.gvk();
-    let mut object = decode(headers, &bytes, &gvk, options.validation, &mut call.warnings.lock())?;
+    let want = Wanted::of(&call.served.resource);
+    let mut object = decode(headers, &bytes, &want, options.validation, &mut call.warnings.lock())?;
     check_name(call, &mut object)?;
     let ctx = call.write_context(options.dry_run);
     ctx.check_namespace(&mut object)?;
@@ -141,10 +141,10 @@ pub async fn delete_collection(
 }
 
 /// The kind that a subresource reads and writes; the resource's own without one.
-pub fn kind_of(call: &Call) -> Gvk {
+pub fn kind_of(call: &Call) -> Wanted {
     let resource = &call.served.resource;
     match resource.subresource(&call.info.subresource) {
-        Some(sub) => sub.kind.clone(),
-        None => resource.gvk(),
+        Some(sub) if sub.kind != resource.gvk() => Wanted::built_in(sub.kind.clone()),
+        _ => Wanted::of(resource),
     }
 }

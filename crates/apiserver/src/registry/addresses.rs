@@ -149,7 +149,7 @@ impl Registry {
                         let why =
                             format!("failed to allocate IP {ip}: provided IP is already allocated");
                         let path = Path::new("spec").child("clusterIPs");
-                        ctx.invalid(new.name(), vec![Error::invalid(&path, ips, &why)])?;
+                        ctx.invalid(new, vec![Error::invalid(&path, ips, &why)])?;
                     }
                     self.hub().fresh().await.map_err(StatusError::internal)?;
                     new.clone_from(&asked);

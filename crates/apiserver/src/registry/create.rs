@@ -28,8 +28,13 @@ impl Registry {
         wipe(&mut object);
         ctx.check_namespace(&mut object)?;
         dedup_owners(&mut object, false, ctx.warnings);
-        self.fill_and_track(ctx, &mut object, None);
+        self.fill_and_track(ctx, &mut object, None)?;
         let name = object.name().to_owned();
+        if ctx.resource().custom.as_ref().is_some_and(|custom| custom.terminating) {
+            let (group, plural) = (&ctx.resource().group, &ctx.resource().plural);
+            let why = "create not allowed while custom resource definition is terminating";
+            return Err(StatusError::forbidden(group, plural, &name, why));
+        }
         let attributes = ctx.admission(Operation::Create, &name);
         self.admission.mutate(&attributes, Some(&mut object), None).await?;
         dedup_owners(&mut object, true, ctx.warnings);
@@ -57,7 +62,7 @@ impl Registry {
                 if ctx.served.cache.get(object.namespace(), object.name()).is_some() {
                     return Err(already_exists(ctx, &object));
                 }
-                return Ok(Stored { object, created: true, entry: None });
+                return Ok(Stored { object: ctx.answered(object), created: true, entry: None });
             }
             // upstream: staging/src/k8s.io/apiserver/pkg/storage/etcd3/store.go Create
             if object.resource_version().parse::<u64>().is_ok_and(|version| version > 0) {
@@ -72,7 +77,7 @@ impl Registry {
             match written? {
                 Ok(entry) => {
                     reserved.keep();
-                    let object = with_version(object, entry.revision);
+                    let object = ctx.answered(with_version(object, entry.revision));
                     return Ok(Stored { object, created: true, entry: Some(entry) });
                 }
                 Err(_) if template.is_some() => {}

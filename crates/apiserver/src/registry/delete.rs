@@ -95,6 +95,8 @@ impl Registry {
         let waits = if namespace && (!old.is_deleting() || holds_content(&old)) {
             end_namespace(ctx, &mut new, options);
             true
+        } else if !old.is_deleting() && ctx.resource().strategy.begin_deletion(&mut new, ctx.now) {
+            true
         } else {
             mark(ctx, &mut new, options)
         };

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use longshore_api::managed::{self, Filter, OneVersion, Typing, Versions};
 use longshore_api::schema::Type;
-use longshore_api::{Object, Reason, StatusError};
+use longshore_api::{Object, StatusError};
 use serde_json::Value;
 
 use crate::auth;
 
-use super::{Registry, Served, ServedTable, WriteContext, rfc3339, shown};
+use super::{Registry, Served, ServedTable, TOO_LARGE, WriteContext, rfc3339, shown};
 
 /// The versions of a resource that are served.
 pub struct ServedVersions<'a> {
@@ -34,12 +34,17 @@ impl ServedVersions<'_> {
 
 impl Versions for ServedVersions<'_> {
     fn ty(&self, api_version: &str) -> Option<Typing<'_>> {
-        self.sibling(api_version)?.ty.map(Typing::Known)
+        self.sibling(api_version)?.typing()
     }
 
     fn convert(&self, object: &Object, from: &str, to: &str) -> Option<Object> {
         let (from, to) = (self.sibling(from)?, self.sibling(to)?);
         let mut object = object.clone();
+        if to.resource.custom.is_some() {
+            // What a version does not know is not lost on the way to another one.
+            object.set(&["apiVersion"], to.api_version.as_str());
+            return Some(object);
+        }
         from.resource.strategy.to_storage(&mut object);
         Some(shown(to, object))
     }
@@ -76,12 +81,12 @@ impl Registry {
         ctx: &WriteContext<'_>,
         act: impl FnOnce(&managed::Write<'_>) -> T,
     ) -> Option<T> {
-        let (Some(manager), Some(ty)) = (ctx.manager, ctx.served.ty) else { return None };
+        let (Some(manager), Some(ty)) = (ctx.manager, ctx.served.typing()) else { return None };
         let table = self.table();
         let versions = ServedVersions { table: &table, served: ctx.served };
         let now = rfc3339(ctx.now);
         Some(act(&managed::Write {
-            ty: ty.into(),
+            ty,
             api_version: &ctx.served.api_version,
             subresource: ctx.subresource,
             manager,
@@ -175,7 +180,7 @@ fn without_version(object: &Object) -> Object {
 ///
 /// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/create.go isTooLargeError
 pub(super) fn shrink(error: StatusError, object: &mut Object) -> Result<(), StatusError> {
-    if error.reason != Reason::RequestEntityTooLarge {
+    if error.message != TOO_LARGE {
         return Err(error);
     }
     object.remove(&["metadata", "managedFields"]).map(drop).ok_or(error)

@@ -23,10 +23,9 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use jiff::Timestamp;
 use longshore_api::field::{ErrorList, Path};
-use longshore_api::schema::Type;
+use longshore_api::managed::Typing;
 use longshore_api::{
-    Gvk, Gvr, Object, StatusError, complete, defaults, gostruct, gvk, meta_validation, normalize,
-    schema,
+    Gvk, Gvr, Model, Object, StatusError, defaults, gostruct, gvk, meta_validation, schema,
 };
 use longshore_base::Clock;
 use longshore_base::rng::Rng;
@@ -41,12 +40,14 @@ pub use update::{StorageConflict, UpdateOptions, segment_rule};
 
 use crate::admission::{Admission, Attributes, Operation};
 use crate::auth::{Authorization, UserInfo};
-use crate::cache::{Entry, Hub, Parts, ResourceCache, hub};
+use crate::cache::{Entry, Hub, Parts, ResourceCache, hub, view};
 
 /// Writes are retried this often when others write the same object at the same time.
 const CONFLICT_RETRIES_MAX: usize = 32;
 /// The largest object the store takes, in bytes; etcd's default request limit.
 pub const OBJECT_BYTES_MAX: usize = 1_572_864;
+/// What is told about a larger one.
+const TOO_LARGE: &str = "etcdserver: request is too large";
 
 /// A resource with the cache it is served from.
 pub struct Served {
@@ -54,10 +55,21 @@ pub struct Served {
     pub resource: Arc<Resource>,
     /// Its objects.
     pub cache: Arc<ResourceCache>,
-    /// The type of its objects; none for kinds without a schema.
-    pub ty: Option<&'static Type>,
     /// The `apiVersion` of its objects.
     pub api_version: String,
+}
+
+impl Served {
+    /// A resource that is served from a cache.
+    pub fn new(resource: Resource, cache: Arc<ResourceCache>) -> Arc<Self> {
+        let api_version = resource.gvk().api_version();
+        Arc::new(Self { resource: Arc::new(resource), cache, api_version })
+    }
+
+    /// What server-side apply knows of its objects; none for kinds without a schema.
+    pub fn typing(&self) -> Option<Typing<'_>> {
+        self.resource.model.as_ref().map(Model::typing)
+    }
 }
 
 /// All served resources.
@@ -76,34 +88,45 @@ impl ServedTable {
     /// When two resources have the same name: the table is wrong.
     pub fn new(resources: Vec<Resource>) -> Self {
         let mut caches: BTreeMap<String, Arc<ResourceCache>> = BTreeMap::new();
-        let mut by_name = BTreeMap::new();
-        let mut first = HashMap::new();
-        let mut in_order = Vec::new();
+        let mut table = Self::default();
         for resource in resources {
-            let resource = Arc::new(resource);
             let prefix = format!("{}{}/", hub::ROOT, resource.storage);
             let strategy = resource.strategy.clone();
             let cache = caches.entry(prefix.clone()).or_insert_with(|| {
-                let fields = move |object: &Object| strategy.selectable_fields(object);
-                Arc::new(ResourceCache::new(Bytes::from(prefix), Box::new(fields)))
+                let view = Arc::new(view::Plain::new(strategy));
+                Arc::new(ResourceCache::new(Bytes::from(prefix), view))
             });
-            let served = Served {
-                cache: cache.clone(),
-                ty: schema::kind(&resource.group, &resource.version, &resource.kind),
-                api_version: resource.gvk().api_version(),
-                resource: resource.clone(),
-            };
-            let served = Arc::new(served);
-            let same_name: &mut Vec<Arc<Served>> =
-                first.entry(resource.plural.to_string()).or_default();
-            if same_name.iter().all(|other| other.resource.group != resource.group) {
-                same_name.push(served.clone());
-            }
-            in_order.push(served.clone());
-            let before = by_name.insert(resource.gvr(), served);
-            assert!(before.is_none(), "{} is in the table twice", resource.gvr());
+            let gvr = resource.gvr();
+            let added = table.add(Served::new(resource, cache.clone()));
+            assert!(added, "{gvr} is in the table twice");
         }
-        Self { by_name, first, in_order }
+        table
+    }
+
+    /// The same built-in resources, and these custom ones behind them. What has the name of
+    /// a resource that is there already is left out.
+    pub fn with_custom(&self, custom: impl IntoIterator<Item = Arc<Served>>) -> Self {
+        let built_in = self.iter().filter(|served| served.resource.custom.is_none()).cloned();
+        let mut table = Self::default();
+        for served in built_in.chain(custom) {
+            table.add(served);
+        }
+        table
+    }
+
+    fn add(&mut self, served: Arc<Served>) -> bool {
+        let resource = &served.resource;
+        let std::collections::btree_map::Entry::Vacant(place) = self.by_name.entry(resource.gvr())
+        else {
+            return false;
+        };
+        place.insert(served.clone());
+        let same_name = self.first.entry(resource.plural.to_string()).or_default();
+        if same_name.iter().all(|other| other.resource.group != resource.group) {
+            same_name.push(served.clone());
+        }
+        self.in_order.push(served);
+        true
     }
 
     /// One resource.
@@ -225,6 +248,21 @@ impl WriteContext<'_> {
         Cow::Owned(object)
     }
 
+    /// What a write answers: the object as it is read back. Only custom resources that are stored in
+    /// another version lose something on the way.
+    fn answered(&self, object: Object) -> Object {
+        if self.resource().custom.is_none() || !self.resource().strategy.converts() {
+            return object;
+        }
+        let version = object.resource_version().to_owned();
+        let stored = self.storage(&object).into_owned();
+        let mut object = self.native(self.served.cache.as_read(stored));
+        if !version.is_empty() {
+            object.set(&["metadata", "resourceVersion"], version);
+        }
+        object
+    }
+
     pub(crate) fn not_found(&self, name: &str) -> StatusError {
         StatusError::not_found(&self.resource().group, &self.resource().plural, name)
     }
@@ -233,12 +271,20 @@ impl WriteContext<'_> {
         StatusError::conflict(&self.resource().group, &self.resource().plural, name, why)
     }
 
-    fn invalid(&self, name: &str, mut errors: ErrorList) -> Result<(), StatusError> {
+    /// 422 of an object when there are errors. Custom objects may say that they are of another
+    /// kind, which then is told.
+    fn invalid(&self, object: &Object, mut errors: ErrorList) -> Result<(), StatusError> {
         if errors.is_empty() {
             return Ok(());
         }
-        let gvk = self.resource().gvk();
-        gostruct::render(&gvk.group, &gvk.version, &gvk.kind, &mut errors);
+        let mut gvk = self.resource().gvk();
+        if self.resource().custom.is_some() {
+            let told = gvk::split_api_version(object.api_version()).unwrap_or_default();
+            gvk = Gvk::new(told.0, told.1, object.kind());
+        } else {
+            gostruct::render(&gvk.group, &gvk.version, &gvk.kind, &mut errors);
+        }
+        let name = object.name();
         let group = self.resource().strategy.error_group().unwrap_or(&gvk.group);
         Err(StatusError::invalid(group, &gvk.kind, name, &errors))
     }
@@ -310,6 +356,11 @@ impl Registry {
         self.table.load()
     }
 
+    /// Serves another table from now on.
+    pub fn set_table(&self, table: ServedTable) {
+        self.table.store(Arc::new(table));
+    }
+
     /// The current time.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
@@ -348,10 +399,7 @@ impl Registry {
         (value, parts): (Bytes, Parts),
     ) -> Result<Result<Entry, Option<Entry>>, StatusError> {
         if value.len() > OBJECT_BYTES_MAX {
-            return Err(StatusError::new(
-                longshore_api::Reason::RequestEntityTooLarge,
-                format!("etcdserver: request is too large: {} bytes", value.len()),
-            ));
+            return Err(StatusError::new(longshore_api::Reason::Unknown, TOO_LARGE));
         }
         let ttl = served.resource.strategy.ttl_seconds().map(Duration::from_secs);
         let announcement = self.hub.announce(&value, parts.clone());
@@ -389,26 +437,39 @@ impl Registry {
         by_type(gvk, object, defaults::apply);
     }
 
-    /// Fills fixed and computed defaults, and what answers always show.
-    pub fn default(&self, resource: &Resource, object: &mut Object) {
-        self.fill(resource, object);
-        by_type(&resource.gvk(), object, complete::complete);
+    /// Fills what a present object lacks that was stored by an older server. Custom objects were
+    /// filled when they were read.
+    fn renew(&self, resource: &Resource, object: &mut Object) -> Result<(), StatusError> {
+        if resource.custom.is_none() {
+            self.fill(resource, object)?;
+            complete(resource, object);
+        }
+        Ok(())
     }
 
     /// Fills fixed and computed defaults.
-    fn fill(&self, resource: &Resource, object: &mut Object) {
-        let gvk = resource.gvk();
-        by_type(&gvk, object, complete::structs);
-        self.apply_defaults(&gvk, object);
+    fn fill(&self, resource: &Resource, object: &mut Object) -> Result<(), StatusError> {
+        if let Some(model) = &resource.model {
+            model.fill(object).map_err(|why| {
+                StatusError::new(longshore_api::Reason::RequestEntityTooLarge, why.to_string())
+            })?;
+        }
         resource.strategy.default(object);
+        Ok(())
     }
 
     /// Fills a new state and records who wrote it. What answers always show comes last: until
     /// then an empty list is not an absent one.
-    fn fill_and_track(&self, ctx: &WriteContext<'_>, new: &mut Object, live: Option<&Object>) {
-        self.fill(ctx.resource(), new);
+    fn fill_and_track(
+        &self,
+        ctx: &WriteContext<'_>,
+        new: &mut Object,
+        live: Option<&Object>,
+    ) -> Result<(), StatusError> {
+        self.fill(ctx.resource(), new)?;
         self.track(ctx, new, live);
-        by_type(&ctx.resource().gvk(), new, complete::complete);
+        complete(ctx.resource(), new);
+        Ok(())
     }
 
     /// Fails with 422 when metadata or the resource's own rules are broken.
@@ -426,14 +487,21 @@ impl Registry {
         }
         errors.extend(self.claim_rights(ctx, object, None, "create"));
         errors.extend(resource.strategy.validate_create(object));
-        ctx.invalid(object.name(), errors)
+        ctx.invalid(object, errors)
     }
 }
 
 /// Fills what answers always show, after the last hook that may drop fields.
 fn finish(resource: &Resource, object: &mut Object) {
     resource.strategy.canonicalize(object);
-    by_type(&resource.gvk(), object, complete::complete);
+    complete(resource, object);
+}
+
+/// Fills what answers always show.
+fn complete(resource: &Resource, object: &mut Object) {
+    if let Some(model) = &resource.model {
+        model.complete(object);
+    }
 }
 
 /// Changes an object by what is known of its type.
@@ -489,12 +557,9 @@ pub fn shown(served: &Served, mut object: Object) -> Object {
 fn recast(kind: &Gvk, object: &mut Object) {
     let api_version = object.api_version().to_owned();
     let Some((group, version)) = gvk::split_api_version(&api_version) else { return };
-    by_type(&Gvk::new(group, version, &kind.kind), object, |ty, value| {
-        // A conversion gives no value of a wrong type; if one did, it is kept as it is.
-        if normalize::normalize(ty, value).is_ok() {
-            complete::complete(ty, value);
-        }
-    });
+    if let Some(model) = Model::built_in(group, version, &kind.kind) {
+        model.recast(object);
+    }
 }
 
 /// Sets the resource version that a write got.

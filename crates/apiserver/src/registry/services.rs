@@ -137,9 +137,9 @@ impl ServiceRanges {
         reservation.taken = self.taken.clone();
         reservation.dry_run = ctx.dry_run;
         let errors = services::settle(new, old, &FAMILIES);
-        ctx.invalid(new.name(), errors)?;
+        ctx.invalid(new, errors)?;
         if let Err(error) = self.reserve_address(table, new, old, &mut reservation) {
-            ctx.invalid(new.name(), vec![error])?;
+            ctx.invalid(new, vec![error])?;
         }
         self.reserve_ports(ctx, new, old, &mut reservation)?;
         self.reserve_health_port(new, old, &mut reservation)?;
@@ -244,7 +244,6 @@ impl ServiceRanges {
         old: Option<&Object>,
         reservation: &mut Reservation,
     ) -> Result<(), StatusError> {
-        let name = new.name().to_owned();
         let kind = new.str(&["spec", "type"]).to_owned();
         if !matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
             return Ok(());
@@ -260,7 +259,7 @@ impl ServiceRanges {
             Ok(()) => Ok(()),
             Err(PortError::Refused(index, port, why)) => {
                 let at = Path::new("spec").child("ports").index(index).child("nodePort");
-                ctx.invalid(&name, vec![Error::invalid(&at, port, &why)])
+                ctx.invalid(new, vec![Error::invalid(&at, port, &why)])
             }
             Err(PortError::Full) => {
                 Err(StatusError::internal("failed to allocate a nodePort: range is full"))

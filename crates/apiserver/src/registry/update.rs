@@ -104,12 +104,12 @@ impl Registry {
         change: &(dyn Fn(Option<&Object>) -> Result<Object, StatusError> + Send + Sync),
     ) -> Result<Result<Stored, Option<Entry>>, StatusError> {
         let mut old = ctx.native(entry.object());
-        self.default(ctx.resource(), &mut old);
+        self.renew(ctx.resource(), &mut old)?;
         let mut new = change(Some(&old))?;
         if !options.patch {
             check_uid(ctx, name, &entry.key, &new, Some(&old))?;
         }
-        self.fill_and_track(ctx, &mut new, Some(&old));
+        self.fill_and_track(ctx, &mut new, Some(&old))?;
         let attributes = ctx.admission(Operation::Update, name);
         self.admission.mutate(&attributes, Some(&mut new), Some(&old)).await?;
         dedup_owners(&mut new, true, ctx.warnings);
@@ -118,7 +118,7 @@ impl Registry {
         let reserved = self.take_service_parts(ctx, &mut new, Some(&old)).await?;
         prepare(ctx, &mut new, &old)?;
         let verb = if options.patch { "patch" } else { "update" };
-        self.check_update(ctx, name, &new, &old, verb)?;
+        self.check_update(ctx, &new, &old, verb)?;
         // Also a write that is refused next is warned about.
         let strategy = &ctx.resource().strategy;
         ctx.warnings.lock().extend(match ctx.subresource {
@@ -141,7 +141,7 @@ impl Registry {
         }
         let encoded = ctx.served.cache.encode(&ctx.storage(&new));
         if ctx.dry_run || entry.is_stored_as(&encoded.0) {
-            return Ok(Ok(Stored { object: new, created: false, entry: None }));
+            return Ok(Ok(Stored { object: ctx.answered(new), created: false, entry: None }));
         }
         let (key, expect) = (&entry.key, entry.revision);
         let mut written = if is_finished(&new) {
@@ -166,7 +166,7 @@ impl Registry {
             self.services.release_changed(ctx, &new, &old);
         }
         self.release_addresses(ctx, &old, Some(&new).filter(|_| !finished)).await;
-        let object = with_version(new, entry.revision);
+        let object = ctx.answered(with_version(new, entry.revision));
         Ok(Ok(Stored { object, created: false, entry: (!finished).then_some(entry) }))
     }
 
@@ -174,7 +174,6 @@ impl Registry {
     fn check_update(
         &self,
         ctx: &WriteContext<'_>,
-        name: &str,
         new: &Object,
         old: &Object,
         verb: &str,
@@ -188,7 +187,7 @@ impl Registry {
         let context = ctx.strategy_context();
         errors.extend(self.claim_rights(ctx, new, Some(old), verb));
         errors.extend(ctx.resource().strategy.validate_update(&context, new, old));
-        ctx.invalid(name, errors)
+        ctx.invalid(new, errors)
     }
 }
 

@@ -7,9 +7,10 @@ use longshore_api::Object;
 use longshore_api::selector::{FieldSelector, LabelSelector};
 use longshore_apiserver::cache::entry::encode_stored;
 use longshore_apiserver::cache::{
-    ChangeKind, Entry, Hub, Interest, ResourceCache, WatchRefused, range,
+    ChangeKind, Entry, Hub, Interest, ResourceCache, View, WatchRefused, range,
 };
 use longshore_base::Shutdown;
+use longshore_resources::table::Text;
 use longshore_store::{MemoryStore, Op, Revision, Store, Txn, TxnOutcome};
 use serde_json::json;
 
@@ -29,8 +30,8 @@ impl Drop for Rig {
 
 async fn rig(store: Arc<dyn Store>) -> Rig {
     let prefix = Bytes::from_static(b"/registry/pods/");
-    let fields = |o: &Object| vec![("spec.nodeName", o.str(&["spec", "nodeName"]).to_owned())];
-    let cache = Arc::new(ResourceCache::new(prefix, Box::new(fields)));
+    let view = Arc::new(Nodes(vec!["spec.nodeName".into()]));
+    let cache = Arc::new(ResourceCache::new(prefix, view));
     let hub = Hub::load(store.clone(), vec![cache.clone()]).await.expect("the store loads");
     let shutdown = Shutdown::new();
     let (running, stop) = (hub.clone(), shutdown.clone());
@@ -256,5 +257,18 @@ async fn every_watcher_is_told_what_concerns_it_however_it_selects() {
         }
         assert!(!want.is_empty());
         assert_eq!(seen, want, "{interest:?}");
+    }
+}
+
+/// Objects are selected by their node.
+struct Nodes(Vec<Text>);
+
+impl View for Nodes {
+    fn field_names(&self) -> &[Text] {
+        &self.0
+    }
+
+    fn field_values(&self, object: &Object) -> Vec<String> {
+        vec![object.str(&["spec", "nodeName"]).to_owned()]
     }
 }

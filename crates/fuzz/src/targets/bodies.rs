@@ -229,8 +229,9 @@ pub fn body(input: &[u8]) -> String {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     let mut warnings = Vec::new();
-    let decoded = body::decode(&headers, body, kind, FieldValidation::Warn, &mut warnings);
-    let strict = body::decode(&headers, body, kind, FieldValidation::Strict, &mut Vec::new());
+    let want = &body::Wanted::built_in(kind.clone());
+    let decoded = body::decode(&headers, body, want, FieldValidation::Warn, &mut warnings);
+    let strict = body::decode(&headers, body, want, FieldValidation::Strict, &mut Vec::new());
     if decoded.is_ok() && warnings.is_empty() {
         assert!(strict.is_ok(), "nothing was warned of, but strict decoding fails");
     }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use longshore_api::Object;
 use longshore_api::field::{Error, ErrorList, Path};
 use longshore_api::structural::formats;
@@ -155,6 +156,11 @@ impl Strategy for Definitions {
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
         default_name_rule(name, prefix)
+    }
+
+    fn begin_deletion(&self, object: &mut Object, now: Timestamp) -> bool {
+        super::conditions::begin_deletion(object, now);
+        true
     }
 
     fn allow_unconditional_update(&self) -> bool {

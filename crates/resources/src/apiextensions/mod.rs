@@ -1,6 +1,8 @@
 //! The resources of the group `apiextensions.k8s.io`.
 
+pub mod conditions;
 mod conversion;
+pub mod custom;
 mod defaults;
 mod definitions;
 mod expressions;

@@ -1,0 +1,98 @@
+//! What is known of the form of a kind's objects: a type of the schema table or the schema of a
+//! custom resource. What the server does with objects of any kind goes through here.
+
+use serde_json::Value;
+
+use crate::Object;
+use crate::managed::Typing;
+use crate::schema::{self, Type};
+use crate::structural::{Schema, TooLarge};
+use crate::{complete, defaults, normalize};
+
+/// The form of a kind's objects.
+#[derive(Clone, Debug)]
+pub enum Model {
+    /// A type of the schema table.
+    BuiltIn(&'static Type),
+    /// What a definition says.
+    Custom(Schema),
+}
+
+impl Model {
+    /// The model of a built-in kind; none when the table does not have it.
+    pub fn built_in(group: &str, version: &str, kind: &str) -> Option<Self> {
+        schema::kind(group, version, kind).map(Self::BuiltIn)
+    }
+
+    /// The type of a built-in kind.
+    pub fn as_type(&self) -> Option<&'static Type> {
+        match self {
+            Self::BuiltIn(ty) => Some(ty),
+            Self::Custom(_) => None,
+        }
+    }
+
+    /// What server-side apply knows of its objects.
+    pub fn typing(&self) -> Typing<'_> {
+        match self {
+            Self::BuiltIn(ty) => Typing::Known(ty),
+            Self::Custom(schema) => Typing::Custom(schema),
+        }
+    }
+
+    /// Reduces a decoded tree to what the kind knows; gives the paths of unknown fields.
+    ///
+    /// # Errors
+    /// What of the tree cannot be read, as messages tell it.
+    pub fn normalise(&self, value: &mut Value) -> Result<Vec<String>, String> {
+        match self {
+            Self::BuiltIn(ty) => normalize::normalize(ty, value).map_err(|e| e.to_string()),
+            Self::Custom(schema) => schema.coerce(value, false).map_err(|e| e.to_string()),
+        }
+    }
+
+    /// Fills the fixed defaults of a new state.
+    ///
+    /// # Errors
+    /// When the defaults are larger than any object may be.
+    pub fn fill(&self, object: &mut Object) -> Result<(), TooLarge> {
+        let mut value = std::mem::take(object).into_value();
+        let filled = match self {
+            Self::BuiltIn(ty) => {
+                complete::structs(ty, &mut value);
+                defaults::apply(ty, &mut value);
+                Ok(())
+            }
+            Self::Custom(schema) => schema.default(&mut value),
+        };
+        *object = Object::from_value(value).unwrap_or_default();
+        filled
+    }
+
+    /// Fills what answers always show. Custom objects show what they hold.
+    pub fn complete(&self, object: &mut Object) {
+        if let Self::BuiltIn(ty) = self {
+            let mut value = std::mem::take(object).into_value();
+            complete::complete(ty, &mut value);
+            *object = Object::from_value(value).unwrap_or_default();
+        }
+    }
+
+    /// Gives a converted object what its version knows, and no more.
+    pub fn recast(&self, object: &mut Object) {
+        let mut value = std::mem::take(object).into_value();
+        match self {
+            Self::BuiltIn(ty) => {
+                // A conversion gives no value of a wrong type; if one did, it is kept as it is.
+                if normalize::normalize(ty, &mut value).is_ok() {
+                    complete::complete(ty, &mut value);
+                }
+            }
+            Self::Custom(schema) => {
+                // Unknown fields go; malformed metadata was refused when the object was written.
+                drop(schema.coerce(&mut value, true));
+            }
+        }
+        *object = Object::from_value(value).unwrap_or_default();
+    }
+}

@@ -1,0 +1,212 @@
+//! Keeps the table of resources as the definitions say.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use longshore_api::Object;
+use longshore_client::Queue;
+use longshore_resources::apiextensions::conditions::is_true;
+use longshore_resources::apiextensions::custom;
+
+use super::view::CustomView;
+use super::{Definition, Definitions};
+use crate::cache::{Change, Entry, Interest, Receiver, ResourceCache, View, hub};
+use crate::endpoints::Api;
+use crate::registry::{Registry, Served};
+
+/// The task that follows the definitions.
+pub(super) struct Follower {
+    api: Arc<Api>,
+    /// Definitions whose status has to be looked at.
+    queue: Queue<String>,
+    changes: Option<Receiver>,
+}
+
+impl Follower {
+    pub(super) fn new(api: Arc<Api>, queue: Queue<String>) -> Self {
+        Self { api, queue, changes: None }
+    }
+
+    fn definitions(&self) -> &Definitions {
+        &self.api.definitions
+    }
+
+    fn registry(&self) -> &Registry {
+        &self.api.registry
+    }
+
+    /// Serves what is defined now.
+    pub(super) async fn load(&mut self) -> Result<(), hub::Error> {
+        let Some(cache) = &self.definitions().cache else { return Ok(()) };
+        let Ok((receiver, snapshot, revision)) = cache.watch(None, Interest::default()) else {
+            return Err(hub::Error::Stopped);
+        };
+        self.changes = Some(receiver);
+        let mut gone: BTreeSet<String> =
+            self.definitions().present.read().keys().cloned().collect();
+        for (_, entry) in snapshot.iter() {
+            gone.remove(entry.name());
+            self.note(entry).await?;
+        }
+        for name in gone {
+            self.forget(&name);
+        }
+        self.swap(revision);
+        Ok(())
+    }
+
+    /// Follows the definitions for ever.
+    pub(super) async fn run(mut self) {
+        loop {
+            let next = match &mut self.changes {
+                Some(changes) => changes.next().await,
+                None => None,
+            };
+            let outcome = match next {
+                Some((_, change)) => self.apply(change).await,
+                // The changes came too fast; all of them are in what is there now.
+                None => self.load().await,
+            };
+            if let Err(error) = outcome {
+                // Its definition stays as it was served before.
+                tracing::error!(%error, "a custom resource cannot be loaded");
+            }
+        }
+    }
+
+    async fn apply(&mut self, first: Arc<Change>) -> Result<(), hub::Error> {
+        let mut revision = first.revision;
+        let mut outcome = self.one(&first).await;
+        while let Some((_, change)) = self.changes.as_mut().and_then(Receiver::try_next) {
+            revision = change.revision;
+            outcome = outcome.and(self.one(&change).await);
+        }
+        self.swap(revision);
+        outcome
+    }
+
+    async fn one(&self, change: &Change) -> Result<(), hub::Error> {
+        if change.deleted {
+            self.forget(change.entry.name());
+            return Ok(());
+        }
+        self.note(&change.entry).await
+    }
+
+    /// Lets a definition and the cache of its objects go.
+    fn forget(&self, name: &str) {
+        let removed = self.definitions().present.write().remove(name);
+        let Some(definition) = removed else { return };
+        if let Some(storage) = &definition.storage {
+            self.registry().hub().remove(&storage.cache);
+        }
+        self.wake(definition.object.str(&["spec", "group"]));
+    }
+
+    /// Names may be free for the others of a group.
+    fn wake(&self, group: &str) {
+        for definition in self.definitions().of_group(group) {
+            self.queue.add(definition.object.name().to_owned());
+        }
+    }
+
+    async fn note(&self, entry: &Entry) -> Result<(), hub::Error> {
+        let object = Arc::new(entry.object());
+        let name = object.name().to_owned();
+        let mut before = self.definitions().get(&name);
+        if before.as_ref().is_some_and(|before| before.object.uid() != object.uid()) {
+            self.forget(&name);
+            before = None;
+        }
+        let next = match &before {
+            Some(before) if same_service(&before.object, &object) => Definition {
+                object: object.clone(),
+                storage: before.storage.clone(),
+                served: before.served.clone(),
+            },
+            _ => self.serve(object.clone(), before.as_deref()).await?,
+        };
+        let names = ["status", "acceptedNames"];
+        let renamed = before.is_none_or(|before| before.object.get(&names) != object.get(&names));
+        self.definitions().present.write().insert(name.clone(), Arc::new(next));
+        self.queue.add(name);
+        if renamed {
+            self.wake(object.str(&["spec", "group"]));
+        }
+        Ok(())
+    }
+
+    /// What a definition makes now.
+    async fn serve(
+        &self,
+        object: Arc<Object>,
+        before: Option<&Definition>,
+    ) -> Result<Definition, hub::Error> {
+        let hub = self.registry().hub();
+        let old = before.and_then(|before| before.storage.as_ref());
+        let old = old.map(|storage| storage.cache.clone());
+        let kind = custom::is_served(&object).then(|| custom::serve(&object));
+        let kind = match kind {
+            Some(Ok(kind)) if !self.overlaps(&object) => kind,
+            other => {
+                if let Some(Err(why)) = other {
+                    tracing::error!(definition = object.name(), why, "it cannot be served");
+                }
+                old.iter().for_each(|cache| hub.remove(cache));
+                return Ok(Definition { object, storage: None, served: Vec::new() });
+            }
+        };
+        let group = object.str(&["spec", "group"]);
+        let plural = object.str(&["status", "acceptedNames", "plural"]);
+        let prefix = Bytes::from(format!("{}{group}/{plural}/", hub::ROOT));
+        let view: Arc<dyn View> = Arc::new(CustomView(kind.stored));
+        let cache = match old {
+            Some(cache) if *cache.prefix() == prefix => {
+                cache.set_view(&view)?;
+                cache
+            }
+            _ => {
+                let cache = Arc::new(ResourceCache::new(prefix, view));
+                hub.add(&cache).await?;
+                cache
+            }
+        };
+        let served = kind.resources.into_iter();
+        let served = served.map(|resource| Served::new(resource, cache.clone())).collect();
+        let storage = Some(Served::new(kind.storage, cache));
+        Ok(Definition { object, storage, served })
+    }
+
+    /// Whether its objects would be stored where those of a built-in resource are.
+    ///
+    /// upstream: controller/finalizer/crd_finalizer.go OverlappingBuiltInResources
+    fn overlaps(&self, object: &Object) -> bool {
+        let table = self.registry().table();
+        let (group, plural) =
+            (object.str(&["spec", "group"]), object.str(&["spec", "names", "plural"]));
+        let built_in = table.any_version(group, plural);
+        built_in.is_some_and(|served| served.resource.custom.is_none())
+    }
+
+    /// Puts what is defined into the table.
+    fn swap(&self, revision: u64) {
+        let mut served: Vec<Arc<Served>> = {
+            let present = self.definitions().present.read();
+            present.values().flat_map(|definition| definition.served.clone()).collect()
+        };
+        // Discovery tells the groups in the order of their names.
+        served.sort_by(|a, b| a.resource.group.cmp(&b.resource.group));
+        let table = self.registry().table().with_custom(served);
+        self.registry().set_table(table);
+        self.definitions().followed.send_replace(revision);
+    }
+}
+
+/// Whether two states of a definition are served in the same way.
+fn same_service(a: &Object, b: &Object) -> bool {
+    let paths: [&[&str]; 2] = [&["spec"], &["status", "acceptedNames"]];
+    let conditions = ["NamesAccepted", "Established", "Terminating"];
+    paths.iter().all(|path| a.get(path) == b.get(path))
+        && conditions.iter().all(|kind| is_true(a, kind) == is_true(b, kind))
+}
