@@ -115,6 +115,10 @@ resources! {
     STORAGE_CLASSES = "storage.k8s.io" "v1" "storageclasses" "StorageClass";
     LEASES = "coordination.k8s.io" "v1" "leases" "Lease";
     POD_DISRUPTION_BUDGETS = "policy" "v1" "poddisruptionbudgets" "PodDisruptionBudget";
+    CERTIFICATE_SIGNING_REQUESTS =
+        "certificates.k8s.io" "v1" "certificatesigningrequests" "CertificateSigningRequest";
+    SUBJECT_ACCESS_REVIEWS =
+        "authorization.k8s.io" "v1" "subjectaccessreviews" "SubjectAccessReview";
     CLUSTER_ROLES = "rbac.authorization.k8s.io" "v1" "clusterroles" "ClusterRole";
 }
 

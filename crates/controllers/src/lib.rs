@@ -4,6 +4,7 @@
 //! caches tells what to do. Ownership is by uid. Nothing polls.
 
 mod bootstrap_token;
+mod certificates;
 mod common;
 mod cronjob;
 mod daemonset;
@@ -45,6 +46,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+pub use certificates::{Issuer, Wanted};
 use longshore_base::rng::Rng;
 use longshore_base::{Clock, Shutdown};
 use longshore_client::{Client, EventRecorder, Factory, Resource};
@@ -60,6 +62,8 @@ pub struct Config {
     pub ca_pem: String,
     /// Makes the tokens of secrets.
     pub sign: Signer,
+    /// Makes certificates of that authority.
+    pub issuer: Issuer,
     /// Where the API server is reached.
     pub api_address: (Ipv4Addr, u16),
     /// Service address of the API server.
@@ -110,7 +114,7 @@ type Entry = (&'static str, fn(Context));
 /// All controllers. The names are upstream's.
 ///
 /// upstream: cmd/kube-controller-manager/names/controller_names.go
-const TABLE: [Entry; 35] = [
+const TABLE: [Entry; 38] = [
     ("deployment-controller", deployment::start),
     ("replicaset-controller", replicaset::start),
     ("replicationcontroller-controller", replicaset::start_replication),
@@ -135,6 +139,9 @@ const TABLE: [Entry; 35] = [
     ("serviceaccount-token-controller", serviceaccount_token::start),
     ("bootstrap-signer-controller", bootstrap_token::start_signer),
     ("token-cleaner-controller", bootstrap_token::start_cleaner),
+    ("certificatesigningrequest-approving-controller", certificates::start_approving),
+    ("certificatesigningrequest-signing-controller", certificates::start_signing),
+    ("certificatesigningrequest-cleaner-controller", certificates::start_cleaning),
     ("root-ca-certificate-publisher-controller", root_ca::start),
     ("garbage-collector-controller", garbage::start),
     ("node-ipam-controller", node_ipam::start),
@@ -177,6 +184,9 @@ fn account(name: &str) -> &str {
         "root-ca-certificate-publisher-controller" => "root-ca-cert-publisher",
         "serviceaccount-token-controller" => "tokens-controller",
         "service-cidr-controller" => "service-cidrs-controller",
+        "certificatesigningrequest-approving-controller"
+        | "certificatesigningrequest-signing-controller"
+        | "certificatesigningrequest-cleaner-controller" => certificates::ACCOUNT,
         other => other,
     }
 }

@@ -5,10 +5,11 @@
 use std::sync::Arc;
 
 use longshore_apiserver::auth::UserInfo;
+use longshore_apiserver::pki::Terms;
 use longshore_base::rng::{Rng, SystemRng};
 use longshore_base::{Clock, Shutdown, SystemClock, TaskKind};
 use longshore_client::{Client, EventRecorder, Factory, Resource};
-use longshore_controllers::Signer;
+use longshore_controllers::{Issuer, Signer};
 use longshore_resources::table::Text;
 
 use crate::config::ServerConfig;
@@ -124,6 +125,7 @@ fn controllers(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown)
         node_prefix: config.cluster_network.prefix.max(24),
         ca_pem: plane.pki().ca.cert_pem().to_owned(),
         sign: Signer::new(move |claims| tokens.sign(claims).map_err(|e| e.to_string())),
+        issuer: issuer(plane, rng.clone()),
         api_address: (config.advertise, plane.address().port()),
         api_service_ip: config.service_network.nth(1),
         service_network: (config.service_network.address, config.service_network.prefix),
@@ -131,6 +133,17 @@ fn controllers(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown)
         disabled,
     };
     longshore_controllers::start(settings, client_for, &caches, &clock, &rng, shutdown);
+}
+
+/// Signs with the cluster's authority.
+fn issuer(plane: &ControlPlane, rng: Arc<dyn Rng>) -> Issuer {
+    let authority = plane.pki().ca.clone();
+    Issuer::new(move |wanted| {
+        let mut serial = [0; 16];
+        rng.fill(&mut serial);
+        let (usages, lifetime, now) = (&wanted.usages, wanted.lifetime, wanted.now);
+        authority.sign(&wanted.request, &Terms { usages, lifetime, now, serial })
+    })
 }
 
 /// The resources that garbage collection follows: all that can be listed, watched and deleted.

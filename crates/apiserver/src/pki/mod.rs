@@ -5,6 +5,7 @@
 
 mod file;
 mod leaf;
+mod request;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ use rcgen::{
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+pub use request::Terms;
 
 /// How long an authority is valid.
 const AUTHORITY_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);

@@ -43,6 +43,9 @@ impl Cluster {
             service_network: (Ipv4Addr::new(10, 96, 0, 0), 16),
             node_prefix: 24,
             ca_pem: String::new(),
+            issuer: longshore_controllers::Issuer::new(|wanted| {
+                String::from_utf8(wanted.request.clone()).map_err(|error| error.to_string())
+            }),
             sign: longshore_controllers::Signer::new(|claims| Ok(claims.to_string())),
             api_address: (Ipv4Addr::new(192, 0, 2, 1), 6443),
             api_service_ip: Ipv4Addr::new(10, 96, 0, 1),
