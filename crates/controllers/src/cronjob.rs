@@ -230,7 +230,7 @@ impl Controller {
             "ownerReferences": [controller_ref(cron)],
         });
         metadata["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"] =
-            rfc3339(at).into();
+            scheduled(at, cron.str(&["spec", "timeZone"])).into();
         let job = json!({
             "apiVersion": "batch/v1", "kind": "Job", "metadata": metadata,
             "spec": template["spec"],
@@ -290,4 +290,14 @@ impl Controller {
 
 fn has_failed(job: &Object) -> bool {
     condition(job, "Failed").is_some_and(|c| c["status"] == "True")
+}
+
+/// A time as a clock in its zone tells it.
+fn scheduled(at: Timestamp, zone: &str) -> String {
+    match TimeZone::get(zone) {
+        Ok(zone) if zone != TimeZone::UTC => {
+            at.to_zoned(zone).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+        }
+        _ => rfc3339(at),
+    }
 }

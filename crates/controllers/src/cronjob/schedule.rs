@@ -80,9 +80,16 @@ fn range(text: &str, min: u32, max: u32, names: &[&str]) -> Result<Field, String
 }
 
 impl Schedule {
-    /// Reads a schedule.
-    pub(super) fn parse(text: &str, zone: TimeZone) -> Result<Self, String> {
-        let text = match text.trim() {
+    /// Reads a schedule; one that names a zone itself follows that one.
+    pub(super) fn parse(text: &str, mut zone: TimeZone) -> Result<Self, String> {
+        let mut text = text.trim();
+        if let Some(rest) = text.strip_prefix("CRON_TZ=").or(text.strip_prefix("TZ=")) {
+            let (name, after) = rest.split_once(' ').unwrap_or((rest, ""));
+            zone = TimeZone::get(name)
+                .map_err(|error| format!("provided bad location {name}: {error}"))?;
+            text = after.trim();
+        }
+        let text = match text {
             "@yearly" | "@annually" => "0 0 1 1 *",
             "@monthly" => "0 0 1 * *",
             "@weekly" => "0 0 * * 0",
@@ -171,6 +178,17 @@ mod tests {
     fn next(text: &str, after: &str) -> String {
         let schedule = Schedule::parse(text, TimeZone::UTC).unwrap();
         schedule.next(after.parse().unwrap()).map_or(String::new(), |t| t.to_string())
+    }
+
+    #[test]
+    fn schedules_follow_the_clock_of_their_zone() {
+        let zone = TimeZone::get("Asia/Tokyo").unwrap();
+        let schedule = Schedule::parse("0 0 29 2 *", zone).unwrap();
+        let from: Timestamp = "2023-01-01T00:00:00Z".parse().unwrap();
+        assert_eq!(schedule.next(from).unwrap().to_string(), "2024-02-28T15:00:00Z");
+        let own = Schedule::parse("CRON_TZ=Asia/Tokyo 0 0 29 2 *", TimeZone::UTC).unwrap();
+        assert_eq!(own.next(from), schedule.next(from));
+        assert!(Schedule::parse("TZ=Nowhere/At/All 0 0 * * *", TimeZone::UTC).is_err());
     }
 
     #[test]
