@@ -105,6 +105,10 @@ async fn make(
             object["metadata"]["labels"] = json!({});
         }
         object["metadata"]["labels"][label] = hash.into();
+        // Such as the cause of a change, which the history shows.
+        if let Some(annotations) = owner.get(&["metadata", "annotations"]) {
+            object["metadata"]["annotations"] = annotations.clone();
+        }
         match ctx.client.create(CONTROLLER_REVISIONS, &object).await {
             Ok(made) => {
                 cache.wait_for(&made).await;

@@ -45,6 +45,8 @@ struct Left {
     counts: Vec<(String, usize)>,
     /// Finalizers and on how many objects they are.
     finalizers: std::collections::BTreeMap<String, usize>,
+    /// There are pods; nothing else was looked at.
+    pods: bool,
 }
 
 impl Controller {
@@ -56,7 +58,7 @@ impl Controller {
         }
         let left = self.delete_content(name).await?;
         self.tell(&namespace, &left).await?;
-        if !left.counts.is_empty() {
+        if left.pods || !left.counts.is_empty() {
             return Ok(Some(PAUSE));
         }
         let Some(mut fresh) = self.ctx.client.find(NAMESPACES, "", name).await? else {
@@ -122,6 +124,10 @@ impl Controller {
                 }
             }
             let rest = self.items(&path).await?;
+            if plural == "pods" && !rest.is_empty() {
+                // The rest waits until the pods have ended, and nobody is told what it is.
+                return Ok(Left { pods: true, ..Left::default() });
+            }
             for item in &rest {
                 for finalizer in item.finalizers() {
                     *left.finalizers.entry(finalizer.to_owned()).or_default() += 1;
@@ -129,9 +135,6 @@ impl Controller {
             }
             if !rest.is_empty() {
                 left.counts.push((name, rest.len()));
-                if plural == "pods" {
-                    return Ok(left); // the rest waits until the pods have ended
-                }
             }
         }
         Ok(left)
@@ -228,7 +231,7 @@ impl Controller {
                 Some(c) => *c = condition,
             }
         }
-        if conditions == before || (!some && before.is_empty()) {
+        if conditions == before || (!left.pods && !some && before.is_empty()) {
             return Ok(());
         }
         let mut changed = namespace.clone();
