@@ -59,6 +59,9 @@ struct Arguments {
     /// Seconds over which idle use of the processor is measured
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     idle: u64,
+    /// Show the calls of the runtime while each pod starts: when after its creation, how long, and what
+    #[arg(long)]
+    calls: bool,
 }
 
 /// A bench of `./x bench`.
@@ -175,7 +178,8 @@ async fn run(arguments: &Arguments, report: &mut Report) -> Result<()> {
             }
             (Kind::Binary, None) => start_up(arguments, report).await,
             (Kind::Node, None) => {
-                Box::pin(node::run(&arguments.binary, &arguments.dir, arguments.idle, report)).await
+                let settings = node::Settings { idle: arguments.idle, calls: arguments.calls };
+                Box::pin(node::run(&arguments.binary, &arguments.dir, settings, report)).await
             }
             (_, Some(kubeconfig)) => Box::pin(against(kubeconfig, entry, arguments, report)).await,
             (_, None) => Box::pin(alone(entry, arguments, report)).await,

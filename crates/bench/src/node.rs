@@ -26,8 +26,17 @@ const START_MAX: Duration = Duration::from_secs(60);
 /// How long the server may settle before it counts as idle.
 const SETTLE: Duration = Duration::from_secs(10);
 
+/// How to measure.
+#[derive(Clone, Copy)]
+pub struct Settings {
+    /// Seconds over which idle use of the processor is measured.
+    pub idle: u64,
+    /// Whether to show the calls of the runtime.
+    pub calls: bool,
+}
+
 /// Runs everything in a cluster of its own, in a network namespace of its own, which is taken away at the end.
-pub async fn run(binary: &Path, dir: &Path, idle: u64, report: &mut Report) -> Result<()> {
+pub async fn run(binary: &Path, dir: &Path, settings: Settings, report: &mut Report) -> Result<()> {
     let cluster = std::path::absolute(dir.join("cluster"))?;
     let binary = std::path::absolute(binary)?;
     let directory = cluster.to_str().context("the path is not text")?;
@@ -47,7 +56,7 @@ pub async fn run(binary: &Path, dir: &Path, idle: u64, report: &mut Report) -> R
             !Path::new(&format!("/proc/{}", pid.trim())).exists()
         })
         .await?;
-        inside(&namespace, async || Box::pin(measure(&binary, &cluster, idle, report)).await)
+        inside(&namespace, async || Box::pin(measure(&binary, &cluster, settings, report)).await)
     })
     .await;
     xtask(&["down", "--dir", directory, "--binary", program]).await?;
@@ -80,7 +89,12 @@ async fn xtask(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-async fn measure(binary: &Path, cluster: &Path, idle: u64, report: &mut Report) -> Result<()> {
+async fn measure(
+    binary: &Path,
+    cluster: &Path,
+    settings: Settings,
+    report: &mut Report,
+) -> Result<()> {
     let runtime = cluster.join("containerd/containerd.sock");
     let front = cluster.join("bench.sock");
     let calls = Calls::between(&front, &runtime)?;
@@ -104,8 +118,8 @@ async fn measure(binary: &Path, cluster: &Path, idle: u64, report: &mut Report) 
     sample(&connection).await?;
     tokio::time::sleep(SETTLE).await;
     let (pid, before) = (server.pid()?, cpu_seconds(server.pid()?)?);
-    tokio::time::sleep(Duration::from_secs(idle)).await;
-    let share = (cpu_seconds(pid)? - before) / idle as f64 * 100.0;
+    tokio::time::sleep(Duration::from_secs(settings.idle)).await;
+    let share = (cpu_seconds(pid)? - before) / settings.idle as f64 * 100.0;
     report.add(
         "idle: resident memory with the sample",
         resident_mb(pid)?,
@@ -117,7 +131,11 @@ async fn measure(binary: &Path, cluster: &Path, idle: u64, report: &mut Report) 
     // In turns, so that both see the same machine.
     let (mut starts, mut raw) = (Vec::new(), Vec::new());
     for number in 0..PODS {
-        starts.push(start_pod(&connection, &calls, number).await?);
+        let start = start_pod(&connection, &calls, number).await?;
+        if settings.calls {
+            eprint!("{}", start.calls);
+        }
+        starts.push(start);
         // Taking it away goes on in the runtime when the API has forgotten it.
         poll("the pod's sandbox is gone", async || {
             crate::cri::is_gone(&runtime, &pod_name(number)).await.unwrap_or(false)
@@ -176,6 +194,8 @@ struct PodStart {
     outside: f64,
     before: f64,
     after: f64,
+    /// The calls, a line each.
+    calls: String,
 }
 
 fn pod_name(number: usize) -> String {
@@ -200,18 +220,17 @@ async fn start_pod(connection: &Connection, calls: &Calls, number: usize) -> Res
     let first = calls.iter().map(|call| call.start).min().unwrap_or(to);
     let last = calls.iter().map(|call| call.end.min(to)).max().unwrap_or(from);
     let whole = milliseconds(to - from);
-    if std::env::var_os("BENCH_CALLS").is_some() {
-        for call in &calls {
-            let at = milliseconds(call.start - from);
-            eprintln!("    {at:7.1} {:7.1} ms {}", milliseconds(call.end - call.start), call.name);
-        }
-    }
+    let lines = calls.iter().map(|call| {
+        let (at, took) = (milliseconds(call.start - from), milliseconds(call.end - call.start));
+        format!("  at {at:6.1} ms, {took:6.1} ms: {}\n", call.name)
+    });
     let path = format!("{base}/{name}");
     connection.get_any(Method::DELETE, &path).await?;
     poll("the pod is gone", async || connection.get(&path).await.is_err()).await?;
     Ok(PodStart {
         whole,
         outside: whole - covered(&calls, from, to),
+        calls: lines.collect(),
         before: milliseconds(first - from),
         after: milliseconds(to - last),
     })
