@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use rustix::mount::{UnmountFlags, unmount as unmount_point};
 use serde_json::Value;
 
 use super::process::{all, command_line, signal};
@@ -120,8 +121,10 @@ fn unmount(dir: &Path) -> Result<()> {
         .filter(|point| point.starts_with(&below))
         .collect();
     for point in points.iter().rev() {
-        if ask("umount", &[point]).is_none() && ask("umount", &["--lazy", point]).is_none() {
-            eprintln!("cannot unmount {point}");
+        let gone = unmount_point(*point, UnmountFlags::empty())
+            .or_else(|_| unmount_point(*point, UnmountFlags::DETACH));
+        if let Err(error) = gone {
+            eprintln!("cannot unmount {point}: {error}");
         }
     }
     Ok(())
