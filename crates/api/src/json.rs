@@ -5,12 +5,15 @@
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use std::cell::RefCell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
+
+pub use write::write;
 
 /// Deepest nesting of a body. serde_json itself stops at 128, which every real object is far below.
 pub const DEPTH_MAX: usize = 128;

@@ -16,12 +16,39 @@ use parking_lot::{Mutex, RwLock};
 pub(crate) struct Kind {
     /// Its resource.
     pub of: Resource,
-    /// The metadata of its objects.
+    /// Its objects, or what is needed of them.
     pub cache: Informer,
     stop: Shutdown,
 }
 
 impl Kind {
+    /// A kind whose cache somebody else runs.
+    pub fn shared(of: Resource, cache: Informer, shutdown: &Shutdown) -> Self {
+        Self { of, cache, stop: shutdown.clone() }
+    }
+
+    /// Starts to follow a kind, until it is stopped.
+    pub fn follow(
+        client: &Client,
+        of: Resource,
+        keep: Option<fn(&mut Object)>,
+        shutdown: &Shutdown,
+        handler: impl Fn(&Change) + Send + Sync + 'static,
+    ) -> Self {
+        let options = Options { keep, ..Options::default() };
+        let cache = Informer::new(client.clone(), of, options);
+        let stop = shutdown.child_token();
+        cache.on_change(handler);
+        let run = cache.clone().run(stop.clone());
+        longshore_base::spawn(TaskKind::Critical, "cache of a kind", run);
+        Self { of, cache, stop }
+    }
+
+    /// Follows it no longer.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
     /// Waits until the cache has been filled or the kind is gone.
     pub async fn synced(&self) {
         tokio::select! {
@@ -71,15 +98,8 @@ impl Kinds {
         for of in built_in {
             kinds.add(*of);
         }
-        let options = Options { keep: Some(only_names), ..Options::default() };
-        let definitions = Informer::new(client.clone(), CUSTOM_RESOURCE_DEFINITIONS, options);
         let follower = kinds.clone();
-        definitions.on_change(move |change| match change {
-            Change::Applied { new, .. } => follower.define(new),
-            Change::Deleted(gone) => follower.forget(gone.name()),
-        });
-        let run = definitions.run(shutdown.clone());
-        longshore_base::spawn(TaskKind::Critical, "custom kinds", run);
+        follow_definitions(client, shutdown, move |name, of| follower.define(name, of));
         kinds
     }
 
@@ -100,41 +120,43 @@ impl Kinds {
     }
 
     fn add(&self, of: Resource) -> usize {
-        let options = Options { keep: Some(self.keep), ..Options::default() };
-        let cache = Informer::new(self.client.clone(), of, options);
-        let stop = self.shutdown.child_token();
-        let place = {
-            let mut all = self.all.write();
-            all.push(Kind { of, cache: cache.clone(), stop: stop.clone() });
-            all.len() - 1
-        };
-        let handler = self.handler.clone();
-        cache.on_change(move |change| handler(place, change));
-        longshore_base::spawn(TaskKind::Critical, "cache of a kind", cache.run(stop));
+        let mut all = self.all.write();
+        let (place, handler) = (all.len(), self.handler.clone());
+        let note = move |change: &Change| handler(place, change);
+        all.push(Kind::follow(&self.client, of, Some(self.keep), &self.shutdown, note));
         place
     }
 
-    fn define(&self, definition: &Object) {
-        let of = resource_of(definition);
-        let name = definition.name();
-        let place = self.defined.lock().get(name).copied();
-        let present = place.and_then(|place| self.at(place)).map(|kind| kind.of);
-        if present == of {
+    fn define(&self, definition: &str, of: Option<Resource>) {
+        let mut defined = self.defined.lock();
+        let place = defined.get(definition).copied();
+        let present = place.and_then(|place| self.at(place));
+        if present.as_ref().map(|kind| kind.of) == of {
             return;
         }
-        self.forget(name);
+        defined.remove(definition);
+        present.iter().for_each(Kind::stop);
         if let Some(of) = of {
-            let place = self.add(of);
-            self.defined.lock().insert(name.to_owned(), place);
+            defined.insert(definition.to_owned(), self.add(of));
         }
     }
+}
 
-    fn forget(&self, definition: &str) {
-        let Some(place) = self.defined.lock().remove(definition) else { return };
-        if let Some(kind) = self.at(place) {
-            kind.stop.cancel();
-        }
-    }
+/// Calls `handler` with the name of each definition of a custom resource and what it makes; none
+/// when its objects are not served, or not any more.
+pub(crate) fn follow_definitions(
+    client: &Client,
+    shutdown: &Shutdown,
+    handler: impl Fn(&str, Option<Resource>) + Send + Sync + 'static,
+) {
+    let options = Options { keep: Some(only_names), ..Options::default() };
+    let definitions = Informer::new(client.clone(), CUSTOM_RESOURCE_DEFINITIONS, options);
+    definitions.on_change(move |change| match change {
+        Change::Applied { new, .. } => handler(new.name(), resource_of(new)),
+        Change::Deleted(gone) => handler(gone.name(), None),
+    });
+    let run = definitions.run(shutdown.clone());
+    longshore_base::spawn(TaskKind::Critical, "custom kinds", run);
 }
 
 /// What is needed of a definition.

@@ -2,6 +2,7 @@
 //!
 //! upstream: pkg/controller/namespace/deletion/namespaced_resources_deleter.go
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use http::Method;
@@ -83,19 +84,29 @@ impl Controller {
         let mut versions = vec![("/api/v1".to_owned(), String::new())];
         let groups = get("/apis".to_owned()).await?;
         for group in groups["groups"].as_array().into_iter().flatten() {
-            let version = group["preferredVersion"]["groupVersion"].as_str().unwrap_or("");
-            let name = group["name"].as_str().unwrap_or("").to_owned();
-            versions.push((format!("/apis/{version}"), name));
+            let name = group["name"].as_str().unwrap_or("");
+            // A custom resource need not be in the version that the group prefers.
+            for version in group["versions"].as_array().into_iter().flatten() {
+                let version = version["groupVersion"].as_str().unwrap_or("");
+                versions.push((format!("/apis/{version}"), name.to_owned()));
+            }
         }
-        let mut found = Vec::new();
+        let mut found: Vec<(String, String)> = Vec::new();
+        let mut known = HashSet::new();
         for (prefix, group) in versions {
-            let list = get(prefix.clone()).await?;
+            let list = match get(prefix.clone()).await {
+                // Its last definition is gone meanwhile.
+                Err(error) if error.is_not_found() => continue,
+                list => list?,
+            };
             for resource in list["resources"].as_array().into_iter().flatten() {
                 let name = resource["name"].as_str().unwrap_or("");
                 let verbs = resource["verbs"].as_array().map_or(&[][..], Vec::as_slice);
                 let can = |verb: &str| verbs.iter().any(|v| v == verb);
-                if resource["namespaced"] == true && can("list") && can("delete") {
-                    found.push((format!("{prefix}\n{name}"), format!("{name}.{group}")));
+                let qualified = format!("{name}.{group}");
+                let collected = resource["namespaced"] == true && can("list") && can("delete");
+                if collected && known.insert(qualified.clone()) {
+                    found.push((format!("{prefix}\n{name}"), qualified));
                 }
             }
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use longshore_api::Object;
 use longshore_client::informer::Change;
-use longshore_client::resource::RESOURCE_QUOTAS;
+use longshore_client::resource::{RESOURCE_QUOTAS, Resource};
 use longshore_client::workers::{self, Outcome};
 use longshore_client::{Informer, Queue};
 use longshore_resources::amounts::{Amounts, add, amounts};
@@ -22,6 +22,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use crate::common::{Key, key_of};
+use crate::kinds::{Kind, follow_definitions};
 use crate::{Context, pods};
 
 /// Counts side by side.
@@ -56,14 +57,16 @@ struct Controller {
 
 struct Monitor {
     counted: Counted,
-    of: longshore_client::resource::Resource,
-    cache: Option<Informer>,
+    of: Resource,
+    /// The name of its definition; empty for built-in kinds.
+    definition: String,
+    kind: Option<Kind>,
 }
 
 pub(crate) fn start(ctx: Context) {
     let monitors = ctx.config.collected.iter().filter_map(|of| {
         let counted = Counted::of(of.group, of.plural)?;
-        Some(Monitor { counted, of: *of, cache: None })
+        Some(Monitor { counted, of: *of, definition: String::new(), kind: None })
     });
     let controller = Controller {
         queue: Queue::new(),
@@ -74,6 +77,9 @@ pub(crate) fn start(ctx: Context) {
     };
     let noting = controller.clone();
     controller.quotas.on_change(move |change| noting.note(change));
+    let noting = controller.clone();
+    let ctx = &controller.ctx;
+    follow_definitions(&ctx.client, &ctx.shutdown, move |name, of| noting.note_kind(name, of));
     let (queue, shutdown) = (controller.queue.clone(), controller.ctx.shutdown.clone());
     workers::run("resourcequota-controller", queue, WORKERS, &shutdown, move |key: Key| {
         let controller = controller.clone();
@@ -120,36 +126,72 @@ impl Controller {
         }
     }
 
-    /// The caches of what a quota limits.
-    fn caches(&self, quota: &Object) -> Vec<(Counted, Informer)> {
+    /// A custom kind came, went or is served in another version.
+    fn note_kind(&self, definition: &str, of: Option<Resource>) {
+        let mut monitors = self.monitors.lock();
+        if monitors.iter().any(|m| m.definition == definition && Some(m.of) == of) {
+            return;
+        }
+        monitors.retain(|monitor| {
+            let gone = monitor.definition == definition;
+            if let Some(kind) = monitor.kind.as_ref().filter(|_| gone) {
+                kind.stop();
+            }
+            !gone
+        });
+        let Some(of) = of else { return };
+        let Some(counted) = Counted::of(of.group, of.plural) else { return };
+        for quota in self.quotas.list() {
+            let hard = quota.get(&["spec", "hard"]).and_then(Value::as_object);
+            let limits = hard.into_iter().flatten().map(|(name, _)| name.as_str());
+            if !counted.matching(limits).is_empty() {
+                self.queue.add(key_of(&quota));
+            }
+        }
+        monitors.push(Monitor { counted, of, definition: definition.to_owned(), kind: None });
+    }
+
+    fn follow(&self, monitor: &Monitor) -> Kind {
+        let (noting, counted) = (self.clone(), monitor.counted.clone());
+        let note = move |change: &Change| noting.note_object(&counted, change);
+        let ctx = &self.ctx;
+        if monitor.definition.is_empty() {
+            let cache = ctx.caches.get(monitor.of);
+            cache.on_change(note);
+            return Kind::shared(monitor.of, cache, &ctx.shutdown);
+        }
+        Kind::follow(&ctx.client, monitor.of, None, &ctx.shutdown, note)
+    }
+
+    /// The kinds that a quota limits.
+    fn kinds(&self, quota: &Object) -> Vec<(Counted, Kind)> {
         let empty = Map::new();
         let hard = quota.get(&["spec", "hard"]).and_then(Value::as_object).unwrap_or(&empty);
-        let mut caches = Vec::new();
+        let mut kinds = Vec::new();
         for monitor in self.monitors.lock().iter_mut() {
             if monitor.counted.matching(hard.keys().map(String::as_str)).is_empty() {
                 continue;
             }
-            let cache = monitor.cache.get_or_insert_with(|| {
-                let cache = self.ctx.caches.get(monitor.of);
-                let (noting, counted) = (self.clone(), monitor.counted.clone());
-                cache.on_change(move |change| noting.note_object(&counted, change));
-                cache
-            });
-            caches.push((monitor.counted.clone(), cache.clone()));
+            let kind = match &monitor.kind {
+                Some(kind) => kind.clone(),
+                None => self.follow(monitor),
+            };
+            monitor.kind = Some(kind.clone());
+            kinds.push((monitor.counted.clone(), kind));
         }
-        caches
+        kinds
     }
 
     async fn sync(&self, key: Key) -> Outcome {
         let Some(quota) = self.quotas.get(&key.0, &key.1) else { return Ok(None) };
-        let caches = self.caches(&quota);
-        for (_, cache) in &caches {
-            cache.synced().await;
+        let kinds = self.kinds(&quota);
+        for (_, kind) in &kinds {
+            kind.synced().await;
         }
         let none = Value::Null;
         let part = |path: &[&str]| quota.get(path).unwrap_or(&none);
         let (hard, before) = (part(&["spec", "hard"]), amounts(part(&["status", "used"])));
-        let used = count(&quota, &caches, hard, &before);
+        let used = count(&quota, &kinds, hard, &before);
         if let Some(pause) = self.pause(&key, &before, &used) {
             return Ok(Some(pause));
         }
@@ -185,17 +227,12 @@ impl Controller {
 }
 
 /// What is used of each limit. What nobody can count stays as it is.
-fn count(
-    quota: &Object,
-    caches: &[(Counted, Informer)],
-    hard: &Value,
-    before: &Amounts,
-) -> Amounts {
+fn count(quota: &Object, kinds: &[(Counted, Kind)], hard: &Value, before: &Amounts) -> Amounts {
     let hard: Vec<&str> =
         hard.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
     let (mut sum, mut used) = (Amounts::new(), Amounts::new());
-    for (counted, cache) in caches {
-        for object in cache.list_namespace(quota.namespace()) {
+    for (counted, kind) in kinds {
+        for object in kind.cache.list_namespace(quota.namespace()) {
             if counted.in_scope(quota, &object) {
                 add(&mut sum, &counted.usage(&object));
             }

@@ -120,7 +120,7 @@ fn write_key(out: &mut Vec<u8>, key: &str) {
 }
 
 fn write_json(out: &mut Vec<u8>, value: &Value) {
-    serde_json::to_writer(out, value).expect("a JSON tree always encodes into memory");
+    longshore_api::json::write(out, value);
 }
 
 impl Layout {

@@ -69,7 +69,7 @@ impl Rest {
             } else {
                 let object = shown(&self.served, entry.object());
                 let item = read::list_item(&self.served, object);
-                out.extend_from_slice(item.to_string().as_bytes());
+                longshore_api::json::write(&mut out, &item);
             }
         }
         out.into()

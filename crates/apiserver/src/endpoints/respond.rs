@@ -62,7 +62,7 @@ pub fn value(code: u16, negotiated: &Negotiated, value: &Value) -> Response<Body
 /// JSON with an end of line behind it.
 fn json_line(value: &Value) -> Vec<u8> {
     let mut out = Vec::with_capacity(2048);
-    serde_json::to_writer(&mut out, value).expect("a JSON tree always encodes into memory");
+    longshore_api::json::write(&mut out, value);
     out.push(b'\n');
     out
 }

@@ -203,11 +203,14 @@ impl<'a> Managers<'a> {
     }
 
     fn apply(&self, before: &Object, config: &apply::Config) -> Result<Object, StatusError> {
-        let (value, force) = (config.value(), config.force());
+        let custom = self.call.served.resource.custom.is_some();
+        let unmanaged = before.list(&MANAGED_FIELDS).is_empty();
+        // Upstream fails before it looks for conflicts when nobody manages the scale.
+        let (value, force) = (config.value(), config.force() || (custom && unmanaged));
         let applied = self
             .as_write(|write| managed::apply(write, "Scale", before, value, force))
             .unwrap_or_else(|| Err(StatusError::internal("scales have no schema")))?;
-        if self.call.served.resource.custom.is_some() {
+        if custom {
             self.refuse(before, &applied)?;
         }
         Ok(applied)

@@ -325,5 +325,8 @@ impl Session {
 }
 
 fn json_event(kind: &str, value: &Value) -> Bytes {
-    format!("{{\"type\":\"{kind}\",\"object\":{value}}}\n").into()
+    let mut event = format!("{{\"type\":\"{kind}\",\"object\":").into_bytes();
+    longshore_api::json::write(&mut event, value);
+    event.extend_from_slice(b"}\n");
+    event.into()
 }

@@ -83,8 +83,6 @@ impl Column {
                 Some(number) => number.into(),
                 None => value.as_f64().map_or(Value::Null, |float| (float as i64).into()),
             },
-            // Whole numbers are told without a fraction.
-            "number" if value.is_i64() => value.clone(),
             "number" => value.as_f64().map_or(Value::Null, Value::from),
             "boolean" if value.is_boolean() => value.clone(),
             "date" => value.as_str().map_or(Value::Null, |time| age(time, now).into()),
@@ -130,7 +128,7 @@ mod tests {
             ("string", json!(1.5), json!("1.5")),
             ("integer", json!(1.5), json!(1)),
             ("integer", json!("1"), json!(null)),
-            ("number", json!(2), json!(2)),
+            ("number", json!(2), json!(2.0)),
             ("boolean", json!("true"), json!(null)),
             ("date", json!("1970-01-01T00:00:00Z"), json!("100s")),
             ("date", json!("soon"), json!("<invalid>")),
