@@ -12,6 +12,7 @@ pub mod formats;
 mod lists;
 mod meta;
 mod prune;
+pub mod publish;
 #[cfg(test)]
 mod tests;
 mod validate;

@@ -3,6 +3,7 @@
 mod bodies;
 mod managed;
 mod patches;
+mod structural;
 mod texts;
 
 use serde_json::Value;
@@ -111,6 +112,20 @@ pub const TARGETS: &[Target] = &[
         seeds: managed::apply_seeds,
         words: patches::WORDS,
         run: managed::applied,
+    },
+    Target {
+        name: "structural-schema",
+        about: "compiles a schema of custom resources; prunes, fills and checks an object by it",
+        seeds: structural::seeds,
+        words: structural::WORDS,
+        run: structural::structural,
+    },
+    Target {
+        name: "pattern",
+        about: "reads a regular expression; a good one can be matched",
+        seeds: structural::pattern_seeds,
+        words: &[b"(?P<", b"(?i", b"{2,3}", b"[[:", b":]]", b"\\p{", b"\\Q", b"\\x{", b"|", b"\\"],
+        run: structural::patterns,
     },
     Target {
         name: "label-selector",

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::Route;
 use crate::Gvk;
 use crate::schema::{self, Field, Scalar, Shape, Topology, Type};
+use crate::structural::publish;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 const JSON_TYPE: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON";
@@ -122,14 +123,8 @@ impl Components {
         let Some(custom) = &route.schema else {
             return self.built_in(&Gvk::new(group, version, kind));
         };
-        let mut custom = custom.clone();
-        if let Value::Object(properties) = &mut custom["properties"] {
-            let meta = self.meta("ObjectMeta");
-            properties.insert("metadata".into(), json!({"allOf": [{"$ref": reference(&meta)}]}));
-            for text in ["apiVersion", "kind"] {
-                properties.insert(text.into(), json!({"type": "string"}));
-            }
-        }
+        let meta = json!({"allOf": [{"$ref": reference(&self.meta("ObjectMeta"))}]});
+        let custom = publish::definition(custom, &meta);
         let name = custom_name(group, version, kind);
         self.insert(&name, custom);
         self.mark(&name, group, version, kind);

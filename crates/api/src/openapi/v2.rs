@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::shared;
+use crate::structural::publish;
 
 /// The document of `/openapi/v2`, from all documents of version 3.
 pub fn document_v2(documents: &[Value]) -> Value {
@@ -33,10 +34,36 @@ pub fn document_v2(documents: &[Value]) -> Value {
     })
 }
 
+/// Where the types are that are several things at once, such as quantities.
+const SPECIAL: &str = "io.k8s.apimachinery.pkg.";
+
+/// The definition of a kind or a part of one. Of custom ones the old form tells less.
+fn definition(schema: &Value) -> Value {
+    const KINDS: &str = "x-kubernetes-group-version-kind";
+    let mut schema = schema.clone();
+    if publish::is_open(&schema) {
+        schema = json!({"type": "object", KINDS: schema[KINDS]});
+    }
+    publish::simplify(&mut schema);
+    convert(&schema)
+}
+
+/// The definition of what may be of several types: it has one.
+fn special(schema: &Value) -> Value {
+    if schema.get("oneOf").is_none() {
+        return convert(schema);
+    }
+    let mut converted = json!({"type": "string"});
+    if let Some(format) = schema.get("format") {
+        converted["format"] = format.clone();
+    }
+    converted
+}
+
 /// Adds a definition. A type that several documents have is known as all its kinds.
 fn add_definition(definitions: &mut Map<String, Value>, name: &str, schema: &Value) {
     const KINDS: &str = "x-kubernetes-group-version-kind";
-    let mut schema = convert(schema);
+    let mut schema = if name.starts_with(SPECIAL) { special(schema) } else { definition(schema) };
     if let Some(old) = definitions.get(name) {
         let mut kinds: Vec<Value> = old[KINDS].as_array().cloned().unwrap_or_default();
         for kind in schema[KINDS].as_array().into_iter().flatten() {
@@ -51,18 +78,9 @@ fn add_definition(definitions: &mut Map<String, Value>, name: &str, schema: &Val
     definitions.insert(name.to_owned(), schema);
 }
 
-/// A schema in the old form: references have no `allOf` around them and no default beside them,
-/// and what may be of several types has one.
+/// A schema in the old form: references have no `allOf` around them and no default beside them.
 fn convert(schema: &Value) -> Value {
     let Value::Object(fields) = schema else { return schema.clone() };
-    if fields.contains_key("oneOf") {
-        let mut converted = Map::new();
-        converted.insert("type".into(), "string".into());
-        if let Some(format) = fields.get("format") {
-            converted.insert("format".into(), format.clone());
-        }
-        return Value::Object(converted);
-    }
     let mut converted = Map::new();
     for (key, value) in fields {
         match key.as_str() {
@@ -74,7 +92,7 @@ fn convert(schema: &Value) -> Value {
                 converted.insert(key.clone(), local(value.as_str().unwrap_or("")).into());
             }
             // The old form cannot say these.
-            "default" | "anyOf" | "not" | "nullable" => {}
+            "default" | "oneOf" | "anyOf" | "not" | "nullable" => {}
             "properties" => {
                 let properties = value.as_object().into_iter().flatten();
                 let properties: Map<String, Value> =

@@ -293,8 +293,10 @@ impl<'a> Reader<'a> {
                 && let Some(end) = rest.find(":]")
             {
                 let (name, after) = rest.split_at(end + 2);
-                let plain = name[2..end].trim_start_matches('^');
-                if !CLASSES.contains(&plain) || name[2..end].len() > plain.len() + 1 {
+                // The colons of `[:]` are the same one.
+                let inner = name.get(2..end).unwrap_or("");
+                let plain = inner.strip_prefix('^').unwrap_or(inner);
+                if !CLASSES.contains(&plain) {
                     return Err(error("invalid character class range", name));
                 }
                 self.out.push_str(name);

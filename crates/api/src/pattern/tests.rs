@@ -48,6 +48,7 @@ fn bad_patterns_are_told_as_in_go() {
         ("(a{100}){11}", "invalid repeat count: `{11}`"),
         ("[z-a]", "invalid character class range: `z-a`"),
         ("[[:foo:]]", "invalid character class range: `[:foo:]`"),
+        ("[[:]a", "invalid character class range: `[:]`"),
         (r"\p{Nope}", r"invalid character class range: `\p{Nope}`"),
         (r"\q", r"invalid escape sequence: `\q`"),
         (r"\8", r"invalid escape sequence: `\8`"),
