@@ -8,6 +8,7 @@
 
 mod follow;
 mod instances;
+mod services;
 mod status;
 mod view;
 
@@ -96,8 +97,8 @@ pub async fn start(api: Arc<crate::endpoints::Api>, shutdown: Shutdown) -> Resul
     if api.definitions.cache.is_none() {
         return Ok(());
     }
-    let queue = Queue::new();
-    let mut follower = follow::Follower::new(api.clone(), queue.clone());
+    let (queue, groups) = (Queue::new(), Queue::new());
+    let mut follower = follow::Follower::new(api.clone(), queue.clone(), groups.clone());
     follower.load().await?;
     let stop = shutdown.clone();
     longshore_base::spawn(TaskKind::Critical, "custom resources", async move {
@@ -105,6 +106,12 @@ pub async fn start(api: Arc<crate::endpoints::Api>, shutdown: Shutdown) -> Resul
             () = stop.cancelled() => {}
             () = follower.run() => {}
         }
+    });
+    let registrar = Arc::new(services::Registrar::new(api.clone()));
+    registrar.groups().into_iter().for_each(|group| groups.add(group));
+    workers::run("custom-api-services", groups, 1, &shutdown, move |group: String| {
+        let registrar = registrar.clone();
+        async move { registrar.sync(&group).await }
     });
     let worker = Arc::new(status::Worker::new(api, queue.clone(), shutdown.clone()));
     workers::run("custom-resource-definitions", queue, WORKERS, &shutdown, move |name: String| {

@@ -80,6 +80,8 @@ pub struct Custom {
     pub storage_version: Text,
     /// The schema of its objects as the definition has it; null for none.
     pub schema: Arc<Value>,
+    /// Whether a webhook converts its versions.
+    pub converted_by_webhook: bool,
     /// Whether discovery tells of it.
     pub established: bool,
     /// Whether the definition is being deleted: nothing new is taken.

@@ -20,12 +20,14 @@ pub(super) struct Follower {
     api: Arc<Api>,
     /// Definitions whose status has to be looked at.
     queue: Queue<String>,
+    /// Groups whose versions may have changed.
+    groups: Queue<String>,
     changes: Option<Receiver>,
 }
 
 impl Follower {
-    pub(super) fn new(api: Arc<Api>, queue: Queue<String>) -> Self {
-        Self { api, queue, changes: None }
+    pub(super) fn new(api: Arc<Api>, queue: Queue<String>, groups: Queue<String>) -> Self {
+        Self { api, queue, groups, changes: None }
     }
 
     fn definitions(&self) -> &Definitions {
@@ -101,7 +103,9 @@ impl Follower {
         if let Some(storage) = &definition.storage {
             self.registry().hub().remove(&storage.cache);
         }
-        self.wake(definition.object.str(&["spec", "group"]));
+        let group = definition.object.str(&["spec", "group"]);
+        self.groups.add(group.to_owned());
+        self.wake(group);
     }
 
     /// Names may be free for the others of a group.
@@ -131,8 +135,10 @@ impl Follower {
         let renamed = before.is_none_or(|before| before.object.get(&names) != object.get(&names));
         self.definitions().present.write().insert(name.clone(), Arc::new(next));
         self.queue.add(name);
+        let group = object.str(&["spec", "group"]);
+        self.groups.add(group.to_owned());
         if renamed {
-            self.wake(object.str(&["spec", "group"]));
+            self.wake(group);
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use crate::endpoints::Api;
 use crate::registry::{UpdateOptions, WriteContext};
 
 /// Who writes the status of definitions.
-const MANAGER: &str = "kube-apiserver";
+pub(super) const MANAGER: &str = "kube-apiserver";
 
 /// Works on one definition at a time.
 pub(super) struct Worker {

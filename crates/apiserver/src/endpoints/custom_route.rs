@@ -5,7 +5,7 @@
 //! ServeHTTP
 
 use http::HeaderMap;
-use longshore_api::StatusError;
+use longshore_api::{Reason, StatusError};
 use longshore_resources::Resource;
 
 use super::patch;
@@ -23,7 +23,7 @@ pub fn exists(resource: &Resource, info: &RequestInfo) -> bool {
 /// Checks subresource, method and name of a request.
 ///
 /// # Errors
-/// 404, 405, 415 and 400, in this order.
+/// 404, 405, 415 and 400, in this order, and 500 for what only a webhook could convert.
 pub fn check(
     resource: &Resource,
     info: &RequestInfo,
@@ -46,5 +46,21 @@ pub fn check(
     if matches!(verb, "update" | "patch") && info.name.is_empty() {
         return Err(StatusError::bad_request("name must be provided"));
     }
-    Ok(())
+    check_conversion(resource)
+}
+
+/// Conversion webhooks are not called yet: what would need one fails rather than lose fields.
+fn check_conversion(resource: &Resource) -> Result<(), StatusError> {
+    let Some(custom) = resource.custom.as_ref().filter(|custom| custom.converted_by_webhook) else {
+        return Ok(());
+    };
+    if custom.storage_version == resource.version {
+        return Ok(());
+    }
+    let (group, kind) = (&resource.group, &resource.kind);
+    let message = format!(
+        "conversion webhook for {group}/{}, Kind={kind} failed: conversion webhooks are not called yet",
+        custom.storage_version
+    );
+    Err(StatusError::new(Reason::Unknown, message))
 }

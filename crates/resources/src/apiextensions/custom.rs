@@ -173,6 +173,8 @@ pub fn serve(definition: &Object) -> Result<Kind, String> {
                 list_kind: text(own, "listKind").to_owned().into(),
                 storage_version: text(&versions[storage], "name").to_owned().into(),
                 schema: Arc::new(written_schema(version).clone()),
+                converted_by_webhook: definition.str(&["spec", "conversion", "strategy"])
+                    == "Webhook",
                 established: is_true(definition, "Established"),
                 terminating: is_true(definition, "Terminating"),
                 scale,

@@ -1,0 +1,132 @@
+//! The API services of the groups that definitions make: each of their served versions has one.
+//!
+//! upstream: pkg/controlplane/controller/crdregistration/crdregistration_controller.go,
+//! kube-aggregator/pkg/controllers/autoregister
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use longshore_api::{Object, StatusError};
+use longshore_client::Error;
+use longshore_client::workers::Outcome;
+use parking_lot::Mutex;
+use serde_json::json;
+
+use super::status::MANAGER;
+use crate::auth::UserInfo;
+use crate::endpoints::Api;
+use crate::registry::{DeleteOptions, Served, WriteContext};
+
+const GROUP: &str = "apiregistration.k8s.io";
+const PLURAL: &str = "apiservices";
+/// Marks the API services that come and go with what is served.
+const AUTO_MANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
+/// How custom groups stand among others, and their versions among each other.
+const PRIORITIES: (i64, i64) = (1000, 100);
+
+/// Keeps the API services of one group at a time.
+pub(super) struct Registrar {
+    api: Arc<Api>,
+    user: UserInfo,
+}
+
+impl Registrar {
+    pub(super) fn new(api: Arc<Api>) -> Self {
+        Self { api, user: UserInfo::new("system:apiserver", &["system:masters"]) }
+    }
+
+    /// The groups that have API services of this kind now.
+    pub(super) fn groups(&self) -> Vec<String> {
+        let Some(served) = self.api.registry.table().any_version(GROUP, PLURAL).cloned() else {
+            return Vec::new();
+        };
+        let (present, _) = served.cache.snapshot();
+        let managed = present.iter().filter(|(_, entry)| entry.label(AUTO_MANAGED) == Some("true"));
+        managed.map(|(_, entry)| entry.object().str(&["spec", "group"]).to_owned()).collect()
+    }
+
+    /// Makes the API services of a group what its definitions say.
+    pub(super) async fn sync(&self, group: &str) -> Outcome {
+        let registry = &self.api.registry;
+        let Some(served) = registry.table().any_version(GROUP, PLURAL).cloned() else {
+            return Ok(None);
+        };
+        registry.hub().fresh().await.map_err(StatusError::internal)?;
+        let wanted = self.served_versions(group);
+        let (present, _) = served.cache.snapshot();
+        let own = |object: &Object| {
+            object.str(&["spec", "group"]) == group && object.label(AUTO_MANAGED) == Some("true")
+        };
+        let present: Vec<Object> =
+            present.iter().map(|(_, entry)| entry.object()).filter(own).collect();
+        for object in &present {
+            if !wanted.contains(object.str(&["spec", "version"])) {
+                self.remove(&served, object.name()).await?;
+            }
+        }
+        for version in &wanted {
+            let name = format!("{version}.{group}");
+            // What somebody else made under this name stays as it is.
+            if served.cache.get("", &name).is_none() {
+                self.add(&served, group, version, &name).await?;
+            }
+        }
+        Ok(None)
+    }
+
+    fn served_versions(&self, group: &str) -> BTreeSet<String> {
+        let definitions = self.api.definitions.of_group(group);
+        let versions = definitions.iter().flat_map(|d| d.object.list(&["spec", "versions"]));
+        let served = versions.filter(|version| version["served"] == true);
+        served.filter_map(|version| version["name"].as_str().map(str::to_owned)).collect()
+    }
+
+    async fn add(
+        &self,
+        served: &Served,
+        group: &str,
+        version: &str,
+        name: &str,
+    ) -> Result<(), Error> {
+        let object = Object::from_value(json!({
+            "apiVersion": served.api_version, "kind": "APIService",
+            "metadata": {"name": name, "labels": {AUTO_MANAGED: "true"}},
+            "spec": {
+                "group": group, "version": version,
+                "groupPriorityMinimum": PRIORITIES.0, "versionPriority": PRIORITIES.1,
+            },
+        }));
+        let warnings = Mutex::default();
+        let ctx = self.context(served, &warnings);
+        match self.api.registry.create(&ctx, object.unwrap_or_default()).await {
+            Err(error) if error.code != 409 => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    async fn remove(&self, served: &Served, name: &str) -> Result<(), Error> {
+        let warnings = Mutex::default();
+        let ctx = self.context(served, &warnings);
+        match self.api.registry.delete(&ctx, name, &DeleteOptions::default()).await {
+            Err(error) if error.code != 404 => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn context<'a>(
+        &'a self,
+        served: &'a Served,
+        warnings: &'a Mutex<Vec<String>>,
+    ) -> WriteContext<'a> {
+        WriteContext {
+            served,
+            user: &self.user,
+            now: self.api.registry.now(),
+            namespace: "",
+            subresource: "",
+            manager: Some(MANAGER),
+            dry_run: false,
+            warnings,
+        }
+    }
+}
