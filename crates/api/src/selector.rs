@@ -38,6 +38,8 @@ pub struct Requirement {
     pub operator: Operator,
     /// Sorted values; empty for [`Operator::Exists`] and [`Operator::DoesNotExist`].
     pub values: Vec<String>,
+    /// Whether the values are written as a set, also a single one.
+    set: bool,
 }
 
 /// A label selector: a conjunction of requirements. The empty one matches everything.
@@ -59,7 +61,8 @@ impl LabelSelector {
         let mut requirements = Vec::new();
         for (key, value) in value["matchLabels"].as_object().into_iter().flatten() {
             let values = vec![value.as_str().unwrap_or("").to_owned()];
-            requirements.push(Requirement { key: key.clone(), operator: Operator::In, values });
+            let (key, operator) = (key.clone(), Operator::In);
+            requirements.push(Requirement { key, operator, values, set: false });
         }
         for expression in value["matchExpressions"].as_array().into_iter().flatten() {
             let operator = match expression["operator"].as_str().unwrap_or("") {
@@ -77,7 +80,8 @@ impl LabelSelector {
                 values.filter_map(Value::as_str).map(str::to_owned).collect();
             values.sort();
             let key = expression["key"].as_str().unwrap_or("").to_owned();
-            requirements.push(Requirement { key, operator, values });
+            let set = matches!(operator, Operator::In | Operator::NotIn);
+            requirements.push(Requirement { key, operator, values, set });
         }
         requirements.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(Self { requirements })
@@ -140,8 +144,8 @@ impl fmt::Display for Requirement {
         match (self.operator, self.values.as_slice()) {
             (Operator::Exists, _) => write!(f, "{key}"),
             (Operator::DoesNotExist, _) => write!(f, "!{key}"),
-            (Operator::In, [one]) => write!(f, "{key}={one}"),
-            (Operator::NotIn, [one]) => write!(f, "{key}!={one}"),
+            (Operator::In, [one]) if !self.set => write!(f, "{key}={one}"),
+            (Operator::NotIn, [one]) if !self.set => write!(f, "{key}!={one}"),
             (Operator::In, many) => write!(f, "{key} in ({})", many.join(",")),
             (Operator::NotIn, many) => write!(f, "{key} notin ({})", many.join(",")),
             (Operator::GreaterThan, many) => write!(f, "{key}>{}", many.join(",")),

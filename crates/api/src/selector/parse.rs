@@ -105,17 +105,19 @@ impl Parser {
         };
         check(&names::is_qualified_name(&key), &Path::default(), &key)?;
         if negated {
-            return Ok(Requirement { key, operator: Operator::DoesNotExist, values: Vec::new() });
+            let (operator, values) = (Operator::DoesNotExist, Vec::new());
+            return Ok(Requirement { key, operator, values, set: false });
         }
         if matches!(self.peek(), Token::End | Token::Comma) {
-            return Ok(Requirement { key, operator: Operator::Exists, values: Vec::new() });
+            let (operator, values) = (Operator::Exists, Vec::new());
+            return Ok(Requirement { key, operator, values, set: false });
         }
-        let (operator, listed) = self.operator()?;
-        let mut values = if listed { self.values()? } else { vec![self.value()?] };
+        let (operator, set) = self.operator()?;
+        let mut values = if set { self.values()? } else { vec![self.value()?] };
         values.sort();
         values.dedup();
         check_values(&key, operator, &values)?;
-        Ok(Requirement { key, operator, values })
+        Ok(Requirement { key, operator, values, set })
     }
 
     fn operator(&mut self) -> Result<(Operator, bool), ParseError> {

@@ -46,7 +46,7 @@ fn printing_is_canonical_and_parses_back() {
     for (text, want) in [
         ("b,a=1", "a=1,b"),
         ("x notin (b,a)", "x notin (a,b)"),
-        ("x in (a)", "x=a"),
+        ("x in (a)", "x in (a)"),
         ("!k,z!=1,y>2", "!k,y>2,z!=1"),
     ] {
         let selector = LabelSelector::parse(text).expect("a good selector");
