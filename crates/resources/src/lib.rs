@@ -84,6 +84,16 @@ mod tests {
     }
 
     #[test]
+    fn rows_have_a_cell_for_each_column() {
+        let empty = longshore_api::Object::default();
+        for resource in all() {
+            let (columns, row) =
+                (resource.strategy.columns(), |now| resource.strategy.row(&empty, now));
+            assert_eq!(row(jiff::Timestamp::UNIX_EPOCH).len(), columns.len(), "{}", resource.kind);
+        }
+    }
+
+    #[test]
     fn the_tables_agree_with_the_published_api() {
         let Some(published) = published() else {
             println!("skipped: ../shared/facts is not here");

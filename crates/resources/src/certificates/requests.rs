@@ -358,7 +358,7 @@ fn signer_name(name: &str, path: &Path, errors: &mut ErrorList) {
             if !broken.is_empty() {
                 let why = format!("validating label {label:?}: {}", broken.join(", "));
                 errors.push(Error::invalid(path, part, &why));
-                return;
+                break;
             }
         }
     }

@@ -70,7 +70,7 @@ impl Strategy for IpAddresses {
         vec![NAME, text_column("ParentRef", "Who uses the address.")]
     }
 
-    fn row(&self, object: &Object, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Object, _now: Timestamp) -> Vec<Value> {
         let parent = object.get(&["spec", "parentRef"]).map(|parent| {
             let mut shown = text(parent, "resource").to_lowercase();
             if !text(parent, "group").is_empty() {
@@ -84,7 +84,7 @@ impl Strategy for IpAddresses {
             shown
         });
         let parent = parent.unwrap_or_else(|| "<none>".to_owned());
-        vec![object.name().into(), parent.into(), age(object, now)]
+        vec![object.name().into(), parent.into()]
     }
 }
 

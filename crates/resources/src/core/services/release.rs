@@ -24,6 +24,13 @@ fn needs_node_port(spec: &Value) -> bool {
     matches!(text(spec, "type"), "NodePort" | "LoadBalancer")
 }
 
+/// Whether ports that the client does not name are known from before.
+fn gives_node_ports(spec: &Value) -> bool {
+    needs_node_port(spec)
+        && (text(spec, "type") == "NodePort"
+            || spec.get("allocateLoadBalancerNodePorts") != Some(&Value::Bool(false)))
+}
+
 /// Whether the service has a port for health checks.
 pub(super) fn needs_health_port(spec: &Value) -> bool {
     text(spec, "type") == "LoadBalancer" && text(spec, "externalTrafficPolicy") == "Local"
@@ -84,7 +91,7 @@ pub(super) fn allocated(new: &mut Object, old: &Object) {
             fill_always(&mut after, "clusterIPs", list(&before, "clusterIPs").to_vec());
         }
     }
-    if needs_node_port(&before) && needs_node_port(&after) {
+    if gives_node_ports(&before) && gives_node_ports(&after) {
         let (had, have) = (node_ports(&before), node_ports(&after));
         let by_name: BTreeMap<&str, i64> = list(&before, "ports")
             .iter()
