@@ -174,6 +174,10 @@ impl Authorization {
             missing.join("\n")
         );
         if !errors.is_empty() {
+            // Here upstream names the resource.
+            let named =
+                |error: String| error.replacen(&format!(".{GROUP} "), &format!("s.{GROUP} "), 1);
+            let errors: Vec<String> = errors.into_iter().map(named).collect();
             text.push_str(&format!("; resolution errors: [{}]", errors.join(" ")));
         }
         Err(text)

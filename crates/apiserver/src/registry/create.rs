@@ -56,6 +56,10 @@ impl Registry {
             self.admission.validate(&attributes, Some(&object), None).await?;
             self.charge(&attributes, &object, None).await?;
             finish(ctx.resource(), &mut object);
+            if ctx.resource().kind == "Pod" && object.get(&["spec", "resources"]).is_some() {
+                // What admission gave to containers counts for the whole when it is read back.
+                self.fill(ctx.resource(), &mut object)?;
+            }
             let key = ctx.served.cache.key(object.namespace(), object.name());
             if ctx.dry_run {
                 self.hub().fresh().await.map_err(StatusError::internal)?;

@@ -111,6 +111,11 @@ impl Rig {
         self.send(request.body(full(body)).unwrap()).await
     }
 
+    async fn patch_as(&self, path: &str, media_type: &str, body: Vec<u8>) -> Answer {
+        let request = Request::patch(path).header("content-type", media_type);
+        self.send(request.body(full(body)).unwrap()).await
+    }
+
     async fn post(&self, path: &str, object: &Value) -> Answer {
         self.post_as(path, "application/json", object.to_string().into_bytes()).await
     }
@@ -411,4 +416,50 @@ async fn nobody_opens_more_watches_than_their_share() {
     drop(opened.pop());
     drop(last);
     assert_eq!(open(&rig.client).await.status().as_u16(), 200, "one was closed");
+}
+
+#[tokio::test]
+async fn configurations_come_in_cbor_where_it_is_served() {
+    const CONFIGURATION: &str = "application/apply-patch+cbor";
+    let wanted = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"},
+        "data": {"k": "v"}});
+    let path = format!("{MAPS}/a?fieldManager=m");
+    let with = rig(true).await;
+    let made = with.patch_as(&path, CONFIGURATION, cbor::encode(&wanted)).await;
+    assert_eq!(made.code, 201);
+    assert_eq!(made.json()["metadata"]["managedFields"][0]["operation"], "Apply");
+    let list = cbor::encode(&json!([]));
+    assert_eq!(with.patch_as(&path, CONFIGURATION, list).await.code, 400);
+    let without = rig(false).await;
+    assert_eq!(without.patch_as(&path, CONFIGURATION, cbor::encode(&wanted)).await.code, 415);
+}
+
+#[tokio::test]
+async fn annotations_that_stand_for_fields_are_numbers() {
+    let rig = rig(false).await;
+    let workload = |annotation: &str, value: &str| {
+        json!({"metadata": {"name": "a", "annotations": {annotation: value}},
+            "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {
+                "metadata": {"labels": {"a": "b"}},
+                "spec": {"containers": [{"name": "c", "image": "i"}]}}}})
+    };
+    let (deployments, daemons) = (
+        "/apis/apps/v1/namespaces/default/deployments",
+        "/apis/apps/v1/namespaces/default/daemonsets",
+    );
+    let rollback = "deprecated.deployment.rollback.to";
+    assert_eq!(rig.post(deployments, &workload(rollback, "x")).await.code, 400);
+    assert_eq!(rig.post(deployments, &workload(rollback, "3")).await.code, 201);
+    let generation = "deprecated.daemonset.template.generation";
+    assert_eq!(rig.post(daemons, &workload(generation, "1.5")).await.code, 400);
+    let path = format!("{deployments}/a");
+    let patch = json!({"metadata": {"annotations": {rollback: "x"}}}).to_string().into_bytes();
+    let strategic = "application/strategic-merge-patch+json";
+    let refused = rig.patch_as(&path, strategic, patch).await;
+    assert_eq!(refused.code, 500);
+    let why = "failed to parse annotation[deprecated.deployment.rollback.to]=x as int64";
+    assert!(refused.json()["message"].as_str().unwrap().starts_with(why));
+    // A strategic patch is JSON.
+    let yaml = b"metadata: {labels: {a: b}}".to_vec();
+    assert_eq!(rig.patch_as(&path, strategic, yaml).await.code, 400);
 }
