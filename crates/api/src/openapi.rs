@@ -45,6 +45,10 @@ pub struct Route {
     pub subresources: Vec<Subroute>,
     /// The OpenAPI v3 schema of a custom resource; `None` for built-in kinds.
     pub schema: Option<Value>,
+    /// The kind of its lists.
+    pub list_kind: String,
+    /// The paths of fields that its objects can be selected by, as a definition lists them.
+    pub selectable_fields: Vec<String>,
 }
 
 /// A subresource of a route.

@@ -222,6 +222,10 @@ fn route(resource: &Resource) -> Route {
         kind: sub.kind.clone(),
         verbs: verbs(&sub.verbs),
     });
+    let selectable_fields = match &resource.custom {
+        Some(_) => resource.strategy.selectable_names().into_iter().map(str::to_owned).collect(),
+        None => Vec::new(),
+    };
     Route {
         group: resource.group.to_string(),
         version: resource.version.to_string(),
@@ -232,5 +236,7 @@ fn route(resource: &Resource) -> Route {
         returns_deleted: resource.strategy.returns_deleted(),
         subresources: subresources.collect(),
         schema: resource.custom.as_ref().map(|custom| (*custom.schema).clone()),
+        list_kind: resource.list_kind().to_string(),
+        selectable_fields,
     }
 }

@@ -128,18 +128,19 @@ impl Components {
         let name = custom_name(group, version, kind);
         self.insert(&name, custom);
         self.mark(&name, group, version, kind);
+        self.mark_selectable(&name, route);
         name
     }
 
     /// Adds the list kind of a route; gives its component's name.
     pub(super) fn list(&mut self, route: &Route) -> String {
         let Route { group, version, kind, .. } = route;
-        let list = format!("{kind}List");
+        let list = &route.list_kind;
         if !route.verbs.iter().any(|verb| verb == "list") {
             return String::new();
         }
         if route.schema.is_none() {
-            return self.built_in(&Gvk::new(group, version, &list));
+            return self.built_in(&Gvk::new(group, version, list));
         }
         let meta = self.meta("ListMeta");
         let item = reference(&custom_name(group, version, kind));
@@ -150,9 +151,10 @@ impl Components {
                 "items": {"type": "array", "items": {"$ref": item}},
             },
         });
-        let name = custom_name(group, version, &list);
+        let name = custom_name(group, version, list);
         self.insert(&name, schema);
-        self.mark(&name, group, version, &list);
+        self.mark(&name, group, version, list);
+        self.mark_selectable(&name, route);
         name
     }
 
@@ -161,6 +163,17 @@ impl Components {
         if let Some(schema) = self.schemas.get_mut(name) {
             let gvk = json!([{"group": group, "kind": kind, "version": version}]);
             schema["x-kubernetes-group-version-kind"] = gvk;
+        }
+    }
+
+    /// Says by which fields objects can be selected.
+    fn mark_selectable(&mut self, name: &str, route: &Route) {
+        if let Some(schema) = self.schemas.get_mut(name)
+            && !route.selectable_fields.is_empty()
+        {
+            let fields = route.selectable_fields.iter();
+            schema["x-kubernetes-selectable-fields"] =
+                fields.map(|path| json!({"fieldPath": path.trim_start_matches('.')})).collect();
         }
     }
 

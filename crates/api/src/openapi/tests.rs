@@ -34,6 +34,8 @@ fn routes() -> Option<Vec<Route>> {
                 returns_deleted,
                 subresources: Vec::new(),
                 schema: None,
+                list_kind: format!("{kind}List"),
+                selectable_fields: Vec::new(),
             });
             continue;
         }
@@ -177,6 +179,8 @@ fn widgets() -> Route {
         schema: Some(json!({
             "type": "object", "properties": {"spec": {"type": "object", "nullable": true}},
         })),
+        list_kind: "Widgets".into(),
+        selectable_fields: vec![".spec.color".into()],
     }
 }
 
@@ -191,7 +195,11 @@ fn custom_resources_have_documents_too() {
     );
     assert_eq!(widget["properties"]["kind"], json!({"type": "string"}));
     assert!(widget["properties"]["metadata"]["allOf"].is_array());
-    assert!(schemas.get("com.example.stable.v1.WidgetList").is_some());
+    let selectable = json!([{"fieldPath": "spec.color"}]);
+    for name in ["Widget", "Widgets"] {
+        let schema = &schemas[format!("com.example.stable.v1.{name}")];
+        assert_eq!(schema["x-kubernetes-selectable-fields"], selectable);
+    }
     let path = "/apis/stable.example.com/v1/namespaces/{namespace}/widgets/{name}";
     let patch = &document["paths"][path]["patch"];
     assert_eq!(patch["operationId"], "patchStableExampleComV1NamespacedWidget");

@@ -72,6 +72,25 @@ fn walk<'a>(
     }
 }
 
+/// Takes from the defaults in a schema what metadata does not have; upstream's check of a definition
+/// does so to the definition itself. What cannot be read stays: it is refused.
+pub(super) fn settle(schema: &mut Value) {
+    if schema.get("default").is_some_and(|default| default.is_object() || default.is_array())
+        && let Ok(node) = Node::compile(schema)
+        && let Some(default) = schema.get_mut("default")
+    {
+        let mut coerced = default.clone();
+        if node.coerce(&mut coerced, node.embedded_resource, false).is_ok() {
+            *default = coerced;
+        }
+    }
+    if let Some(items) = schema.get_mut("items").filter(|items| items.is_object()) {
+        settle(items);
+    }
+    let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+    properties.into_iter().flatten().for_each(|(_, property)| settle(property));
+}
+
 /// Checks a default that is no metadata.
 fn plain(path: &Path, node: &Node, default: &Value, pruned: bool, errors: &mut ErrorList) {
     let mut value = default.clone();

@@ -11,6 +11,7 @@ use longshore_api::field::{Error, ErrorList, Path};
 use longshore_api::structural::formats;
 use serde_json::{Value, json};
 
+use super::defaults;
 use super::internal::{Spec, visit};
 use super::rules::{self, Rules};
 use crate::core::pods::tree::{fill, fill_text, list, part, part_mut, text};
@@ -132,6 +133,14 @@ impl Strategy for Definitions {
             preserves(&mut errors);
         }
         errors
+    }
+
+    fn canonicalize(&self, object: &mut Object) {
+        let versions = object.get_mut(&["spec", "versions"]).and_then(Value::as_array_mut);
+        for version in versions.into_iter().flatten() {
+            let schema = version.get_mut("schema").and_then(|s| s.get_mut("openAPIV3Schema"));
+            schema.into_iter().for_each(defaults::settle);
+        }
     }
 
     fn warnings(&self, object: &Object, old: Option<&Object>) -> Vec<String> {

@@ -337,6 +337,19 @@ fn broken_schemas_are_told() {
 }
 
 #[test]
+fn metadata_in_defaults_is_settled() {
+    let inner = json!({"apiVersion": "v1", "kind": "B", "metadata": {"name": "a", "bogus": 1}});
+    let mut object = created(definition(json!({
+        "type": "object", "x-kubernetes-embedded-resource": true,
+        "x-kubernetes-preserve-unknown-fields": true, "default": inner,
+    })));
+    Definitions.canonicalize(&mut object);
+    let version = &object.list(&["spec", "versions"])[0];
+    let spec = &version["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    assert_eq!(spec["default"]["metadata"], json!({"name": "a"}));
+}
+
+#[test]
 fn with_a_status_the_top_says_little() {
     let mut value = definition(json!({"type": "object"}));
     change(&mut value, "/spec/versions/0/subresources", json!({"status": {}}));
