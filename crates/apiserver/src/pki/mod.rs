@@ -54,7 +54,10 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file does not hold what its name says.
-    #[error("{path} is damaged: {why}")]
+    #[error(
+        "{path} is damaged: restore a copy of it, or remove it with its other half (.crt, .key) to have both made \
+         again ({why})"
+    )]
     Damaged {
         /// Which file.
         path: PathBuf,

@@ -206,6 +206,28 @@ fn a_damaged_data_directory_is_refused() {
 }
 
 #[test]
+fn a_damaged_certificate_is_named_with_what_to_do() {
+    let data = tempfile::tempdir().unwrap();
+    std::fs::create_dir(data.path().join("pki")).unwrap();
+    std::fs::write(data.path().join("pki/ca.key"), "no key").unwrap();
+    let port = crate::server::free_port().to_string();
+    let path = data.path().to_str().unwrap();
+    let disable = "controllers,scheduler,kubelet,proxy,dns";
+    let arguments = [
+        "server",
+        "--bind-address",
+        "127.0.0.1",
+        "--secure-port",
+        &port,
+        "--data-dir",
+        path,
+        "--disable",
+        disable,
+    ];
+    check_one_line(&arguments, 1, "pki/ca.key is damaged: restore a copy of it, or remove it");
+}
+
+#[test]
 fn a_missing_runtime_is_named_before_anything_starts() {
     let data = tempfile::tempdir().unwrap();
     let path = data.path().join("data");

@@ -21,6 +21,9 @@ async fn run(part: &str) {
     let script = Path::new(FOLDER).join("client.py");
     let mut command = Command::new(interpreter());
     command.arg(script).arg(part).env("KUBECONFIG", server.kubeconfig());
+    // The client keeps what it discovered in a file there, which would be left behind.
+    let folder = tempfile::tempdir().unwrap();
+    command.env("TMPDIR", folder.path());
     let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
     assert!(
         output.status.success(),
