@@ -12,6 +12,7 @@ mod schemas;
 mod shared;
 #[cfg(test)]
 mod tests;
+pub(crate) mod texts;
 mod v2;
 
 use serde_json::{Map, Value, json};

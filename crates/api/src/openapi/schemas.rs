@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Route;
+use super::{Route, texts};
 use crate::Gvk;
 use crate::schema::{self, Field, Scalar, Shape, Topology, Type};
 use crate::structural::publish;
@@ -123,7 +123,10 @@ impl Components {
         let Some(custom) = &route.schema else {
             return self.built_in(&Gvk::new(group, version, kind));
         };
-        let meta = json!({"allOf": [{"$ref": reference(&self.meta("ObjectMeta"))}]});
+        let meta = json!({
+            "allOf": [{"$ref": reference(&self.meta("ObjectMeta"))}],
+            "description": texts::METADATA,
+        });
         let custom = publish::definition(custom, &meta);
         let name = custom_name(group, version, kind);
         self.insert(&name, custom);
@@ -248,6 +251,9 @@ impl Components {
             let mut schema = self.field(field);
             if ty.name == JSON_SCHEMA_PROPS {
                 self.json_union(field.json_name, &mut schema);
+            }
+            if let Some(text) = texts::of(ty, field) {
+                schema["description"] = text.into();
             }
             properties.insert(field.json_name.to_owned(), schema);
         }

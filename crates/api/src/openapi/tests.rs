@@ -193,7 +193,8 @@ fn custom_resources_have_documents_too() {
         widget["x-kubernetes-group-version-kind"],
         json!([{"group": "stable.example.com", "kind": "Widget", "version": "v1"}])
     );
-    assert_eq!(widget["properties"]["kind"], json!({"type": "string"}));
+    let kind = &widget["properties"]["kind"];
+    assert_eq!(kind, &json!({"type": "string", "description": texts::KIND}));
     assert!(widget["properties"]["metadata"]["allOf"].is_array());
     let selectable = json!([{"fieldPath": "spec.color"}]);
     for name in ["Widget", "Widgets"] {
@@ -212,7 +213,8 @@ fn the_old_document_has_plain_references() {
     let old = document_v2(&[document("stable.example.com", "v1", &[widgets()])]);
     let widget = &old["definitions"]["com.example.stable.v1.Widget"];
     let meta = "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
-    assert_eq!(widget["properties"]["metadata"], json!({"$ref": meta}));
+    let metadata = json!({"$ref": meta, "description": texts::METADATA});
+    assert_eq!(widget["properties"]["metadata"], metadata);
     // Clients of the old form cannot cope with null.
     assert_eq!(widget["properties"]["spec"], json!({}));
     let create =

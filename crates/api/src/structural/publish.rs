@@ -6,6 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{Kind, Node};
+use crate::openapi::texts;
 
 const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
 
@@ -40,8 +41,8 @@ fn add_meta(fields: &mut Map<String, Value>, metadata: &Value) {
     let properties = fields.entry("properties").or_insert_with(|| json!({}));
     if let Some(properties) = properties.as_object_mut() {
         properties.insert("metadata".into(), metadata.clone());
-        for text in ["apiVersion", "kind"] {
-            properties.insert(text.into(), json!({"type": "string"}));
+        for (name, text) in [("apiVersion", texts::API_VERSION), ("kind", texts::KIND)] {
+            properties.insert(name.into(), json!({"type": "string", "description": text}));
         }
     }
 }
@@ -169,6 +170,8 @@ mod tests {
         }});
         let either = json!([{"type": "integer"}, {"type": "string"}]);
         let text = json!({"type": "string"});
+        let version = json!({"type": "string", "description": texts::API_VERSION});
+        let kind = json!({"type": "string", "description": texts::KIND});
         let want = json!({"type": "object", "properties": {
             "a": {"x-kubernetes-int-or-string": true, "anyOf": either},
             "b": {"x-kubernetes-int-or-string": true, "anyOf": either},
@@ -179,9 +182,9 @@ mod tests {
             "d": {"type": "array", "items": {
                 "type": "object", "x-kubernetes-embedded-resource": true,
                 "required": ["kind", "apiVersion"],
-                "properties": {"x": text, "apiVersion": text, "kind": text, "metadata": meta()},
+                "properties": {"x": text, "apiVersion": version, "kind": kind, "metadata": meta()},
             }},
-            "apiVersion": text, "kind": text, "metadata": meta(),
+            "apiVersion": version, "kind": kind, "metadata": meta(),
         }});
         assert_eq!(definition(&schema, &meta()), want);
     }
