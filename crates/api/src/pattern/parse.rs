@@ -2,6 +2,7 @@
 //!
 //! upstream: Go's regexp/syntax/parse.go, with the flags that regexp.Compile sets
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 
 /// Highest count of a repetition, also of nested ones together.
@@ -40,7 +41,12 @@ struct Group {
     heaviest: u32,
 }
 
+/// Most different classes of letters by name in a pattern.
+const NAMED_MAX: usize = 64;
+
 struct Reader<'a> {
+    /// The classes of letters that are known to be there.
+    named: BTreeSet<String>,
     whole: &'a str,
     rest: &'a str,
     out: String,
@@ -50,6 +56,7 @@ struct Reader<'a> {
 /// The pattern in the syntax of the `regex` crate.
 pub(super) fn translate(pattern: &str) -> Result<String, Error> {
     let mut reader = Reader {
+        named: BTreeSet::new(),
         whole: pattern,
         rest: pattern,
         out: String::with_capacity(pattern.len() + 8),
@@ -263,7 +270,7 @@ impl<'a> Reader<'a> {
             _ => {
                 if let Some(class) = perl_class(begin) {
                     self.simple(2, class);
-                } else if let Some((class, rest)) = unicode_class(begin)? {
+                } else if let Some((class, rest)) = self.unicode_class(begin)? {
                     self.begin_atom();
                     self.out.push_str(&class);
                     self.rest = rest;
@@ -275,6 +282,38 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(())
+    }
+
+    /// `\p{Greek}` and its like.
+    fn unicode_class<'b>(&mut self, text: &'b str) -> Result<Option<(String, &'b str)>, Error> {
+        let negative = match text.get(..2) {
+            Some("\\p") => false,
+            Some("\\P") => true,
+            _ => return Ok(None),
+        };
+        let invalid = |part: &str| Err(error("invalid character class range", part));
+        let Some(letter) = text[2..].chars().next() else { return invalid(text) };
+        let (name, rest) = if letter == '{' {
+            let Some(end) = text.find('}') else { return invalid(text) };
+            (&text[3..end], &text[end + 1..])
+        } else {
+            text[2..].split_at(letter.len_utf8())
+        };
+        let (name, negative) = match name.strip_prefix('^') {
+            Some(name) => (name, !negative),
+            None => (name, negative),
+        };
+        let good = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        let class = format!("\\{}{{{name}}}", if negative { 'P' } else { 'p' });
+        // Looking for a class takes a while.
+        let known = self.named.contains(name);
+        let full = !known && self.named.len() >= NAMED_MAX;
+        let there = known || (!full && regex::bytes::Regex::new(&class).is_ok());
+        if !good || name.is_empty() || !there {
+            return invalid(&text[..text.len() - rest.len()]);
+        }
+        self.named.insert(name.to_owned());
+        Ok(Some((class, rest)))
     }
 
     /// A class in brackets.
@@ -303,7 +342,7 @@ impl<'a> Reader<'a> {
                 rest = after;
                 continue;
             }
-            if let Some((class, after)) = unicode_class(rest)? {
+            if let Some((class, after)) = self.unicode_class(rest)? {
                 self.out.push_str(&class);
                 rest = after;
                 continue;
@@ -386,33 +425,6 @@ fn perl_class(text: &str) -> Option<&'static str> {
         "\\W" => "[^0-9A-Za-z_]",
         _ => return None,
     })
-}
-
-/// `\p{Greek}` and its like.
-fn unicode_class(text: &str) -> Result<Option<(String, &str)>, Error> {
-    let negative = match text.get(..2) {
-        Some("\\p") => false,
-        Some("\\P") => true,
-        _ => return Ok(None),
-    };
-    let invalid = |part: &str| Err(error("invalid character class range", part));
-    let Some(letter) = text[2..].chars().next() else { return invalid(text) };
-    let (name, rest) = if letter == '{' {
-        let Some(end) = text.find('}') else { return invalid(text) };
-        (&text[3..end], &text[end + 1..])
-    } else {
-        text[2..].split_at(letter.len_utf8())
-    };
-    let (name, negative) = match name.strip_prefix('^') {
-        Some(name) => (name, !negative),
-        None => (name, negative),
-    };
-    let good = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    let class = format!("\\{}{{{name}}}", if negative { 'P' } else { 'p' });
-    if !good || name.is_empty() || regex::bytes::Regex::new(&class).is_err() {
-        return invalid(&text[..text.len() - rest.len()]);
-    }
-    Ok(Some((class, rest)))
 }
 
 /// A backslash and what belongs to it, as one letter.

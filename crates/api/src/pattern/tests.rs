@@ -70,6 +70,10 @@ fn bad_patterns_are_told_as_in_go() {
 
 #[test]
 fn large_patterns_are_refused() {
+    let many = r"\p{L}".repeat(20_000);
+    assert!(check(&many).expect_err("too large").contains("expression too large"));
+    let names: String = (1..200).map(|i| format!("\\p{{L{}}}", "_".repeat(i))).collect();
+    assert!(check(&names).is_err(), "one class has many names");
     let error = check(r"(\p{L}{100}\p{N}{100}){10}").expect_err("too large");
     assert!(error.contains("expression too large"), "{error}");
 }

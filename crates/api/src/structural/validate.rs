@@ -112,6 +112,9 @@ impl Node {
     }
 }
 
+/// Most bytes of the texts that are told of one object; more rules are broken without a text.
+const TOLD_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// The types that values may have.
 #[derive(Clone, Copy, PartialEq)]
 enum Types<'a> {
@@ -143,6 +146,8 @@ struct Walk {
     reading: Reading,
     path: String,
     found: Vec<Found>,
+    /// How large their texts are.
+    bytes: usize,
     /// How many checks went well: of alternatives that all fail the best is told.
     matched: usize,
 }
@@ -162,12 +167,22 @@ fn type_of(value: &Value) -> (&'static str, &'static str) {
 
 impl Walk {
     fn new(reading: Reading) -> Self {
-        Self { reading, path: String::new(), found: Vec::new(), matched: 0 }
+        Self { reading, path: String::new(), found: Vec::new(), bytes: 0, matched: 0 }
     }
 
     /// Adds a broken rule of the current place.
     fn tell(&mut self, rule: Rule, message: String) {
+        if self.is_full() {
+            self.found.push(Found::unsaid());
+            return;
+        }
+        self.bytes += self.path.len() + message.len();
         self.found.push(Found { name: self.path.clone(), message, rule });
+    }
+
+    /// Whether there is no room for more texts.
+    fn is_full(&self) -> bool {
+        self.bytes > TOLD_BYTES_MAX
     }
 
     fn at<T>(&mut self, step: &str, work: impl FnOnce(&mut Self) -> T) -> T {
@@ -180,10 +195,11 @@ impl Walk {
 
     /// Checks a value against a node. `before`: what stood there, for rules that were broken already.
     fn node(&mut self, node: &Node, value: &Value, before: Option<&Before<'_>>) {
-        let start = self.found.len();
+        let (start, bytes) = (self.found.len(), self.bytes);
         self.checks(node, value, before);
         if self.found.len() > start && before.is_some_and(|before| before.equals(value)) {
             self.found.truncate(start);
+            self.bytes = bytes;
         }
     }
 

@@ -13,20 +13,26 @@ use crate::structural::Node;
 /// How a value did with one of several schemas.
 struct Trial {
     found: Vec<Found>,
+    bytes: usize,
     matched: usize,
 }
 
 impl Walk {
     fn trial(&mut self, node: &Node, value: &Value) -> Trial {
-        let (start, before) = (self.found.len(), self.matched);
+        let (start, before, bytes) = (self.found.len(), self.matched, self.bytes);
         self.node(node, value, None);
-        let trial = Trial { found: self.found.split_off(start), matched: self.matched - before };
-        self.matched = before;
+        let trial = Trial {
+            found: self.found.split_off(start),
+            bytes: self.bytes - bytes,
+            matched: self.matched - before,
+        };
+        (self.matched, self.bytes) = (before, bytes);
         trial
     }
 
     fn keep(&mut self, trial: Trial) {
         self.found.extend(trial.found);
+        self.bytes += trial.bytes;
         self.matched += trial.matched;
     }
 
@@ -121,13 +127,19 @@ impl Walk {
         if allowed.is_empty() || allowed.iter().any(|other| converts_to(value, other)) {
             return;
         }
+        if self.is_full() {
+            self.found.push(Found::unsaid());
+            return;
+        }
         let shown = |value: &Value| match value {
             Value::String(text) => text.clone(),
             other => gotext::json(other),
         };
         let list = gotext::plain(&Value::Array(allowed.clone()));
         let message = format!("{} in body should be one of {list}", self.path);
-        let allowed = allowed.iter().map(shown).collect();
+        let allowed: Vec<String> = allowed.iter().map(shown).collect();
+        // These texts are told on their own as well.
+        self.bytes += message.len();
         self.tell(Rule::Enum { value: value.clone(), allowed }, message);
     }
 }

@@ -19,6 +19,13 @@ pub(super) struct Found {
     pub rule: Rule,
 }
 
+impl Found {
+    /// A broken rule of which there is no room to tell.
+    pub fn unsaid() -> Self {
+        Self { name: String::new(), message: String::new(), rule: Rule::Whole }
+    }
+}
+
 /// What kind of rule, with what its field error needs.
 #[derive(Clone, Debug)]
 pub(super) enum Rule {
@@ -44,7 +51,7 @@ pub(super) fn tell(found: Vec<Found>, base: &Path) -> ErrorList {
     let mut told = HashSet::new();
     let mut errors = ErrorList::new();
     for one in found {
-        if told.contains(&one.message) {
+        if one.message.is_empty() || told.contains(&one.message) {
             continue;
         }
         let name = one.name.strip_prefix('.').unwrap_or(&one.name);

@@ -349,6 +349,23 @@ fn what_was_broken_before_stays_allowed_until_it_is_touched() {
 }
 
 #[test]
+fn what_is_told_is_bounded() {
+    let allowed: Vec<String> = (0..1000).map(|i| format!("{i:0>100}")).collect();
+    let schema = json!({"type": "object", "properties": {"l": {"type": "array", "items": {
+        "type": "string", "enum": allowed,
+    }}}});
+    let schema = Schema::compile(&schema, false).expect("structural");
+    let value = json!({"l": vec!["x"; 2000]});
+    let told: usize = schema.validate_create(&value).iter().map(|error| error.body.len()).sum();
+    assert!(told > TOLD_BYTES_MAX / 4 && told < 2 * TOLD_BYTES_MAX, "{told}");
+    // An object that is only broken where there is no room is broken all the same.
+    let mut walk = Walk::new(Reading::Objects);
+    walk.bytes = TOLD_BYTES_MAX + 1;
+    walk.node(schema.root(), &value, None);
+    assert_eq!(walk.found.len(), 2000);
+}
+
+#[test]
 fn of_a_status_only_the_status_is_checked() {
     let schema = json!({"type": "object", "required": ["spec"], "properties": {
         "status": {"type": "object", "required": ["x"], "properties": {
