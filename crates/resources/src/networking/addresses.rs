@@ -167,7 +167,9 @@ fn ranges(object: &Object) -> ErrorList {
         return errors;
     }
     if ranges.len() > 2 {
-        errors.push(Error::invalid(&path, spec.clone(), "may only hold up to 2 values"));
+        // The field as the internal type names it.
+        let shown = json!({ "CIDRs": ranges });
+        errors.push(Error::invalid(&path, shown, "may only hold up to 2 values"));
         return errors;
     }
     let mut families = Vec::new();
