@@ -22,7 +22,17 @@ const MODE: u32 = 0o600;
 /// A folder that is ours while this lives.
 pub(super) struct Files {
     dir: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that was just forked has the file too until it runs its
+        // own program.
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, "the lock of the database cannot be given back");
+        }
+    }
 }
 
 /// A log file.
@@ -58,7 +68,7 @@ impl Files {
             .open(dir.join(LOCK))
             .map_err(|error| failed(&error))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { dir: dir.to_owned(), lock }),
             Err(TryLockError::WouldBlock) => Err(OpenError::Locked(name)),
             Err(TryLockError::Error(error)) => Err(failed(&error)),
         }
