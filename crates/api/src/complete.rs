@@ -18,55 +18,61 @@ pub fn complete(ty: &'static Type, value: &mut Value) {
 
 /// Makes the absent structs that are no pointers, so that defaults find a place. Nothing else.
 pub fn structs(ty: &'static Type, value: &mut Value) {
-    if let Value::Object(fields) = value {
-        walk(ty, fields, &|field, fields| {
+    const STRUCTS: Change = Change {
+        absent: |field| {
             let wanted = matches!(field.shape, Shape::Struct(_)) && !field.pointer;
-            if wanted && !fields.contains_key(field.json_name) {
-                fields.insert(field.json_name.to_owned(), Value::Object(Map::new()));
-            }
-        });
+            wanted.then(|| Value::Object(Map::new()))
+        },
+        present: |_, _| {},
+    };
+    if let Value::Object(fields) = value {
+        walk(ty, fields, STRUCTS);
     }
 }
 
 /// As [`complete`], for a value of a shape.
 pub(crate) fn complete_part(shape: Shape, value: &mut Value) {
-    descend(shape, value, &written);
+    descend(shape, value, WRITTEN);
 }
 
 fn fill(ty: &'static Type, fields: &mut Map<String, Value>) {
-    walk(ty, fields, &written);
+    walk(ty, fields, WRITTEN);
 }
 
-/// Gives a struct a field that is always written.
-fn written(field: &'static Field, fields: &mut Map<String, Value>) {
-    if !fields.contains_key(field.json_name)
-        && let Some(zero) = implied(field)
-    {
-        fields.insert(field.json_name.to_owned(), zero.clone());
-    }
-    if let Some(value) = fields.get_mut(field.json_name) {
+/// Gives a struct the fields that are always written.
+const WRITTEN: Change = Change {
+    absent: |field| implied(field).cloned(),
+    present: |field, value| {
         // Storage does not tell empty lists and maps from absent ones.
         let list = matches!(field.shape, Shape::List(_) | Shape::Map(_));
         if list && !field.omitempty && !field.pointer && is_empty(value) {
             *value = Value::Null;
         }
-    }
+    },
+};
+
+/// What is done to the fields of structs.
+#[derive(Clone, Copy)]
+struct Change {
+    /// What an absent field becomes.
+    absent: fn(&'static Field) -> Option<Value>,
+    /// Changes one that is there.
+    present: fn(&'static Field, &mut Value),
 }
 
-type Change<'a> = &'a dyn Fn(&'static Field, &mut Map<String, Value>);
-
-/// Calls `change` for every field of a struct and of all structs in it.
-fn walk(ty: &'static Type, fields: &mut Map<String, Value>, change: Change<'_>) {
+/// Changes every field of a struct and of all structs in it. Each field is looked up once.
+fn walk(ty: &'static Type, fields: &mut Map<String, Value>, change: Change) {
     for field in ty.filled() {
         if field.inline {
             if let Some(inlined) = field.shape.as_struct() {
                 walk(inlined, fields, change);
             }
-            continue;
-        }
-        change(field, fields);
-        if let Some(value) = fields.get_mut(field.json_name) {
+        } else if let Some(value) = fields.get_mut(field.json_name) {
+            (change.present)(field, value);
             descend(field.shape, value, change);
+        } else if let Some(mut value) = (change.absent)(field) {
+            descend(field.shape, &mut value, change);
+            fields.insert(field.json_name.to_owned(), value);
         }
     }
 }
@@ -79,7 +85,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-fn descend(shape: Shape, value: &mut Value, change: Change<'_>) {
+fn descend(shape: Shape, value: &mut Value, change: Change) {
     match (shape, value) {
         (Shape::Struct(_), Value::Object(fields)) => {
             walk(shape.as_struct().expect("a struct"), fields, change);

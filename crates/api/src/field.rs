@@ -22,7 +22,16 @@ impl Path {
 
     /// The path of a field of this field.
     pub fn child(&self, name: &str) -> Self {
-        if self.0.is_empty() { Self(name.to_owned()) } else { Self(format!("{}.{name}", self.0)) }
+        if self.0.is_empty() { Self(name.to_owned()) } else { self.joined(&[".", name]) }
+    }
+
+    /// Validation makes many paths and shows few: they are put together without formatting.
+    fn joined(&self, parts: &[&str]) -> Self {
+        let length = parts.iter().map(|part| part.len()).sum::<usize>();
+        let mut text = String::with_capacity(self.0.len() + length);
+        text.push_str(&self.0);
+        parts.iter().for_each(|part| text.push_str(part));
+        Self(text)
     }
 
     /// The path of an item of this list.
@@ -32,7 +41,7 @@ impl Path {
 
     /// The path of an entry of this map.
     pub fn key(&self, key: &str) -> Self {
-        Self(format!("{}[{key}]", self.0))
+        self.joined(&["[", key, "]"])
     }
 
     /// The path as text; `<nil>` for the empty path, as upstream prints it.

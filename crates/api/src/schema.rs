@@ -146,6 +146,8 @@ struct Schema {
     types: Vec<Type>,
     shapes: Vec<Shape>,
     by_name: HashMap<&'static str, usize>,
+    /// The types of the same name in different packages.
+    by_kind: HashMap<&'static str, Vec<usize>>,
 }
 
 fn schema() -> &'static Schema {
@@ -162,9 +164,16 @@ pub fn kind(group: &str, version: &str, kind: &str) -> Option<&'static Type> {
         _ => group.split('.').next().unwrap_or(group),
     };
     let meta = if group.is_empty() { "meta" } else { group };
-    [group, short, meta]
-        .iter()
-        .find_map(|package| type_named(&format!("{package}/{version}.{kind}")))
+    let schema = schema();
+    let same = schema.by_kind.get(kind)?;
+    [group, short, meta].iter().find_map(|package| {
+        let mut types = same.iter().map(|index| &schema.types[*index]);
+        types.find(|ty| {
+            let rest = ty.name.strip_prefix(package).and_then(|rest| rest.strip_prefix('/'));
+            let rest = rest.and_then(|rest| rest.strip_prefix(version));
+            rest.and_then(|rest| rest.strip_prefix('.')) == Some(kind)
+        })
+    })
 }
 
 /// A type by its name in the table, such as `core/v1.Container`.
@@ -253,11 +262,14 @@ impl Schema {
     /// When the table is not as the generator writes it; a test reads all of it.
     fn parse(table: &'static str) -> Self {
         let names = table.lines().filter_map(|line| line.strip_prefix("T "));
-        let by_name = names
-            .enumerate()
-            .map(|(i, line)| (line.split(' ').next().expect("split gives one part"), i))
-            .collect();
-        let mut schema = Self { types: Vec::new(), shapes: Vec::new(), by_name };
+        let names = names.map(|line| line.split(' ').next().expect("split gives one part"));
+        let mut by_kind: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (i, name) in names.clone().enumerate() {
+            let kind = name.rsplit('.').next().expect("split gives one part");
+            by_kind.entry(kind).or_default().push(i);
+        }
+        let by_name = names.enumerate().map(|(i, name)| (name, i)).collect();
+        let mut schema = Self { types: Vec::new(), shapes: Vec::new(), by_name, by_kind };
         for line in table.lines() {
             let mut words = line.split(' ');
             match words.next() {

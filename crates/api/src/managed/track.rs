@@ -134,6 +134,7 @@ pub(super) fn claim(
     let updater = write.updater(Reading::Native);
     updater.reconcile(managers);
     let changed = match updater.update(live, new, managers, None, true)? {
+        Ok(comparison) if comparison.modified.is_empty() => comparison.added,
         Ok(comparison) => comparison.modified.union(&comparison.added),
         Err(_) => Set::new(),
     };

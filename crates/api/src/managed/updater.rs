@@ -105,6 +105,9 @@ impl Updater<'_> {
     ) -> Result<Result<Comparison, Losses>, Error> {
         let mut by_version: BTreeMap<String, Option<(Comparison, Set)>> = BTreeMap::new();
         let first = self.comparison(live, new, self.api_version)?.unwrap_or_default();
+        if managers.is_empty() {
+            return Ok(Ok(first));
+        }
         let changed = first.modified.union(&first.added);
         by_version.insert(self.api_version.to_owned(), Some((first.clone(), changed)));
         let mut lost = Losses::new();

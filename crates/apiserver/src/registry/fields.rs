@@ -7,7 +7,7 @@ use std::sync::Arc;
 use longshore_api::managed::{self, Filter, OneVersion, Typing, Versions};
 use longshore_api::schema::Type;
 use longshore_api::{Object, StatusError};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::auth;
 
@@ -162,17 +162,28 @@ pub(super) fn keep_times(new: &mut Object, old: &Object) {
     if !after.iter().zip(before).all(|(a, b)| timeless(a) == timeless(b)) {
         return;
     }
-    let entries = before.to_vec();
-    let written = std::mem::replace(new.get_mut(&PATH).unwrap_or(&mut Value::Null), entries.into());
-    if without_version(new) != without_version(old) {
-        new.set(&PATH, written);
+    if same_but_versions(new.root(), old.root()) {
+        let entries = before.to_vec();
+        new.set(&PATH, entries);
     }
 }
 
-fn without_version(object: &Object) -> Object {
-    let mut object = object.clone();
-    object.remove(&["metadata", "resourceVersion"]);
-    object
+/// Whether two objects differ at most in the resource version and the managed fields.
+fn same_but_versions(new: &Map<String, Value>, old: &Map<String, Value>) -> bool {
+    new.len() == old.len()
+        && new.iter().zip(old).all(|((key, a), (other, b))| {
+            let same = || match (a, b) {
+                (Value::Object(a), Value::Object(b)) if key == "metadata" => same_metadata(a, b),
+                _ => a == b,
+            };
+            key == other && same()
+        })
+}
+
+fn same_metadata(new: &Map<String, Value>, old: &Map<String, Value>) -> bool {
+    let counts =
+        |(key, _): &(&String, &Value)| !matches!(key.as_str(), "resourceVersion" | "managedFields");
+    new.iter().filter(counts).eq(old.iter().filter(counts))
 }
 
 /// Makes an object that is too large for the store smaller by the managed fields, which are no

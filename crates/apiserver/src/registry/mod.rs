@@ -522,17 +522,18 @@ pub(crate) fn dedup_owners(
     warnings: &parking_lot::Mutex<Vec<String>>,
 ) {
     let path = ["metadata", "ownerReferences"];
+    let owners = object.list(&path);
+    if owners.iter().enumerate().all(|(at, owner)| !owners[..at].contains(owner)) {
+        return;
+    }
     let mut kept: Vec<Value> = Vec::new();
     let mut repeated = Vec::new();
-    for owner in object.list(&path) {
+    for owner in owners {
         if kept.contains(owner) {
             repeated.push(owner["uid"].as_str().unwrap_or("").to_owned());
         } else {
             kept.push(owner.clone());
         }
-    }
-    if repeated.is_empty() {
-        return;
     }
     object.set(&path, kept);
     let when = if after_admission { " after mutating admission happens" } else { "" };

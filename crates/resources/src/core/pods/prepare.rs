@@ -24,10 +24,11 @@ const KEPT_METADATA: [&str; 7] = [
 
 /// A new pod waits, with the status that the server gives it.
 pub(crate) fn create(object: &mut Object, now: Timestamp) {
-    let spec = object.get(&["spec"]).cloned().unwrap_or_else(|| json!({}));
+    let spec = object.get(&["spec"]).unwrap_or(&Value::Null);
+    let (class, gated) = (qos_class(spec), !list(spec, "schedulingGates").is_empty());
     object.set(&["metadata", "generation"], 1);
-    object.set(&["status"], json!({"phase": "Pending", "qosClass": qos_class(&spec)}));
-    if !list(&spec, "schedulingGates").is_empty() {
+    object.set(&["status"], json!({"phase": "Pending", "qosClass": class}));
+    if gated {
         let condition = json!({
             "type": "PodScheduled",
             "status": "False",
