@@ -36,7 +36,10 @@ pub fn not_a_list(served: &Served, object: &Object) -> StatusError {
 
 /// 406 for a list where the metadata of one object is asked for.
 pub fn is_a_list(served: &Served) -> StatusError {
-    let ty = go_type(&served.resource.group, &served.resource.list_kind());
+    let ty = match &served.resource.custom {
+        Some(_) => "*unstructured.UnstructuredList".to_owned(),
+        None => go_type(&served.resource.group, &served.resource.list_kind()),
+    };
     StatusError::new(
         Reason::NotAcceptable,
         format!("you requested PartialObjectMetadata, but the requested object is a list ({ty})"),
