@@ -9,6 +9,7 @@ pub mod cache;
 pub mod custom;
 pub mod discovery;
 pub mod endpoints;
+mod gather;
 pub mod handler;
 pub mod limits;
 pub mod metrics;

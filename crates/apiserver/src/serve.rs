@@ -7,8 +7,10 @@
 //! upstream: staging/src/k8s.io/apiserver/pkg/server/secure_serving.go
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,6 +31,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
+use crate::gather::gather;
 use crate::pki::Pair;
 
 /// Why a body could not be read.
@@ -233,13 +236,31 @@ async fn connection(
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let builder = builder();
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(tls), handler);
+    let (stream, mut outlet) = gather(tls);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), handler);
     tokio::pin!(connection);
-    let outcome = tokio::select! {
-        outcome = connection.as_mut() => outcome,
-        () = shutdown.cancelled() => {
+    // Polls the connection, then sends what it has written.
+    let mut step = |cx: &mut Context<'_>, ends: bool| {
+        if ends {
             connection.as_mut().graceful_shutdown();
-            match tokio::time::timeout(DRAIN_MAX, connection).await {
+        }
+        let outcome = connection.as_mut().poll(cx);
+        if outcome.is_ready() {
+            // A stream that was upgraded belongs to its handler now.
+            outlet.let_go(cx);
+            return outcome;
+        }
+        match outlet.poll_send(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            _ => Poll::Pending,
+        }
+    };
+    let outcome: Result<(), BoxError> = tokio::select! {
+        outcome = poll_fn(|cx| step(cx, false)) => outcome,
+        () = shutdown.cancelled() => {
+            let mut ends = true;
+            let rest = poll_fn(|cx| step(cx, std::mem::take(&mut ends)));
+            match tokio::time::timeout(DRAIN_MAX, rest).await {
                 Ok(outcome) => outcome,
                 Err(_) => return,
             }

@@ -208,11 +208,11 @@ impl Entry {
         out.extend_from_slice(b"\",");
     }
 
-    /// The version the object was stored in.
-    pub fn api_version(&self) -> &str {
-        let field = self.part((1, self.parts.layout.head)).strip_prefix(b"\"apiVersion\":");
-        let text = field.and_then(quoted).map(|(text, _)| text);
-        text.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+    /// Whether the object was stored in a version.
+    pub fn is_of_version(&self, api_version: &str) -> bool {
+        let field = self.part((1, self.parts.layout.head));
+        let text = field.strip_prefix(b"\"apiVersion\":\"".as_slice());
+        text.and_then(|text| text.strip_prefix(api_version.as_bytes())) == Some(b"\",")
     }
 
     /// The same object with another resource version: a deletion is told with the last state and
@@ -339,7 +339,9 @@ mod tests {
             (entry.label("x"), entry.label("w"), entry.label("v")),
             (Some("y"), Some(""), None)
         );
-        assert_eq!((entry.namespace(), entry.name(), entry.api_version()), ("s", "n", "v1"));
+        assert_eq!((entry.namespace(), entry.name()), ("s", "n"));
+        let of = |version| entry.is_of_version(version);
+        assert_eq!([of("v1"), of("v"), of("v11"), of("")], [true, false, false, false]);
     }
 
     #[test]

@@ -115,8 +115,8 @@ impl Fanout {
 }
 
 fn offer_list(list: &mut Vec<Sender>, change: &Arc<Change>) -> usize {
-    let before = list.len();
-    list.retain(|sender| sender.offer(change));
+    let (before, all) = (list.len(), change.seen_by_all());
+    list.retain(|sender| sender.offer(change, all));
     before - list.len()
 }
 

@@ -61,6 +61,15 @@ impl Change {
         }
     }
 
+    /// What a watcher is told that is interested in every change of the object.
+    pub(super) fn seen_by_all(&self) -> ChangeKind {
+        match (&self.previous, self.deleted) {
+            (_, true) => ChangeKind::Deleted,
+            (None, false) => ChangeKind::Added,
+            (Some(_), false) => ChangeKind::Modified,
+        }
+    }
+
     /// What a watcher with this interest is told; `None` when it does not concern it.
     pub fn seen_by(&self, interest: &Interest) -> Option<ChangeKind> {
         let before = self.previous.as_ref().is_some_and(|e| interest.matches(e));
@@ -128,6 +137,11 @@ pub struct Interest {
 }
 
 impl Interest {
+    /// Whether everything in the namespace, or everywhere without one, is selected.
+    fn is_plain(&self) -> bool {
+        self.name.is_empty() && self.labels.is_none() && self.fields.is_none()
+    }
+
     /// Whether an object is selected.
     pub fn matches(&self, entry: &Entry) -> bool {
         (self.namespace.is_empty() || self.namespace == entry.namespace())
@@ -146,6 +160,8 @@ type Told = (ChangeKind, Arc<Change>);
 /// The cache's end of a watch.
 pub(super) struct Sender {
     interest: Arc<Interest>,
+    /// Whether it is interested in everything in its namespace, or everywhere.
+    plain: bool,
     queue: mpsc::Sender<Told>,
 }
 
@@ -164,14 +180,17 @@ pub(super) fn channel(
 ) -> (Sender, Receiver) {
     let (sender, queue) = mpsc::channel(buffer_max);
     let receiver = Receiver { interest: interest.clone(), backlog: backlog.into_iter(), queue };
-    (Sender { interest, queue: sender }, receiver)
+    let plain = interest.is_plain();
+    (Sender { interest, plain, queue: sender }, receiver)
 }
 
 impl Sender {
-    /// Queues a change if it concerns the watcher. False when the watcher is gone or too slow: it
-    /// is dropped, and its stream ends.
-    pub(super) fn offer(&self, change: &Arc<Change>) -> bool {
-        match change.seen_by(&self.interest) {
+    /// Queues a change in the watcher's namespace if it concerns it; `all` is what one is told that
+    /// wants everything. False when the watcher is gone or too slow: it is dropped, and its stream
+    /// ends.
+    pub(super) fn offer(&self, change: &Arc<Change>, all: ChangeKind) -> bool {
+        let seen = if self.plain { Some(all) } else { change.seen_by(&self.interest) };
+        match seen {
             Some(kind) => self.queue.try_send((kind, change.clone())).is_ok(),
             None => self.is_open(),
         }

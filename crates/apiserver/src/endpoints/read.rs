@@ -97,8 +97,7 @@ fn canonical(negotiated: &Negotiated) -> bool {
 
 /// Whether an entry was stored in the version that is asked for.
 pub fn is_native(served: &Served, entry: &Entry) -> bool {
-    let own = (&*served.resource.group, &*served.resource.version);
-    longshore_api::gvk::split_api_version(entry.api_version()) == Some(own)
+    entry.is_of_version(&served.api_version)
 }
 
 /// One page of a list.

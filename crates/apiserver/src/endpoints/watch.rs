@@ -2,6 +2,7 @@
 //!
 //! upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/watch.go
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use http::Response;
 use http_body::Frame;
 use longshore_api::{Object, StatusError};
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::list_options::{self, ListOptions};
 use super::negotiate::{self, Format, Negotiated, Shape};
@@ -56,7 +57,8 @@ pub async fn watch(call: &Call) -> Result<Response<Body>, StatusError> {
     };
     let deadline = Instant::now() + timeout(call, &options);
     let opened = open(call, &options, wanted).await;
-    let mut session = Session {
+    let next_bookmark = options.bookmarks.then(|| next_bookmark(Instant::now(), deadline));
+    let mut session = Box::new(Session {
         api: call.api.clone(),
         served: call.served.clone(),
         _place: place,
@@ -66,12 +68,14 @@ pub async fn watch(call: &Call) -> Result<Response<Body>, StatusError> {
         state: Vec::new().into_iter(),
         initial_end: None,
         after: wanted,
-        bookmarks: options.bookmarks,
-        next_bookmark: next_bookmark(Instant::now(), deadline),
+        next_bookmark,
         deadline,
+        timer: Box::pin(tokio::time::sleep_until(
+            next_bookmark.map_or(deadline, |at| at.min(deadline)),
+        )),
         headings: true,
         error: None,
-    };
+    });
     match opened {
         // What goes wrong from here on is told in the stream.
         Err(error) => session.error = Some(error),
@@ -171,9 +175,11 @@ struct Session {
     initial_end: Option<u64>,
     /// Changes up to this revision are not told.
     after: u64,
-    bookmarks: bool,
-    next_bookmark: Instant,
+    /// When it is told how far it has come; never if it did not ask for it.
+    next_bookmark: Option<Instant>,
     deadline: Instant,
+    /// Goes off at the next bookmark, or else at the deadline.
+    timer: Pin<Box<Sleep>>,
     headings: bool,
     /// What ends the watch.
     error: Option<StatusError>,
@@ -207,9 +213,14 @@ impl Session {
             let next = tokio::select! {
                 biased;
                 next = source.next() => next,
-                () = tokio::time::sleep_until(self.deadline) => return None,
-                () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
-                    self.next_bookmark = next_bookmark(Instant::now(), self.deadline);
+                () = &mut self.timer => {
+                    let now = Instant::now();
+                    if now >= self.deadline || self.next_bookmark.is_none() {
+                        return None;
+                    }
+                    let next = next_bookmark(now, self.deadline);
+                    self.next_bookmark = Some(next);
+                    self.timer.as_mut().reset(next.min(self.deadline));
                     return Some(self.progress());
                 }
             };
