@@ -197,7 +197,11 @@ mod tests {
         peer.read_exact(&mut rest).await.expect("all of it");
         got.extend(rest);
         assert_eq!(got, want);
-        poll_fn(|cx| Poll::Ready(outlet.let_go(cx))).await;
+        let let_go = poll_fn(|cx| {
+            outlet.let_go(cx);
+            Poll::Ready(())
+        });
+        let_go.await;
         inner.write_all(b"end").await.expect("it is taken");
         inner.shutdown().await.expect("it ends");
         let mut end = Vec::new();
