@@ -456,10 +456,8 @@ const FLOOD: usize = 100_000;
 const FLOOD_TAKEN: usize = 32_768;
 const FLOOD_PER_CONNECTION: usize = 500;
 
-/// As above with more than the server takes; docs/performance.md has its figures. The same limit
-/// at a smaller size is tested in the API server's own tests.
+/// As above with more than the server takes; docs/performance.md has its figures.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes half a minute and 200 MiB"]
 async fn a_hundred_thousand_watches_of_one_client() {
     check_open_files(1024).unwrap();
     let (server, wire) = start().await;
