@@ -282,5 +282,8 @@ async fn nodes_accounts_and_requests() {
     assert!(!cluster.ok(&events).is_empty());
     assert!(cluster.ok(&["events", "--for", "job/j"]).contains("SuccessfulCreate"));
     cluster.ok(&["cluster-info"]);
-    cluster.ok(&["delete", "quota,pc,pdb,ing,cj,job", "--all"]);
+    // The system's own classes stay.
+    cluster.fails(&["delete", "pc", "--all"], "this is a system priority class");
+    cluster.fails(&["get", "pc", "high"], "NotFound");
+    cluster.ok(&["delete", "quota,pdb,ing,cj,job", "--all"]);
 }
