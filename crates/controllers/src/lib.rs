@@ -3,6 +3,7 @@
 //! Invariant: a controller looks at keys, not at events: whatever happened, the next look at the
 //! caches tells what to do. Ownership is by uid. Nothing polls.
 
+mod apiserver_identity;
 mod bootstrap_token;
 mod certificates;
 mod common;
@@ -46,6 +47,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+pub use apiserver_identity::ApiServerIdentity;
 pub use certificates::{Issuer, Wanted};
 use longshore_base::rng::Rng;
 use longshore_base::{Clock, Shutdown};
@@ -66,6 +68,8 @@ pub struct Config {
     pub issuer: Issuer,
     /// Where the API server is reached.
     pub api_address: (Ipv4Addr, u16),
+    /// Who the API server is.
+    pub api_identity: ApiServerIdentity,
     /// Service address of the API server.
     pub api_service_ip: Ipv4Addr,
     /// Network of service addresses: address and prefix length.
@@ -114,7 +118,7 @@ type Entry = (&'static str, fn(Context));
 /// All controllers. The names are upstream's.
 ///
 /// upstream: cmd/kube-controller-manager/names/controller_names.go
-const TABLE: [Entry; 38] = [
+const TABLE: [Entry; 39] = [
     ("deployment-controller", deployment::start),
     ("replicaset-controller", replicaset::start),
     ("replicationcontroller-controller", replicaset::start_replication),
@@ -153,6 +157,7 @@ const TABLE: [Entry; 38] = [
     ("kubernetes-service-controller", kubernetes_service::start),
     ("kubernetes-service-cidr-controller", service_cidr::start_default),
     ("api-priority-and-fairness-config-consumer-v1", flow_status::start),
+    ("kube-apiserver-identity-lease-controller", apiserver_identity::start),
 ];
 
 /// The names of all controllers.

@@ -16,9 +16,10 @@ use crate::config::ServerConfig;
 use crate::control_plane::ControlPlane;
 use crate::server::Stop;
 
-/// What upstream's API server does itself: its service, the first range of service addresses, and
-/// the status of flow schemas. These run also when there are no controllers.
-const OWN_CONTROLLERS: [&str; 3] = [
+/// What upstream's API server does itself: its service, the first range of service addresses, the
+/// status of flow schemas, and the sign that it lives. These run also when there are no controllers.
+const OWN_CONTROLLERS: [&str; 4] = [
+    "kube-apiserver-identity-lease-controller",
     "kubernetes-service-controller",
     "kubernetes-service-cidr-controller",
     "api-priority-and-fairness-config-consumer-v1",
@@ -127,6 +128,10 @@ fn controllers(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown)
         sign: Signer::new(move |claims| tokens.sign(claims).map_err(|e| e.to_string())),
         issuer: issuer(plane, rng.clone()),
         api_address: (config.advertise, plane.address().port()),
+        api_identity: longshore_controllers::ApiServerIdentity {
+            host_name: config.host_name.clone(),
+            instance: rng.uuid(),
+        },
         api_service_ip: config.service_network.nth(1),
         service_network: (config.service_network.address, config.service_network.prefix),
         collected: collected(),

@@ -85,6 +85,8 @@ pub struct ServerConfig {
     pub cluster_domain: String,
     /// Service address of the cluster DNS.
     pub cluster_dns: Ipv4Addr,
+    /// Name of this machine.
+    pub host_name: String,
     /// Name of this node.
     pub node_name: String,
     /// Path of the container runtime's socket.
@@ -172,6 +174,7 @@ impl ServerConfig {
             cluster_domain: subdomain("cluster-domain", a.cluster_domain, "cluster.local")?,
             cluster_dns,
             node_name: subdomain("node-name", node_name, &host_name)?,
+            host_name,
             runtime_socket,
             cni_conf_dir: a.cni_conf_dir.unwrap_or("/etc/cni/net.d".into()),
             cgroup_root: cgroup_root(a.cgroup_root)?,

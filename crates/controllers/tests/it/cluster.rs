@@ -48,6 +48,10 @@ impl Cluster {
             }),
             sign: longshore_controllers::Signer::new(|claims| Ok(claims.to_string())),
             api_address: (Ipv4Addr::new(192, 0, 2, 1), 6443),
+            api_identity: longshore_controllers::ApiServerIdentity {
+                host_name: "host".to_owned(),
+                instance: "1".to_owned(),
+            },
             api_service_ip: Ipv4Addr::new(10, 96, 0, 1),
             collected: collected(),
             disabled: BTreeSet::new(),
@@ -57,6 +61,9 @@ impl Cluster {
         let client_for = |account: &str| match account {
             "tokens-controller" => {
                 server.client(UserInfo::new("system:kube-controller-manager", &[]))
+            }
+            "kube-apiserver-identity-lease-controller" => {
+                server.client(UserInfo::new("system:apiserver", &["system:masters"]))
             }
             account => server.client(UserInfo::service_account("kube-system", account)),
         };
