@@ -3,7 +3,7 @@
 //! upstream: k8s.io/kube-openapi/pkg/handler3
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION, VARY};
@@ -32,8 +32,8 @@ pub struct Documents {
 /// A document as it was made.
 #[derive(Clone)]
 struct Made {
-    /// The resources that are in it.
-    of: Vec<Arc<Served>>,
+    /// The resources that are in it. It does not keep them.
+    of: Vec<Weak<Served>>,
     body: Bytes,
     hash: String,
 }
@@ -41,7 +41,8 @@ struct Made {
 impl Made {
     /// Whether a document of these resources would be the same.
     fn is_of(&self, served: &[Arc<Served>]) -> bool {
-        self.of.len() == served.len() && self.of.iter().zip(served).all(|(a, b)| Arc::ptr_eq(a, b))
+        let same = |(a, b): (&Weak<Served>, &Arc<Served>)| std::ptr::eq(a.as_ptr(), Arc::as_ptr(b));
+        self.of.len() == served.len() && self.of.iter().zip(served).all(same)
     }
 }
 
@@ -104,9 +105,8 @@ impl Documents {
         let served = listed(handler, |_| true);
         let made = || {
             let paths = document_paths(handler);
-            let documents: Vec<Value> =
-                paths.iter().filter_map(|path| make(handler, path)).collect();
-            openapi::document_v2(&documents)
+            // One after the other: all of them at once are many times what the result is.
+            openapi::document_v2(paths.iter().filter_map(|path| make(handler, path)))
         };
         let Made { body, hash, .. } = self.kept(V2, served, made);
         tagged(request, body, &hash)
@@ -133,7 +133,7 @@ impl Documents {
         }
         let body = Bytes::from(make().to_string());
         let hash = hex(&Sha512::digest(&body)).to_uppercase();
-        let made = Made { of, body, hash };
+        let made = Made { of: of.iter().map(Arc::downgrade).collect(), body, hash };
         self.made.lock().insert(path.to_owned(), made.clone());
         made
     }

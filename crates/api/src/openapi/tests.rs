@@ -210,7 +210,7 @@ fn custom_resources_have_documents_too() {
 
 #[test]
 fn the_old_document_has_plain_references() {
-    let old = document_v2(&[document("stable.example.com", "v1", &[widgets()])]);
+    let old = document_v2([document("stable.example.com", "v1", &[widgets()])]);
     let widget = &old["definitions"]["com.example.stable.v1.Widget"];
     let meta = "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
     let metadata = json!({"$ref": meta, "description": texts::METADATA});
@@ -243,7 +243,7 @@ fn own_v2(routes: &[Route]) -> Option<Value> {
             _ => root_document(&path),
         }
     });
-    Some(document_v2(&documents.collect::<Vec<_>>()))
+    Some(document_v2(documents))
 }
 
 /// What of the old document is compared: not the paths of `/.well-known`, `/openid` and `/logs`,

@@ -6,22 +6,22 @@ use super::shared;
 use crate::structural::publish;
 
 /// The document of `/openapi/v2`, from all documents of version 3.
-pub fn document_v2(documents: &[Value]) -> Value {
+pub fn document_v2(documents: impl IntoIterator<Item = Value>) -> Value {
     let mut definitions = Map::new();
-    let mut paths = Map::new();
+    let (mut paths, mut parameters) = (Map::new(), Map::new());
     for document in documents {
         if let Some(schemas) = document["components"]["schemas"].as_object() {
             for (name, schema) in schemas {
                 add_definition(&mut definitions, name, schema);
             }
         }
-        for (path, item) in document["paths"].as_object().into_iter().flatten() {
-            paths.insert(path.clone(), path_item(path, item));
-        }
+        let own = document["paths"].as_object().into_iter().flatten();
+        let mut own = own.map(|(path, item)| (path.clone(), path_item(path, item))).collect();
+        parameters.extend(shared::take_out(&mut own));
+        paths.extend(own);
     }
-    let shared = shared::take_out(&mut paths);
     json!({
-        "parameters": shared,
+        "parameters": parameters,
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": "1.36"},
         "paths": paths,

@@ -17,6 +17,12 @@ pub fn encode_stored(object: &Object) -> Bytes {
     encode(object).0
 }
 
+/// The name of the object under a store key.
+pub fn name_in(key: &[u8]) -> &str {
+    let at = key.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+    std::str::from_utf8(&key[at..]).unwrap_or_default()
+}
+
 /// What is wrong with a stored value that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("stored object {key} is damaged: {why}")]
@@ -122,6 +128,11 @@ impl Entry {
         Ok(Self::new(key, stored, revision, parts))
     }
 
+    /// Whether this is what a view shows of the stored value.
+    pub fn is_seen_by(&self, view: &Arc<dyn View>) -> bool {
+        std::ptr::addr_eq(Arc::as_ptr(&self.parts.view), Arc::as_ptr(view))
+    }
+
     /// The same stored value as another view sees it.
     pub fn seen_by(&self, view: &Arc<dyn View>) -> Result<Self, Damaged> {
         Self::decode(&self.key, &self.stored, self.revision, view)
@@ -141,8 +152,7 @@ impl Entry {
 
     /// The object's name.
     pub fn name(&self) -> &str {
-        let at = self.key.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
-        std::str::from_utf8(&self.key[at..]).unwrap_or_default()
+        name_in(&self.key)
     }
 
     /// The object's namespace; empty for cluster scope.

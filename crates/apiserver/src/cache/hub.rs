@@ -136,24 +136,13 @@ impl Hub {
     }
 
     fn apply(&self, event: &Event) -> Result<(), Error> {
+        // What was announced has arrived, also when no cache takes it now.
+        let value = event.current.as_ref().map(|kv| kv.value.as_ptr().addr());
+        let announced = value.and_then(|at| self.announced.0.lock().remove(&at));
         if let Some(cache) = self.cache_of(event) {
-            self.apply_to(&cache, event)?;
+            apply_to(&cache, event, announced)?;
         }
         self.advance(event.revision.0);
-        Ok(())
-    }
-
-    fn apply_to(&self, cache: &ResourceCache, event: &Event) -> Result<(), Error> {
-        let revision = event.revision.0;
-        let current = match &event.current {
-            Some(kv) => Some(match self.announced.0.lock().remove(&kv.value.as_ptr().addr()) {
-                // The announcement holds the bytes: nothing else can be at their address.
-                Some((value, parts)) => Entry::new(&kv.key, &value, revision, parts),
-                None => cache.decode(&kv.key, &kv.value, revision)?,
-            }),
-            None => None,
-        };
-        cache.apply(&event.key, revision, current);
         Ok(())
     }
 
@@ -162,9 +151,17 @@ impl Hub {
     /// # Errors
     /// When the store cannot be read or holds damaged objects.
     pub async fn add(&self, cache: &Arc<ResourceCache>) -> Result<(), Error> {
+        let outcome = self.fill(cache).await;
+        if outcome.is_err() {
+            self.remove(cache);
+        }
+        outcome
+    }
+
+    async fn fill(&self, cache: &Arc<ResourceCache>) -> Result<(), Error> {
         let prefix = cache.prefix();
         loop {
-            // From here on no change is missed: those that the read has already are left out below.
+            // From here on no change is missed; the cache leaves out those that the read has already.
             self.caches.write().insert(prefix.clone(), Slot::Loading(Mutex::default()));
             let request = RangeRequest {
                 start: prefix.clone(),
@@ -186,8 +183,8 @@ impl Hub {
             if waiting.lost {
                 continue;
             }
-            for event in waiting.events.iter().filter(|event| event.revision.0 > revision) {
-                self.apply_to(cache, event)?;
+            for event in &waiting.events {
+                apply_to(cache, event, None)?;
             }
             caches.insert(prefix.clone(), Slot::Live(cache.clone()));
             return Ok(());
@@ -282,4 +279,20 @@ impl Hub {
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
+}
+
+/// Applies a change to the cache that it belongs to.
+fn apply_to(
+    cache: &ResourceCache,
+    event: &Event,
+    announced: Option<(Bytes, Parts)>,
+) -> Result<(), Error> {
+    let revision = event.revision.0;
+    let current = match (&event.current, announced) {
+        // The announcement held the bytes: nothing else can have been at their address.
+        (Some(kv), Some((value, parts))) => Some(Entry::new(&kv.key, &value, revision, parts)),
+        (Some(kv), None) => Some(cache.decode(&kv.key, &kv.value, revision)?),
+        (None, _) => None,
+    };
+    Ok(cache.apply(&event.key, revision, current)?)
 }

@@ -60,7 +60,15 @@ pub struct ResourceCache {
     view: RwLock<Arc<dyn View>>,
     state: RwLock<State>,
     watchers: Mutex<Watchers>,
+    /// Held by whoever creates an object, for writing by [`ResourceCache::seal`]: whether nothing
+    /// new is taken.
+    sealed: tokio::sync::RwLock<bool>,
 }
+
+/// As long as it is there, a resource takes a new object.
+pub struct CreateGuard<'a>(
+    #[expect(dead_code, reason = "held")] tokio::sync::RwLockReadGuard<'a, bool>,
+);
 
 /// The field by which many watchers divide the objects of a resource among them: every node watches
 /// its own pods.
@@ -91,6 +99,7 @@ impl ResourceCache {
             view: RwLock::new(view),
             state: RwLock::new(state),
             watchers: Mutex::new(Watchers::default()),
+            sealed: tokio::sync::RwLock::new(false),
         }
     }
 
@@ -159,11 +168,24 @@ impl ResourceCache {
         Ok(())
     }
 
-    /// Ends all watches: the resource is not served any more.
+    /// Lets an object be created; none when nothing new is taken any more.
+    pub async fn begin_create(&self) -> Option<CreateGuard<'_>> {
+        let sealed = self.sealed.read().await;
+        (!*sealed).then(|| CreateGuard(sealed))
+    }
+
+    /// Takes nothing new from now on, and waits for the creates that are under way: what is in the
+    /// store then is all that there will be.
+    pub async fn seal(&self) {
+        *self.sealed.write().await = true;
+    }
+
+    /// Ends all watches and lets go of all objects: the resource is not served any more, whoever
+    /// still holds it.
     pub fn close(&self) {
         let mut watchers = self.watchers.lock();
-        watchers.closed = true;
-        watchers.fanout = Fanout::default();
+        *watchers = Watchers { closed: true, ..Watchers::default() };
+        self.state.write().objects = Snapshot::default();
     }
 
     /// Whether the resource is not served any more.
@@ -199,14 +221,32 @@ impl ResourceCache {
         self.watchers.lock().floor = revision;
     }
 
-    /// Applies one change from the store and tells the watchers.
-    pub(crate) fn apply(&self, key: &Bytes, revision: u64, current: Option<Entry>) {
+    /// Applies one change from the store and tells the watchers. What was there when the cache was
+    /// loaded is left out.
+    ///
+    /// # Errors
+    /// When the object cannot be read.
+    pub(crate) fn apply(
+        &self,
+        key: &Bytes,
+        revision: u64,
+        mut current: Option<Entry>,
+    ) -> Result<(), entry::Damaged> {
         let path = key.slice(self.prefix.len()..);
         // The watchers' lock is taken first: a watch that starts sees a change either in the
         // snapshot or in its stream, never in both and never in neither.
         let mut watchers = self.watchers.lock();
+        // The view may have changed since somebody wrote or read the object.
+        let view = self.view.read();
+        if let Some(entry) = current.as_ref().filter(|entry| !entry.is_seen_by(&view)) {
+            current = Some(entry.seen_by(&view)?);
+        }
+        drop(view);
         let change = {
             let mut state = self.state.write();
+            if watchers.closed || revision <= state.revision {
+                return Ok(());
+            }
             state.revision = revision;
             let previous = state.objects.get(&path).cloned();
             match (current, previous) {
@@ -219,10 +259,11 @@ impl ResourceCache {
                     state.objects.remove_mut(&path);
                     Change::deleted(&previous, revision)
                 }
-                (None, None) => return,
+                (None, None) => return Ok(()),
             }
         };
         watchers.publish(Arc::new(change));
+        Ok(())
     }
 
     /// Opens a watch of the changes after `after`; `None` starts now. Also returns the state at

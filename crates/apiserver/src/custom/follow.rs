@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use longshore_api::Object;
 use longshore_client::Queue;
-use longshore_resources::apiextensions::conditions::is_true;
+use longshore_resources::apiextensions::conditions::{self, is_true};
 use longshore_resources::apiextensions::custom;
 
 use super::view::CustomView;
@@ -14,6 +15,9 @@ use super::{Definition, Definitions};
 use crate::cache::{Change, Entry, Interest, Receiver, ResourceCache, View, hub};
 use crate::endpoints::Api;
 use crate::registry::{Registry, Served};
+
+/// How long until the definitions are followed again that could not be.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// The task that follows the definitions.
 pub(super) struct Follower {
@@ -39,23 +43,28 @@ impl Follower {
     }
 
     /// Serves what is defined now.
+    ///
+    /// # Errors
+    /// When the objects of a definition cannot be read; the others are served.
     pub(super) async fn load(&mut self) -> Result<(), hub::Error> {
+        self.changes = None;
         let Some(cache) = &self.definitions().cache else { return Ok(()) };
         let Ok((receiver, snapshot, revision)) = cache.watch(None, Interest::default()) else {
             return Err(hub::Error::Stopped);
         };
         self.changes = Some(receiver);
+        let mut outcome = Ok(());
         let mut gone: BTreeSet<String> =
             self.definitions().present.read().keys().cloned().collect();
         for (_, entry) in snapshot.iter() {
             gone.remove(entry.name());
-            self.note(entry).await?;
+            outcome = outcome.and(self.note(entry).await);
         }
         for name in gone {
             self.forget(&name);
         }
         self.swap(revision);
-        Ok(())
+        outcome
     }
 
     /// Follows the definitions for ever.
@@ -63,7 +72,10 @@ impl Follower {
         loop {
             let next = match &mut self.changes {
                 Some(changes) => changes.next().await,
-                None => None,
+                None => {
+                    tokio::time::sleep(AGAIN).await;
+                    None
+                }
             };
             let outcome = match next {
                 Some((_, change)) => self.apply(change).await,
@@ -108,10 +120,12 @@ impl Follower {
         self.wake(group);
     }
 
-    /// Names may be free for the others of a group.
+    /// Names may be free for those of a group that lack some.
     fn wake(&self, group: &str) {
         for definition in self.definitions().of_group(group) {
-            self.queue.add(definition.object.name().to_owned());
+            if conditions::wants_names(&definition.object) {
+                self.queue.add(definition.object.name().to_owned());
+            }
         }
     }
 

@@ -32,6 +32,8 @@ impl Worker {
         // There can be objects as soon as it is served, established or not.
         let storage = definition.storage.as_ref();
         if let Some(storage) = storage {
+            storage.cache.seal().await;
+            self.api.registry.hub().fresh().await.map_err(StatusError::internal)?;
             self.delete_all(storage).await?;
             if self.wait_for_the_last(definition.object.name(), &storage.cache).await? {
                 return Ok(None);

@@ -53,8 +53,10 @@ impl Worker {
         }
         let object = &definition.object;
         let mut taken = Taken::default();
-        for other in self.api.definitions.of_group(object.str(&["spec", "group"])) {
-            taken.add(&other.object);
+        if naming.is_some() {
+            for other in self.api.definitions.of_group(object.str(&["spec", "group"])) {
+                taken.add(&other.object);
+            }
         }
         let now = self.api.registry.now();
         let Some(next) = conditions::next(object, &taken, definition.storage.is_some(), now) else {

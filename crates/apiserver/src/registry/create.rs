@@ -9,7 +9,7 @@ use crate::admission::Operation;
 use super::fields::shrink;
 use super::{
     CONFLICT_RETRIES_MAX, Registry, Stored, WriteContext, dedup_owners, finish, rfc3339,
-    with_version,
+    terminating, with_version,
 };
 
 /// Characters of a generated suffix.
@@ -31,9 +31,7 @@ impl Registry {
         self.fill_and_track(ctx, &mut object, None)?;
         let name = object.name().to_owned();
         if ctx.resource().custom.as_ref().is_some_and(|custom| custom.terminating) {
-            let (group, plural) = (&ctx.resource().group, &ctx.resource().plural);
-            let why = "create not allowed while custom resource definition is terminating";
-            return Err(StatusError::forbidden(group, plural, &name, why));
+            return Err(terminating(ctx.resource(), &name));
         }
         let attributes = ctx.admission(Operation::Create, &name);
         self.admission.mutate(&attributes, Some(&mut object), None).await?;

@@ -40,6 +40,7 @@ pub use update::{StorageConflict, UpdateOptions, segment_rule};
 
 use crate::admission::{Admission, Attributes, Operation};
 use crate::auth::{Authorization, UserInfo};
+use crate::cache::entry::name_in;
 use crate::cache::{Entry, Hub, Parts, ResourceCache, hub, view};
 
 /// Writes are retried this often when others write the same object at the same time.
@@ -418,6 +419,14 @@ impl Registry {
         expect: u64,
         op: Op,
     ) -> Result<Result<u64, Option<Entry>>, StatusError> {
+        // When a definition has let go of its last object, no new one may come.
+        let _creating = match served.resource.custom {
+            Some(_) if expect == 0 => {
+                let guard = served.cache.begin_create().await;
+                Some(guard.ok_or_else(|| terminating(&served.resource, name_in(key)))?)
+            }
+            _ => None,
+        };
         let txn = Txn { key: key.clone(), expect: Revision(expect), op };
         match self.hub.store().txn(txn).await.map_err(StatusError::internal)? {
             TxnOutcome::Committed(revision) => Ok(Ok(revision.0)),
@@ -561,6 +570,12 @@ fn recast(kind: &Gvk, object: &mut Object) {
     if let Some(model) = Model::built_in(group, version, &kind.kind) {
         model.recast(object);
     }
+}
+
+/// 403 for a new object of a definition that is being deleted.
+fn terminating(resource: &Resource, name: &str) -> StatusError {
+    let why = "create not allowed while custom resource definition is terminating";
+    StatusError::forbidden(&resource.group, &resource.plural, name, why)
 }
 
 /// Sets the resource version that a write got.

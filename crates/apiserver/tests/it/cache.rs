@@ -1,6 +1,7 @@
 //! The watch cache over a store: freshness, fan-out, selection, history and slow watchers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use longshore_api::Object;
@@ -258,6 +259,71 @@ async fn every_watcher_is_told_what_concerns_it_however_it_selects() {
         assert!(!want.is_empty());
         assert_eq!(seen, want, "{interest:?}");
     }
+}
+
+/// A definition may change while an object is on its way through the store, told with what the old
+/// view shows of it.
+#[tokio::test]
+async fn what_was_written_under_an_older_view_is_seen_by_the_newer() {
+    let rig = rig(Arc::new(MemoryStore::new())).await;
+    let object = pod("a", "x", "web", "n1");
+    let (value, parts) = rig.cache.encode(&object);
+    let announcement = rig.hub.announce(&value, parts);
+    let newer: Arc<dyn View> = Arc::new(Nodes(vec!["spec.host".into()]));
+    rig.cache.set_view(&newer).expect("nothing is damaged");
+    let op = Op::Put { value, ttl: None };
+    let key = rig.cache.key("a", "x");
+    rig.commit(Txn { key, expect: Revision(0), op }).await;
+    announcement.committed();
+    rig.hub.fresh().await.expect("the hub runs");
+    let entry = rig.cache.get("a", "x").expect("it was written");
+    assert_eq!((entry.field("spec.host"), entry.field("spec.nodeName")), (Some("n1"), None));
+}
+
+/// The hub may learn of a change after a new cache has read it.
+#[tokio::test]
+async fn a_new_cache_is_not_told_again_what_it_has_read() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let hub = Hub::load(store.clone(), Vec::new()).await.expect("the store loads");
+    let view = Arc::new(Nodes(Vec::new()));
+    let cache = Arc::new(ResourceCache::new(Bytes::from_static(b"/registry/pods/"), view));
+    let shutdown = Shutdown::new();
+    let rig = Rig { store, hub, cache, shutdown };
+    for app in ["one", "two", "three"] {
+        rig.put(&pod("a", "x", app, "")).await;
+    }
+    rig.hub.add(&rig.cache).await.expect("the store can be read");
+    let (mut watch, ..) = rig.cache.watch(None, interest("", "", "", "")).expect("it starts");
+    let (running, stop) = (rig.hub.clone(), rig.shutdown.clone());
+    tokio::spawn(async move { running.run(stop).await.expect("the hub follows the store") });
+    let revision = rig.put(&pod("a", "x", "four", "")).await;
+    let (kind, change) = watch.next().await.expect("the change");
+    assert_eq!((kind, change.revision), (ChangeKind::Modified, revision));
+}
+
+#[tokio::test]
+async fn a_resource_that_is_not_served_any_more_holds_nothing() {
+    let rig = rig(Arc::new(MemoryStore::new())).await;
+    rig.put(&pod("a", "x", "web", "")).await;
+    rig.put(&pod("a", "x", "db", "")).await;
+    rig.hub.fresh().await.expect("the hub runs");
+    let entry = Arc::downgrade(&rig.cache.get("a", "x").expect("it was written"));
+    rig.hub.remove(&rig.cache);
+    assert!(entry.upgrade().is_none());
+    let (mut watch, ..) = rig.cache.watch(None, interest("", "", "", "")).expect("it starts");
+    assert!(watch.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_sealed_resource_waits_for_creates_and_takes_no_more() {
+    let rig = rig(Arc::new(MemoryStore::new())).await;
+    let creating = rig.cache.begin_create().await.expect("it is not sealed");
+    let mut sealing = std::pin::pin!(rig.cache.seal());
+    let waited = tokio::time::timeout(Duration::ZERO, &mut sealing).await;
+    assert!(waited.is_err(), "a create is under way");
+    drop(creating);
+    sealing.await;
+    assert!(rig.cache.begin_create().await.is_none());
 }
 
 /// Objects are selected by their node.

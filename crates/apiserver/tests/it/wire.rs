@@ -23,11 +23,11 @@ const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 const METADATA: &str = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
 
-struct Rig {
+pub(crate) struct Rig {
     server: Server,
     client: Client,
     shutdown: Shutdown,
-    store: Arc<dyn Store>,
+    pub store: Arc<dyn Store>,
 }
 
 impl Drop for Rig {
@@ -37,15 +37,15 @@ impl Drop for Rig {
 }
 
 /// An answer that has been read to its end.
-struct Answer {
-    code: u16,
+pub(crate) struct Answer {
+    pub code: u16,
     media_type: String,
     headers: http::HeaderMap,
     body: Bytes,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
@@ -85,7 +85,7 @@ async fn serve_watches(store: Arc<dyn Store>, cbor: bool, watches: WatchLimits) 
     Rig { server, client, shutdown, store }
 }
 
-async fn rig(cbor: bool) -> Rig {
+pub(crate) async fn rig(cbor: bool) -> Rig {
     let rig = serve(Arc::new(MemoryStore::new()), cbor).await;
     let namespace = json!({"metadata": {"name": "default"}});
     assert_eq!(rig.post("/api/v1/namespaces", &namespace).await.code, 201);
@@ -93,7 +93,7 @@ async fn rig(cbor: bool) -> Rig {
 }
 
 impl Rig {
-    async fn send(&self, request: Request<longshore_apiserver::body::Body>) -> Answer {
+    pub async fn send(&self, request: Request<longshore_apiserver::body::Body>) -> Answer {
         let (parts, body) = self.client.send(request).await.unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let media_type = parts.headers.get("content-type").map(|v| v.to_str().unwrap().to_owned());
@@ -101,7 +101,7 @@ impl Rig {
         Answer { code: parts.status.as_u16(), media_type, headers: parts.headers, body }
     }
 
-    async fn get(&self, path: &str, accept: &str) -> Answer {
+    pub async fn get(&self, path: &str, accept: &str) -> Answer {
         let request = Request::get(path).header("accept", accept);
         self.send(request.body(full("")).unwrap()).await
     }
@@ -116,7 +116,7 @@ impl Rig {
         self.send(request.body(full(body)).unwrap()).await
     }
 
-    async fn post(&self, path: &str, object: &Value) -> Answer {
+    pub async fn post(&self, path: &str, object: &Value) -> Answer {
         self.post_as(path, "application/json", object.to_string().into_bytes()).await
     }
 
