@@ -41,6 +41,22 @@ pub(crate) fn follow_owned(informer: &Informer, kind: &'static str, queue: &Queu
     });
 }
 
+/// A pod without a controller may belong to any workload whose selector it matches.
+pub(crate) fn follow_orphans(sets: &Informer, pods: &Informer, queue: &Queue<Key>) {
+    let (sets, queue) = (sets.clone(), queue.clone());
+    pods.on_change(move |change| {
+        let pod = change.object();
+        if longshore_client::informer::controller_uid(pod).is_some() {
+            return;
+        }
+        for set in sets.list_namespace(pod.namespace()) {
+            if selector_of(&set).is_some_and(|s| s.matches_map(pod.labels())) {
+                queue.add(key_of(&set));
+            }
+        }
+    });
+}
+
 /// The cache of secrets, with the data of tokens only: others may be large and concern nobody.
 pub(crate) fn token_secrets(ctx: &crate::Context) -> Informer {
     ctx.caches.get_trimmed(longshore_client::resource::SECRETS, |secret| {
@@ -139,10 +155,11 @@ pub(crate) async fn claim(
     informer: &Informer,
     owner: &Object,
 ) -> Result<Vec<Arc<Object>>, Error> {
-    claim_where(client, of, informer, owner, |_| true).await
+    claim_where(client, of, informer, owner, "", |_| true).await
 }
 
-/// [`claim`] among the objects that `look_at` names.
+/// [`claim`] among the objects that `look_at` names. With a `finalizer`, what is adopted gets it and what is let go
+/// loses it.
 ///
 /// upstream: pkg/controller/controller_ref_manager.go
 pub(crate) async fn claim_where(
@@ -150,6 +167,7 @@ pub(crate) async fn claim_where(
     of: Resource,
     informer: &Informer,
     owner: &Object,
+    finalizer: &str,
     look_at: impl Fn(&Object) -> bool,
 ) -> Result<Vec<Arc<Object>>, Error> {
     let Some(selector) = selector_of(owner) else { return Ok(Vec::new()) };
@@ -158,7 +176,7 @@ pub(crate) async fn claim_where(
         if owner.is_deleting() || selector.matches_map(object.labels()) {
             claimed.push(object);
         } else {
-            release(client, of, &object, owner).await?;
+            release(client, of, &object, owner, finalizer).await?;
         }
     }
     let orphans =
@@ -166,7 +184,7 @@ pub(crate) async fn claim_where(
     for object in orphans {
         let wanted = selector.matches_map(object.labels()) && !object.is_deleting();
         if wanted && look_at(&object) {
-            let adopted = adopt(client, of, &object, owner).await?;
+            let adopted = adopt(client, of, &object, owner, finalizer).await?;
             claimed.extend(adopted.map(Arc::new));
         }
     }
@@ -179,10 +197,15 @@ async fn adopt(
     of: Resource,
     object: &Object,
     owner: &Object,
+    finalizer: &str,
 ) -> Result<Option<Object>, Error> {
-    let patch = Patch::Strategic(json!({ "metadata": {
+    let mut patch = json!({ "metadata": {
         "uid": object.uid(), "ownerReferences": [controller_ref(owner)],
-    }}));
+    }});
+    if !finalizer.is_empty() {
+        patch["metadata"]["finalizers"] = json!([finalizer]);
+    }
+    let patch = Patch::Strategic(patch);
     gone_is_fine(client.patch(of, object.namespace(), object.name(), "", &patch).await)
 }
 
@@ -191,10 +214,15 @@ async fn release(
     of: Resource,
     object: &Object,
     owner: &Object,
+    finalizer: &str,
 ) -> Result<(), Error> {
-    let patch = Patch::Strategic(json!({ "metadata": {
+    let mut patch = json!({ "metadata": {
         "uid": object.uid(), "ownerReferences": [{ "$patch": "delete", "uid": owner.uid() }],
-    }}));
+    }});
+    if !finalizer.is_empty() {
+        patch["metadata"]["$deleteFromPrimitiveList/finalizers"] = json!([finalizer]);
+    }
+    let patch = Patch::Strategic(patch);
     gone_is_fine(client.patch(of, object.namespace(), object.name(), "", &patch).await).map(drop)
 }
 

@@ -16,7 +16,9 @@ use longshore_client::workers::{self, Outcome};
 use longshore_client::{Error, Informer, Queue};
 use serde_json::{Value, json};
 
-use crate::common::{Key, claim, follow, follow_owned, is_available, is_ready, key_of};
+use crate::common::{
+    Key, claim, follow, follow_orphans, follow_owned, is_available, is_ready, key_of,
+};
 use crate::history::{self, History, REVISION_LABEL};
 use crate::{Context, nodes, pods};
 
@@ -49,6 +51,7 @@ pub(crate) fn start(ctx: Context) {
     let (nodes, revisions) = (ctx.caches.get(NODES), ctx.caches.get(CONTROLLER_REVISIONS));
     follow(&sets, &queue);
     follow_owned(&pods, "DaemonSet", &queue);
+    follow_orphans(&sets, &pods, &queue);
     follow_owned(&revisions, "DaemonSet", &queue);
     follow_nodes(&nodes, &sets, &queue);
     let controller = Controller { ctx, sets, pods, nodes, revisions };

@@ -15,13 +15,16 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use longshore_api::Object;
+use longshore_client::informer::controller_uid;
 use longshore_client::recorder::Severity;
 use longshore_client::resource::{JOBS, PODS};
 use longshore_client::workers::{self, Outcome};
 use longshore_client::{Error, Informer, Patch, Queue};
 use serde_json::{Value, json};
 
-use crate::common::{Key, claim, follow, follow_owned, gone_is_fine, is_ready, rfc3339};
+use crate::common::{
+    Key, claim_where, follow, follow_orphans, follow_owned, gone_is_fine, is_ready, key_of, rfc3339,
+};
 use crate::{Context, pods};
 use state::State;
 
@@ -52,12 +55,36 @@ pub(crate) fn start(ctx: Context) {
     let (jobs, pods) = (ctx.caches.get(JOBS), ctx.caches.get(PODS));
     follow(&jobs, &queue);
     follow_owned(&pods, "Job", &queue);
+    follow_orphans(&jobs, &pods, &queue);
+    let orphans = Queue::new();
+    follow_lost(&pods, &orphans);
     let controller = Controller { ctx, jobs, pods };
     let shutdown = controller.ctx.shutdown.clone();
+    let of_orphans = controller.clone();
+    workers::run("job-controller orphans", orphans, 1, &shutdown, move |key| {
+        let controller = of_orphans.clone();
+        async move { controller.release_lost(key).await }
+    });
     workers::run("job-controller", queue, WORKERS, &shutdown, move |key| {
         let controller = controller.clone();
         async move { controller.sync(key).await }
     });
+}
+
+/// Pods that are deleted and that no job counts: somebody took their owner away.
+///
+/// upstream: pkg/controller/job/job_controller.go deletePod
+fn follow_lost(pods: &Informer, queue: &Queue<Key>) {
+    let queue = queue.clone();
+    pods.on_change(move |change| {
+        if is_lost(change.object()) {
+            queue.add(key_of(change.object()));
+        }
+    });
+}
+
+fn is_lost(pod: &Object) -> bool {
+    pod.is_deleting() && is_tracked(pod) && controller_uid(pod).is_none()
 }
 
 /// Whether a condition of this type is true.
@@ -89,7 +116,8 @@ impl Controller {
         if !is_ours(&job) || is_finished(&job) {
             return Ok(None);
         }
-        let pods = claim(&self.ctx.client, PODS, &self.pods, &job).await?;
+        let pods =
+            claim_where(&self.ctx.client, PODS, &self.pods, &job, FINALIZER, |_| true).await?;
         let mut state = State::new(&job, pods, self.ctx.clock.now());
         state.decide();
         let acted = self.act(&mut state).await;
@@ -122,6 +150,13 @@ impl Controller {
             }
         }
         Ok(())
+    }
+
+    async fn release_lost(&self, (namespace, name): Key) -> Outcome {
+        if let Some(pod) = self.pods.get(&namespace, &name).filter(|pod| is_lost(pod)) {
+            self.release(&pod).await?;
+        }
+        Ok(None)
     }
 
     async fn release(&self, pod: &Object) -> Result<(), Error> {

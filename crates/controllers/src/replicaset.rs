@@ -17,8 +17,8 @@ use longshore_client::{Error, Informer, Queue};
 use serde_json::{Value, json};
 
 use crate::common::{
-    Key, claim_where, follow, follow_owned, gone_is_fine, is_active, is_available, is_ready,
-    replicas, rfc3339, selector_of,
+    Key, claim_where, follow, follow_orphans, follow_owned, gone_is_fine, is_active, is_available,
+    is_ready, replicas, rfc3339,
 };
 use crate::{Context, pods};
 
@@ -63,28 +63,12 @@ fn start_for(ctx: Context, of: Resource, name: &'static str) {
     });
 }
 
-/// A pod without a controller may belong to any set whose selector it matches.
-fn follow_orphans(sets: &Informer, pods: &Informer, queue: &Queue<Key>) {
-    let (sets, queue) = (sets.clone(), queue.clone());
-    pods.on_change(move |change| {
-        let pod = change.object();
-        if longshore_client::informer::controller_uid(pod).is_some() {
-            return;
-        }
-        for set in sets.list_namespace(pod.namespace()) {
-            if selector_of(&set).is_some_and(|s| s.matches_map(pod.labels())) {
-                queue.add(crate::common::key_of(&set));
-            }
-        }
-    });
-}
-
 impl Controller {
     async fn sync(&self, (namespace, name): Key) -> Outcome {
         self.sets.synced().await;
         self.pods.synced().await;
         let Some(set) = self.sets.get(&namespace, &name) else { return Ok(None) };
-        let active = claim_where(&self.ctx.client, PODS, &self.pods, &set, is_active).await?;
+        let active = claim_where(&self.ctx.client, PODS, &self.pods, &set, "", is_active).await?;
         let managed = if set.is_deleting() { Ok(()) } else { self.manage(&set, &active).await };
         let own = self.pods.owned_by(set.uid());
         let terminating = own.iter().filter(|pod| is_terminating(pod)).count();

@@ -19,7 +19,7 @@ use longshore_client::{Error, Informer, Queue};
 use serde_json::{Value, json};
 
 use crate::common::{
-    Key, claim_where, follow, follow_owned, gone_is_fine, is_available, is_ready,
+    Key, claim_where, follow, follow_orphans, follow_owned, gone_is_fine, is_available, is_ready,
     pod_phase_is_final, replicas,
 };
 use crate::history::{self, History, REVISION_LABEL};
@@ -62,6 +62,7 @@ pub(crate) fn start(ctx: Context) {
     let claims = ctx.caches.get(PERSISTENT_VOLUME_CLAIMS);
     follow(&sets, &queue);
     follow_owned(&pods, "StatefulSet", &queue);
+    follow_orphans(&sets, &pods, &queue);
     let controller = Controller { ctx, sets, pods, revisions, claims };
     let shutdown = controller.ctx.shutdown.clone();
     workers::run("statefulset-controller", queue, WORKERS, &shutdown, move |key| {
@@ -113,7 +114,7 @@ impl Controller {
         let mut wait = None::<i64>;
         let (min_ready, now) = (min_ready(&set), self.ctx.clock.now());
         let named = |pod: &Object| identity::ordinal(&set, pod.name()).is_some();
-        for pod in claim_where(&self.ctx.client, PODS, &self.pods, &set, named).await? {
+        for pod in claim_where(&self.ctx.client, PODS, &self.pods, &set, "", named).await? {
             let Some(ordinal) = identity::ordinal(&set, pod.name()) else { continue };
             if let Err(left) = is_available(&pod, min_ready, now) {
                 wait = [wait, left].into_iter().flatten().min();

@@ -245,11 +245,31 @@ fn phase(facts: &Facts<'_>, statuses: &[Value], init: &[Value], initialized: boo
     if begun && all_begun { "Running" } else { "Pending" }
 }
 
+/// Gives the containers of a pod at its end an end, too: those that never ran, once their turn had come.
+///
+/// upstream: pkg/kubelet/status/status_manager.go TerminatePod
+fn close(init: &mut [Value], main: &mut [Value]) {
+    let over = |s: &Value| s["state"]["terminated"].is_object();
+    let begun =
+        |s: &Value| s["state"]["waiting"].is_null() || s["lastState"]["terminated"].is_object();
+    let initialized = main.iter().any(begun)
+        || init.last().is_none_or(|s| s["state"]["terminated"]["exitCode"] == 0);
+    let tried = init.iter().rposition(begun).map_or(usize::from(!init.is_empty()), |last| last + 1);
+    let main = if initialized { main } else { &mut [] };
+    for status in init[..tried].iter_mut().chain(main).filter(|s| !over(s)) {
+        status["state"] = json!({ "terminated": {
+            "exitCode": 137, "reason": "ContainerStatusUnknown",
+            "message": "The container could not be located when the pod was terminated",
+            "startedAt": null, "finishedAt": null,
+        }});
+    }
+}
+
 /// The whole status of a pod.
 pub(crate) fn of(facts: &Facts<'_>) -> Value {
     let pod = facts.pod;
     let init_specs = pod.list(&["spec", "initContainers"]);
-    let init: Vec<Value> =
+    let mut init: Vec<Value> =
         init_specs.iter().map(|spec| container_status(facts, spec, Kind::Init)).collect();
     let initialized = init_specs.iter().zip(&init).all(|(spec, s)| {
         if is_sidecar(spec) {
@@ -270,12 +290,19 @@ pub(crate) fn of(facts: &Facts<'_>) -> Value {
     let debuggers = pod.list(&["spec", "ephemeralContainers"]).iter();
     let debuggers: Vec<Value> =
         debuggers.map(|spec| container_status(facts, spec, Kind::Ephemeral)).collect();
+    if facts.finished {
+        close(&mut init, &mut main);
+    }
     let was = pod.str(&["status", "phase"]);
     let phase = match was {
         // An end is final.
         "Succeeded" | "Failed" => was,
         _ if facts.late => "Failed",
-        _ => phase(facts, &main, &init, initialized),
+        _ => match phase(facts, &main, &init, initialized) {
+            // Nothing runs any more: a pod that could not begin has failed.
+            "Pending" | "Running" if facts.finished => "Failed",
+            phase => phase,
+        },
     };
     let mut status = pod.get(&["status"]).cloned().unwrap_or_else(|| json!({}));
     status["phase"] = phase.into();
@@ -409,5 +436,49 @@ fn set_condition(
     match list.iter_mut().find(|c| c["type"] == kind) {
         Some(slot) => *slot = condition,
         None => list.push(condition),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at_the_end(init: &[&str], finished: bool) -> Value {
+        let list =
+            |names: &[&str]| -> Value { names.iter().map(|n| json!({ "name": n })).collect() };
+        let pod = Object::from_value(json!({ "spec": {
+            "restartPolicy": "Always", "initContainers": list(init), "containers": list(&["c"]),
+        }}))
+        .expect("an object");
+        of(&Facts {
+            pod: &pod,
+            observed: &Observed::default(),
+            waiting: &Waiting::new(),
+            verdict: &|_| None,
+            host_ip: "192.0.2.1",
+            now: Timestamp::UNIX_EPOCH,
+            finished,
+            late: false,
+        })
+    }
+
+    #[test]
+    fn a_pod_that_never_began_has_failed_at_its_end() {
+        assert_eq!(at_the_end(&[], false)["phase"], "Pending");
+        let status = at_the_end(&[], true);
+        assert_eq!(status["phase"], "Failed");
+        let end = &status["containerStatuses"][0]["state"]["terminated"];
+        assert_eq!(
+            (&end["exitCode"], &end["reason"]),
+            (&json!(137), &json!("ContainerStatusUnknown"))
+        );
+
+        let status = at_the_end(&["a", "b"], true);
+        assert_eq!(status["phase"], "Failed");
+        let init = &status["initContainerStatuses"];
+        assert_eq!(init[0]["state"]["terminated"]["exitCode"], 137);
+        // Their turn had not come.
+        assert!(init[1]["state"]["waiting"].is_object(), "{status}");
+        assert!(status["containerStatuses"][0]["state"]["waiting"].is_object(), "{status}");
     }
 }

@@ -30,8 +30,12 @@ struct Pin {
 pub struct Pins(Mutex<VecDeque<Pin>>);
 
 impl Pins {
-    /// Keeps a snapshot for later pages.
-    pub fn put(&self, prefix: &Bytes, revision: u64, snapshot: &Snapshot) {
+    /// Keeps a snapshot for later pages, if it is of `newest` or later: reading a state that was old already does not
+    /// make it last longer.
+    pub fn put(&self, prefix: &Bytes, revision: u64, snapshot: &Snapshot, newest: u64) {
+        if revision < newest {
+            return;
+        }
         let now = Instant::now();
         let mut pins = self.0.lock();
         while pins.front().is_some_and(|pin| now - pin.since > PIN_AGE_MAX)
@@ -57,5 +61,25 @@ impl Pins {
             .find(|pin| pin.prefix == *prefix && pin.revision == revision)
             .filter(|pin| now - pin.since <= PIN_AGE_MAX)
             .map(|pin| pin.snapshot.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn reading_an_old_state_does_not_keep_it() {
+        let (pins, prefix, snapshot) =
+            (Pins::default(), Bytes::from_static(b"p"), Snapshot::default());
+        pins.put(&prefix, 5, &snapshot, 5);
+        tokio::time::advance(PIN_AGE_MAX).await;
+        pins.put(&prefix, 5, &snapshot, 6);
+        assert!(pins.get(&prefix, 5).is_some());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(pins.get(&prefix, 5).is_none());
+        // The next page was read from what the cache still had.
+        pins.put(&prefix, 5, &snapshot, 6);
+        assert!(pins.get(&prefix, 5).is_none());
     }
 }

@@ -180,6 +180,7 @@ pub async fn page(call: &Call, options: &ListOptions) -> Result<Page, StatusErro
     } else {
         None
     };
+    let present = call.api.registry.hub().applied();
     let (snapshot, revision) = match &token {
         Some(ContinueToken { revision: Some(revision), .. }) => {
             let state = state_at(call, *revision).await?;
@@ -205,7 +206,7 @@ pub async fn page(call: &Call, options: &ListOptions) -> Result<Page, StatusErro
         // What is not selected counts, too: whether there is more is known without reading it.
         let remaining = items.count();
         if remaining > 0 {
-            call.api.pins.put(call.served.cache.prefix(), revision, &snapshot);
+            call.api.pins.put(call.served.cache.prefix(), revision, &snapshot, present);
             meta["continue"] = ContinueToken::after(last, namespace, revision).into();
             if !options.is_selective() {
                 meta["remainingItemCount"] = remaining.into();

@@ -134,3 +134,52 @@ async fn every_node_gets_its_daemon() {
     deleted.expect("it is there");
     cluster.until(PODS, |all| all.len() == 1).await;
 }
+
+fn pod(name: &str, app: &str, finalizers: &[&str]) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": name, "namespace": "default", "labels": { "app": app }, "finalizers": finalizers,
+        },
+        "spec": { "containers": [{ "name": "c", "image": "a" }] },
+    })
+}
+
+const TRACKED: &str = "batch.kubernetes.io/job-tracking";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_that_a_job_takes_in_are_counted_and_those_it_lets_go_are_free() {
+    let cluster = Cluster::start().await;
+    cluster.create(PODS, pod("mine", "job", &[])).await;
+    let mut template = template("job", "a");
+    template["spec"]["restartPolicy"] = "Never".into();
+    let job = json!({
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": { "name": "job", "namespace": "default" },
+        "spec": {
+            "manualSelector": true, "selector": { "matchLabels": { "app": "job" } },
+            "template": template,
+        },
+    });
+    cluster.create(JOBS, job).await;
+    let mine = |wanted: &'static [&'static str]| {
+        move |all: &[std::sync::Arc<Object>]| {
+            let mut mine = all.iter().filter(|pod| pod.name() == "mine");
+            let owners = |pod: &Object| pod.list(&["metadata", "ownerReferences"]).len();
+            mine.any(|pod| pod.finalizers() == wanted && owners(pod) == wanted.len())
+        }
+    };
+    cluster.until(PODS, mine(&[TRACKED])).await;
+    let patch = Patch::Merge(json!({ "metadata": { "labels": { "app": "other" } } }));
+    cluster.client.patch(PODS, "default", "mine", "", &patch).await.expect("a good patch");
+    cluster.until(PODS, mine(&[])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_keeps_a_counted_pod_without_a_job() {
+    let cluster = Cluster::start().await;
+    cluster.create(PODS, pod("lost", "job", &[TRACKED])).await;
+    let options = json!({ "gracePeriodSeconds": 0 });
+    cluster.client.delete(PODS, "default", "lost", options).await.expect("it is there");
+    cluster.until(PODS, <[_]>::is_empty).await;
+}
