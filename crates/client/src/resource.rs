@@ -111,6 +111,7 @@ resources! {
     PRIORITY_LEVELS = "flowcontrol.apiserver.k8s.io" "v1" "prioritylevelconfigurations" "PriorityLevelConfiguration";
     IP_ADDRESSES = "networking.k8s.io" "v1" "ipaddresses" "IPAddress";
     SERVICE_CIDRS = "networking.k8s.io" "v1" "servicecidrs" "ServiceCIDR";
+    RUNTIME_CLASSES = "node.k8s.io" "v1" "runtimeclasses" "RuntimeClass";
     CSI_NODES = "storage.k8s.io" "v1" "csinodes" "CSINode";
     STORAGE_CLASSES = "storage.k8s.io" "v1" "storageclasses" "StorageClass";
     LEASES = "coordination.k8s.io" "v1" "leases" "Lease";

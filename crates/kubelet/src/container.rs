@@ -20,6 +20,8 @@ use crate::{plan, sandbox, volumes};
 const SHARES_PER_CPU: i64 = 1024;
 /// The fewest shares.
 const SHARES_MIN: i64 = 2;
+/// Where containers find the hosts file.
+const HOSTS: &str = "/etc/hosts";
 /// The period of CPU limits in microseconds.
 const QUOTA_PERIOD: i64 = 100_000;
 /// The smallest limit in one period.
@@ -44,7 +46,11 @@ pub(crate) async fn config(
         list.map(|w| env::expand(w.as_str().unwrap_or(""), &lookup)).collect()
     };
     let mut mounts = volumes::mounts(shared, pod, spec, &lookup)?;
-    mounts.push(hosts_mount(shared, pod, ips)?);
+    // Whoever brings a hosts file of their own keeps it.
+    let known = !ips.is_empty() || pod.bool(&["spec", "hostNetwork"]);
+    if known && !mounts.iter().any(|mount| mount.container_path == HOSTS) {
+        mounts.push(hosts_mount(shared, pod, ips)?);
+    }
     mounts.push(message_mount(shared, pod, spec, &name, attempt)?);
     let text = |key: &str| spec[key].as_str().unwrap_or("").to_owned();
     let mut labels = HashMap::new();
@@ -156,7 +162,7 @@ fn hosts_mount(shared: &Shared, pod: &Object, ips: &[String]) -> Result<Mount, C
     }
     std::fs::write(&path, text).map_err(|e| io(&path, &e))?;
     Ok(Mount {
-        container_path: "/etc/hosts".into(),
+        container_path: HOSTS.into(),
         host_path: path.display().to_string(),
         ..Default::default()
     })
@@ -190,8 +196,10 @@ fn quantity(spec: &Value, kind: &str, name: &str) -> Option<Quantity> {
     Quantity::parse(spec["resources"][kind][name].as_str()?).ok()
 }
 
+/// What a container may use.
+///
 /// upstream: pkg/kubelet/kuberuntime/kuberuntime_container_linux.go
-fn resources(shared: &Shared, pod: &Object, spec: &Value) -> LinuxContainerResources {
+pub(crate) fn resources(shared: &Shared, pod: &Object, spec: &Value) -> LinuxContainerResources {
     let request = quantity(spec, "requests", "cpu").or(quantity(spec, "limits", "cpu"));
     let shares =
         request.map_or(SHARES_MIN, |q| (q.milli_value() * SHARES_PER_CPU / 1000).max(SHARES_MIN));

@@ -87,6 +87,28 @@ pub(crate) fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Str
     out
 }
 
+/// As [`expand`], but every name must be known.
+///
+/// upstream: pkg/kubelet/container/helpers.go ExpandContainerVolumeMounts
+pub(crate) fn expand_all(
+    text: &str,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, ConfigError> {
+    let missing = std::cell::RefCell::new(std::collections::BTreeSet::new());
+    let expanded = expand(text, &|name| {
+        let found = lookup(name);
+        if found.is_none() {
+            missing.borrow_mut().insert(format!("{name:?}"));
+        }
+        found
+    });
+    let missing: Vec<String> = missing.into_inner().into_iter().collect();
+    if missing.is_empty() {
+        return Ok(expanded);
+    }
+    Err(ConfigError::Missing(format!("missing value for {}", missing.join(", "))))
+}
+
 /// The values of a config map or secret as texts.
 pub(crate) fn values(object: &Object) -> BTreeMap<String, Vec<u8>> {
     use base64::Engine as _;
@@ -287,5 +309,8 @@ mod tests {
         {
             assert_eq!(expand(text, &lookup), want);
         }
+        assert_eq!(expand_all("$$(B)/$(A)", &lookup).ok().as_deref(), Some("$(B)/x"));
+        let error = expand_all("$(C)/$(A)/$(B)", &lookup).map_err(|error| error.to_string());
+        assert_eq!(error, Err("missing value for \"B\", \"C\"".to_owned()));
     }
 }

@@ -4,6 +4,7 @@
 //! ([`plan`]), acts, and tells ([`status`]). What is decided follows only from what is seen, so a
 //! restart of the agent finds its containers again and leaves them running.
 
+mod admit;
 mod backoff;
 mod cni;
 mod config;
@@ -11,15 +12,18 @@ mod container;
 mod env;
 mod hooks;
 mod images;
+mod needs;
 mod node;
 mod observe;
 mod plan;
 mod pods;
 mod probes;
+mod resize;
 mod sandbox;
 mod server;
 mod status;
 mod stops;
+mod tell;
 mod tokens;
 mod volumes;
 mod worker;
@@ -65,6 +69,7 @@ pub(crate) struct Shared {
     recorder: EventRecorder,
     clock: Arc<dyn Clock>,
     images: images::Images,
+    ledger: needs::Ledger,
     probes: probes::Results,
     tokens: tokens::Tokens,
 }
@@ -106,6 +111,7 @@ pub async fn run(
     let pods = informer(PODS, format!("spec.nodeName={name}"));
     let shared = Arc::new(Shared {
         images: images::Images::default(),
+        ledger: needs::Ledger::default(),
         probes: probes::Results::default(),
         tokens: tokens::Tokens::default(),
         runtime,

@@ -1,6 +1,9 @@
 //! What the runtime has of a pod.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
 
 use jiff::Timestamp;
 use longshore_cri::v1::*;
@@ -233,6 +236,10 @@ async fn look_at_container(
 const MESSAGE_MAX: usize = 4096;
 /// Most bytes of a log's end that stand for a message.
 const LOG_TAIL_MAX: usize = 2048;
+/// Most lines of a log's end that stand for a message.
+const LOG_LINES_MAX: usize = 80;
+/// Bytes of a log file that are read for that: with what stands before each line.
+const LOG_READ_MAX: u64 = 128 * 1024;
 
 /// What an ended container left behind for people: its message file, or the end of its log.
 fn termination_message(
@@ -246,15 +253,52 @@ fn termination_message(
     let from_logs =
         annotations.get(labels::MESSAGE_POLICY).is_some_and(|p| p == "FallbackToLogsOnError");
     if text.is_empty() && from_logs && container.exit_code != 0 {
-        let log = std::fs::read(&container.log_path).unwrap_or_default();
-        let mut lines = Vec::new();
-        for line in log.split(|b| *b == b'\n').filter_map(longshore_cri::logs::parse) {
-            lines.extend_from_slice(line.text);
-            lines.push(b'\n');
-        }
-        let start = lines.len().saturating_sub(LOG_TAIL_MAX);
-        return String::from_utf8_lossy(&lines[start..]).into_owned();
+        return log_end(Path::new(&container.log_path)).unwrap_or_default();
     }
     let text = String::from_utf8_lossy(&text[..text.len().min(MESSAGE_MAX)]).into_owned();
     if text.is_empty() { container.message.clone() } else { text }
+}
+
+/// The last lines of a log.
+///
+/// upstream: pkg/kubelet/kuberuntime/kuberuntime_container.go readLastStringFromContainerLogs
+fn log_end(path: &Path) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let skipped = file.metadata()?.len().saturating_sub(LOG_READ_MAX);
+    file.seek(SeekFrom::Start(skipped))?;
+    let mut log = Vec::new();
+    file.take(LOG_READ_MAX).read_to_end(&mut log)?;
+    let lines = log.split(|b| *b == b'\n').skip(usize::from(skipped > 0));
+    let lines: Vec<_> = lines.filter_map(longshore_cri::logs::parse).collect();
+    let mut text = Vec::new();
+    for line in &lines[lines.len().saturating_sub(LOG_LINES_MAX)..] {
+        text.extend_from_slice(line.text);
+        if !line.partial {
+            text.push(b'\n');
+        }
+    }
+    let start = text.len().saturating_sub(LOG_TAIL_MAX);
+    Ok(String::from_utf8_lossy(&text[start..]).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_log_is_told() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = dir.path().join("0.log");
+        let end = |lines: &[String]| {
+            std::fs::write(&path, lines.concat()).expect("writes");
+            log_end(&path).expect("reads")
+        };
+        let line = |tag: &str, text: &str| format!("2026-01-01T00:00:00Z stdout {tag} {text}\n");
+        assert_eq!(end(&[line("F", "a"), line("P", "b"), line("P", "c")]), "a\nbc");
+        let many: Vec<String> = (0..100).map(|n| line("F", &n.to_string())).collect();
+        assert!(end(&many).starts_with("20\n21\n"));
+        let long: Vec<String> = (0..3).map(|_| line("F", &"x".repeat(100_000))).collect();
+        let seen = end(&long);
+        assert_eq!((seen.len(), seen.ends_with("xx\n")), (LOG_TAIL_MAX, true));
+    }
 }

@@ -3,6 +3,8 @@
 //!
 //! upstream: pkg/kubelet/kuberuntime/kuberuntime_manager.go computePodActions
 
+use std::collections::HashMap;
+
 use longshore_api::Object;
 use serde_json::Value;
 
@@ -30,6 +32,8 @@ pub(crate) enum Why {
     HookFailed,
     /// Its part of the spec changed.
     Changed,
+    /// It gets other resources, which it wants to be started anew for.
+    Resized,
     /// Its sandbox is gone.
     SandboxGone,
 }
@@ -57,6 +61,12 @@ pub(crate) const CONTAINER_FIELDS: [&str; 3] =
 fn names(pod: &Object, field: &str) -> Vec<String> {
     let list = pod.list(&["spec", field]).iter();
     list.filter_map(|c| c["name"].as_str().map(str::to_owned)).collect()
+}
+
+/// The containers of a pod by name.
+pub(crate) fn specs(pod: &Object) -> HashMap<String, Value> {
+    let all = CONTAINER_FIELDS.iter().flat_map(|f| pod.list(&["spec", f]));
+    all.filter_map(|c| Some((c["name"].as_str()?.to_owned(), c.clone()))).collect()
 }
 
 fn spec_of<'a>(pod: &'a Object, name: &str) -> Option<&'a Value> {
@@ -250,4 +260,4 @@ fn end(pod: &Object, observed: &Observed, plan: &mut Plan) {
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]
-mod tests;
+pub(crate) mod tests;

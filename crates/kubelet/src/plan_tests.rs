@@ -20,7 +20,7 @@ fn pod(policy: &str, init: &[&str], main: &[&str]) -> Object {
     .expect("an object")
 }
 
-fn container(name: &str, state: State, exit_code: i32) -> Container {
+pub(crate) fn container(name: &str, state: State, exit_code: i32) -> Container {
     Container {
         id: format!("id-{name}"),
         name: name.into(),

@@ -9,6 +9,7 @@ use longshore_cri::v1::*;
 use serde_json::Value;
 
 use crate::Shared;
+use crate::admit::sysctl_name;
 use crate::observe::labels;
 
 /// Longest name of a host.
@@ -186,7 +187,7 @@ pub(crate) fn config(shared: &Shared, pod: &Object, attempt: u32) -> PodSandboxC
     }
     let sysctls = pod.list(&["spec", "securityContext", "sysctls"]).iter().map(|s| {
         let text = |key: &str| s[key].as_str().unwrap_or("").to_owned();
-        (text("name"), text("value"))
+        (sysctl_name(&text("name")), text("value"))
     });
     PodSandboxConfig {
         metadata: Some(PodSandboxMetadata {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::observe::{Container, Observed, State};
 use crate::plan::is_sidecar;
 use crate::probes::Verdict;
+use crate::resize::{IN_PROGRESS, PENDING, Resizes};
 
 /// Why a container waits: reason and message, by name.
 pub(crate) type Waiting = HashMap<String, (String, String)>;
@@ -21,6 +22,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) observed: &'a Observed,
     pub(crate) waiting: &'a Waiting,
     pub(crate) verdict: &'a dyn Fn(&str) -> Option<Verdict>,
+    pub(crate) resizes: &'a Resizes,
     pub(crate) host_ip: &'a str,
     pub(crate) now: Timestamp,
     /// Nothing runs any more, and nothing will.
@@ -150,13 +152,10 @@ fn container_status(facts: &Facts<'_>, spec: &Value, kind: Kind) -> Value {
         return missing(facts, status, before, kind, initial, waiting);
     };
     if kind != Kind::Ephemeral {
-        // What was asked for is what was given: nothing is changed in place.
-        status["resources"] = match &spec["resources"] {
-            Value::Object(given) => Value::Object(given.clone()),
-            _ => json!({}),
-        };
-        if spec["resources"]["requests"].is_object() {
-            status["allocatedResources"] = spec["resources"]["requests"].clone();
+        let (applied, given) = facts.resizes.shown(spec, Some(container));
+        status["resources"] = if applied.is_object() { applied } else { json!({}) };
+        if given["requests"].is_object() {
+            status["allocatedResources"] = given["requests"].clone();
         }
     }
     if !container.image.is_empty() {
@@ -384,6 +383,14 @@ fn conditions(
     ] {
         set_condition(status, facts, kind, value, reason, &message);
     }
+    let resizes = if over { Vec::new() } else { facts.resizes.conditions() };
+    for (kind, reason, message) in &resizes {
+        set_condition(status, facts, kind, "True", reason, message);
+    }
+    if let Some(list) = status["conditions"].as_array_mut() {
+        let ours = |c: &Value| c["type"] == PENDING || c["type"] == IN_PROGRESS;
+        list.retain(|c| !ours(c) || resizes.iter().any(|(kind, ..)| c["type"] == *kind));
+    }
 }
 
 /// What the readiness gates lack.
@@ -455,6 +462,7 @@ mod tests {
             observed: &Observed::default(),
             waiting: &Waiting::new(),
             verdict: &|_| None,
+            resizes: &Resizes::default(),
             host_ip: "192.0.2.1",
             now: Timestamp::UNIX_EPOCH,
             finished,

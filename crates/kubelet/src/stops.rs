@@ -87,6 +87,7 @@ impl Stop {
                     format!("Container {name} failed startup probe, will be restarted")
                 }
                 Why::Changed => format!("Container {name} definition changed, will be restarted"),
+                Why::Resized => format!("Container {name} resize requires restart"),
                 Why::HookFailed => "FailedPostStartHook".to_owned(),
                 Why::PodEnds | Why::SandboxGone => format!("Stopping container {name}"),
             };

@@ -162,7 +162,7 @@ pub(crate) fn mounts(
             _ => volume_dir(shared, pod, volume),
         };
         let sub = match mount["subPathExpr"].as_str() {
-            Some(expression) => env::expand(expression, lookup),
+            Some(expression) => env::expand_all(expression, lookup)?,
             None => mount["subPath"].as_str().unwrap_or("").to_owned(),
         };
         if !sub.is_empty() {

@@ -1,6 +1,8 @@
 //! The worker of one pod: looks, decides, acts, tells; again when something changes.
 
-use std::collections::HashMap;
+mod start;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +10,7 @@ use jiff::Timestamp;
 use longshore_api::Object;
 use longshore_base::Shutdown;
 use longshore_client::recorder::Severity;
-use longshore_client::resource::PODS;
-use longshore_client::{Error, Patch};
+use longshore_client::resource::{PODS, RUNTIME_CLASSES};
 use longshore_cri::v1::*;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
@@ -18,9 +19,11 @@ use crate::backoff::Backoff;
 use crate::env::ConfigError;
 use crate::observe::{self, Known, Observed, State, observe};
 use crate::plan::{self, Plan, Why};
+use crate::resize::Resizes;
 use crate::status::{self, Waiting};
 use crate::stops::{Stop, Stops};
-use crate::{Shared, container, hooks, images, probes, sandbox, volumes};
+use crate::tell::tell;
+use crate::{Shared, admit, images, probes, sandbox, volumes};
 
 /// How long until the next attempt after a failure.
 const RETRY: Duration = Duration::from_secs(2);
@@ -28,8 +31,6 @@ const RETRY: Duration = Duration::from_secs(2);
 ///
 /// upstream: pkg/kubelet syncFrequency
 const REFRESH: Duration = Duration::from_secs(60);
-/// How long a container's hook after its start may take, in seconds.
-const POST_START_MAX: i64 = 600;
 /// The grace period of a pod that names none.
 const GRACE_DEFAULT: i64 = 30;
 
@@ -51,8 +52,13 @@ pub(crate) struct Worker {
     look_again: bool,
     waiting: Waiting,
     stops: Stops,
+    resizes: Resizes,
+    /// Containers that were stopped to be started anew at once, by id.
+    renewed: HashSet<String>,
     /// The pod was active for longer than it may be.
     late: bool,
+    /// The pod may run here.
+    admitted: bool,
     /// When the pod began to end.
     ending: Option<Timestamp>,
     /// When the files of volumes were written last, and for which labels and annotations.
@@ -84,7 +90,10 @@ impl Worker {
             look_again: false,
             waiting: HashMap::new(),
             stops: Stops::default(),
+            resizes: Resizes::default(),
+            renewed: HashSet::new(),
             late: false,
+            admitted: false,
             ending: None,
             refreshed: None,
             told: None,
@@ -134,8 +143,14 @@ impl Worker {
         if ends && self.ending.is_none() {
             self.ending = Some(self.shared.clock.now());
         }
-        let specs = specs(&pod);
-        let plan = plan::decide(&pod, &observed, ends, &|name| match (
+        if !ends && let Err(refusal) = self.admit(&pod, &observed) {
+            return self.refuse(&pod, refusal).await;
+        }
+        if !ends && observed == Observed::default() && is_refused(&pod) {
+            return Ok(false); // it stays until somebody deletes it
+        }
+        let specs = self.resizes.specs(&pod);
+        let mut plan = plan::decide(&pod, &observed, ends, &|name| match (
             observed.newest(name),
             specs.get(name),
         ) {
@@ -147,6 +162,12 @@ impl Worker {
             self.refresh(&pod, &observed).await;
         }
         let finished = plan.finished;
+        if finished || gone {
+            self.shared.ledger.release(pod.uid());
+        } else if !ends {
+            let restarts = self.resizes.look(&self.shared, &pod, &observed, &specs);
+            plan.stop.extend(restarts.into_iter().map(|id| (id, Why::Resized)));
+        }
         let status = self.news(&pod, &observed, finished, gone);
         if finished {
             self.told = tell(&self.shared, &pod, status).await?.or(self.told.take());
@@ -161,6 +182,40 @@ impl Worker {
             self.poke.notify_one();
         }
         self.told = told?.or(self.told.take());
+        Ok(false)
+    }
+
+    /// Whether a pod may run here; a new one may be refused.
+    fn admit(&mut self, pod: &Object, observed: &Observed) -> Result<(), admit::Refusal> {
+        let over = matches!(pod.str(&["status", "phase"]), "Succeeded" | "Failed");
+        if over {
+            return Ok(());
+        }
+        let known = pod.list(&["status", "containerStatuses"]).is_empty();
+        let fresh = known && *observed == Observed::default();
+        if fresh && !self.admitted {
+            admit::check(pod)?;
+        }
+        let outcome = self.resizes.allocate(&self.shared, pod, fresh, &self.poke);
+        outcome.map_err(|lack| admit::Refusal {
+            reason: format!("OutOf{}", lack.resource),
+            message: lack.to_string(),
+        })?;
+        self.admitted = true;
+        Ok(())
+    }
+
+    /// Tells that a pod does not run here.
+    ///
+    /// upstream: pkg/kubelet/kubelet.go rejectPod
+    async fn refuse(&self, pod: &Object, refusal: admit::Refusal) -> Result<bool, Failure> {
+        let admit::Refusal { reason, message } = refusal;
+        self.shared.recorder.event(pod, Severity::Warning, &reason, &message);
+        let mut status = pod.get(&["status"]).cloned().unwrap_or_else(|| json!({}));
+        status["phase"] = "Failed".into();
+        status["reason"] = reason.into();
+        status["message"] = format!("Pod was rejected: {message}").into();
+        tell(&self.shared, pod, Some(status)).await?;
         Ok(false)
     }
 
@@ -240,6 +295,7 @@ impl Worker {
             observed,
             waiting: &self.waiting,
             verdict: &|id| self.shared.probes.get(id),
+            resizes: &self.resizes,
             host_ip: &self.shared.config.node_ip.to_string(),
             now: self.shared.clock.now(),
             finished,
@@ -297,7 +353,16 @@ impl Worker {
     ) -> bool {
         let mut done = false;
         for (id, why) in plan.stop {
+            if !matches!(why, Why::PodEnds | Why::SandboxGone) {
+                self.renewed.insert(id.clone());
+            }
             self.stop(pod, observed, specs, &id, why);
+        }
+        if !ends {
+            done |= self.resizes.apply(&self.shared, pod, observed, specs).await;
+            if self.resizes.has_failed() {
+                self.again = Some(RETRY);
+            }
         }
         for id in &plan.stop_sandboxes {
             let request = StopPodSandboxRequest { pod_sandbox_id: id.clone() };
@@ -355,7 +420,15 @@ impl Worker {
             );
             return false;
         }
-        let request = RunPodSandboxRequest { config: Some(config), ..Default::default() };
+        let runtime_handler = match self.runtime_handler(pod).await {
+            Ok(handler) => handler,
+            Err(error) => {
+                let text = format!("Failed to create pod sandbox: {error}");
+                self.failed(pod, "FailedCreatePodSandBox", &text);
+                return false;
+            }
+        };
+        let request = RunPodSandboxRequest { config: Some(config), runtime_handler };
         match self.shared.runtime.run_pod_sandbox(request).await {
             Ok(made) => {
                 // Of a new pod there is nothing else; if the look fails, the next one tells.
@@ -369,6 +442,19 @@ impl Worker {
                 false
             }
         }
+    }
+
+    /// What the runtime calls the runtime class of a pod.
+    ///
+    /// upstream: pkg/kubelet/runtimeclass/runtimeclass_manager.go
+    async fn runtime_handler(&self, pod: &Object) -> Result<String, Failure> {
+        let name = pod.str(&["spec", "runtimeClassName"]);
+        if name.is_empty() {
+            return Ok(String::new());
+        }
+        let class = self.shared.client.find(RUNTIME_CLASSES, "", name).await?;
+        let class = class.ok_or_else(|| format!("RuntimeClass {name:?} not found"))?;
+        Ok(class.str(&["handler"]).to_owned())
     }
 
     /// Begins to stop a container.
@@ -415,184 +501,10 @@ impl Worker {
         }
         observed.sandbox().and_then(|s| s.ips.first().cloned())
     }
-
-    fn wait(&mut self, name: &str, reason: &str, message: &str, again: i64) {
-        self.waiting.insert(name.to_owned(), (reason.to_owned(), message.to_owned()));
-        let again = Duration::from_secs(u64::try_from(again.max(1)).unwrap_or(1));
-        self.again = Some(self.again.map_or(again, |a| a.min(again)));
-    }
-
-    /// Starts a container, unless it failed too recently. True when it was started.
-    async fn start(&mut self, pod: &Arc<Object>, observed: &Observed, spec: &Value) -> bool {
-        let name = spec["name"].as_str().unwrap_or("").to_owned();
-        let before = self.waiting.get(&name).cloned();
-        let started = self.try_start(pod, observed, spec, &name).await;
-        match started {
-            true => {
-                self.waiting.remove(&name);
-                true
-            }
-            // A new reason to wait has to be told.
-            false => self.waiting.get(&name) != before.as_ref(),
-        }
-    }
-
-    async fn try_start(
-        &mut self,
-        pod: &Arc<Object>,
-        observed: &Observed,
-        spec: &Value,
-        name: &str,
-    ) -> bool {
-        let Some(sandbox) = observed.sandbox() else { return false };
-        let path = format!("spec.containers{{{name}}}");
-        let newest = observed.newest(name);
-        let now = self.shared.clock.now();
-        if let Some(ended) = newest.filter(|c| c.state == State::Exited) {
-            let finished = ended.finished.unwrap_or(ended.created);
-            if let Err((pause, left)) = self.backoff.attempt(name, finished, now) {
-                let message = format!(
-                    "back-off {} restarting failed container={name} pod={}_{}({})",
-                    go_duration(pause),
-                    pod.name(),
-                    pod.namespace(),
-                    pod.uid()
-                );
-                let text = format!(
-                    "Back-off restarting failed container {name} in pod {}_{}({})",
-                    pod.name(),
-                    pod.namespace(),
-                    pod.uid()
-                );
-                self.shared.recorder.event_at(pod, &path, Severity::Warning, "BackOff", &text);
-                self.wait(name, "CrashLoopBackOff", &message, left);
-                return false;
-            }
-        }
-        let image = match images::ensure(&self.shared, pod, spec, &path).await {
-            Ok(image) => image,
-            Err(none) => {
-                self.wait(name, none.reason, &none.message, none.again);
-                return false;
-            }
-        };
-        if let Err(error) = self.prepare(pod).await {
-            self.wait(name, "ContainerCreating", &error.to_string(), 2);
-            return false;
-        }
-        let attempt = newest.map_or(0, |c| c.attempt + 1);
-        let ips = &sandbox.ips;
-        let target = spec["targetContainerName"].as_str().and_then(|name| observed.newest(name));
-        let target = target.map(|container| container.id.as_str());
-        let config = container::config(&self.shared, pod, spec, attempt, &image, ips, target).await;
-        let config = match config {
-            Ok(config) => config,
-            Err(error) => {
-                let text = format!("Error: {error}");
-                self.shared.recorder.event_at(pod, &path, Severity::Warning, "Failed", &text);
-                self.wait(name, "CreateContainerConfigError", &error.to_string(), 5);
-                return false;
-            }
-        };
-        Box::pin(self.create_and_start(pod, sandbox, config, spec, name, &path)).await
-    }
-
-    async fn create_and_start(
-        &mut self,
-        pod: &Arc<Object>,
-        sandbox: &crate::observe::Sandbox,
-        config: ContainerConfig,
-        spec: &Value,
-        name: &str,
-        path: &str,
-    ) -> bool {
-        let attempt = config.metadata.as_ref().map_or(0, |m| m.attempt);
-        let logs = sandbox::logs_dir(&self.shared, pod).join(name);
-        if let Err(error) = std::fs::create_dir_all(&logs) {
-            self.wait(name, "CreateContainerError", &error.to_string(), 5);
-            return false;
-        }
-        let request = CreateContainerRequest {
-            pod_sandbox_id: sandbox.id.clone(),
-            config: Some(config),
-            sandbox_config: Some(sandbox::config(&self.shared, pod, sandbox.attempt)),
-        };
-        let recorder = self.shared.recorder.clone();
-        let created = match self.shared.runtime.create_container(request).await {
-            Ok(created) => created.container_id,
-            Err(error) => {
-                let text = format!("Error: {error}");
-                recorder.event_at(pod, path, Severity::Warning, "Failed", &text);
-                self.wait(name, "CreateContainerError", &error.to_string(), 5);
-                return false;
-            }
-        };
-        let text = "Container created";
-        recorder.event_at(pod, path, Severity::Normal, "Created", text);
-        let request = StartContainerRequest { container_id: created.clone() };
-        if let Err(error) = self.shared.runtime.start_container(request).await {
-            let text = format!("Error: {error}");
-            recorder.event_at(pod, path, Severity::Warning, "Failed", &text);
-            self.wait(name, "RunContainerError", &error.to_string(), 5);
-            tracing::debug!(name, attempt, %error, "a container did not start");
-            return false;
-        }
-        self.started.push(created.clone());
-        recorder.event_at(pod, path, Severity::Normal, "Started", "Container started");
-        let hook = &spec["lifecycle"]["postStart"];
-        if hook.is_object() {
-            let ip = sandbox.ips.first().map_or("", String::as_str);
-            let outcome =
-                hooks::run(&self.shared, pod, spec, &created, ip, hook, POST_START_MAX).await;
-            if let Err(why) = outcome {
-                recorder.event_at(
-                    pod,
-                    path,
-                    Severity::Warning,
-                    "FailedPostStartHook",
-                    "PostStartHook failed",
-                );
-                self.wait(name, "PostStartHookError", &why, 5);
-                let grace = self.grace(pod, spec, &Why::HookFailed);
-                let stop = Stop {
-                    pod: pod.clone(),
-                    spec: spec.clone(),
-                    id: created,
-                    name: name.to_owned(),
-                    ip: ip.to_owned(),
-                    why: Why::HookFailed,
-                    grace,
-                };
-                self.stops.begin(&self.shared, stop, &self.poke);
-                return false;
-            }
-        }
-        true
-    }
 }
 
-/// Writes a status: what was told, if the pod still was there to be told of.
-async fn tell(
-    shared: &Shared,
-    pod: &Object,
-    status: Option<Value>,
-) -> Result<Option<Value>, Error> {
-    let Some(status) = status else { return Ok(None) };
-    let patch = Patch::Strategic(json!({ "metadata": { "uid": pod.uid() }, "status": status }));
-    let (namespace, name) = (pod.namespace(), pod.name());
-    match shared.client.patch(PODS, namespace, name, "status", &patch).await {
-        Err(error) if error.is_not_found() || error.is_conflict() => Ok(None),
-        outcome => outcome.map(|_| Some(status)),
-    }
-}
-
-/// Seconds in Go's form, such as `1m20s`.
-fn go_duration(seconds: i64) -> String {
-    if seconds < 60 { format!("{seconds}s") } else { format!("{}m{}s", seconds / 60, seconds % 60) }
-}
-
-/// The containers of a pod by name.
-fn specs(pod: &Object) -> HashMap<String, Value> {
-    let all = plan::CONTAINER_FIELDS.iter().flat_map(|f| pod.list(&["spec", f]));
-    all.filter_map(|c| Some((c["name"].as_str()?.to_owned(), c.clone()))).collect()
+/// Whether a pod was refused by its node, and never ran.
+fn is_refused(pod: &Object) -> bool {
+    let nothing = pod.list(&["status", "containerStatuses"]).is_empty();
+    nothing && pod.str(&["status", "phase"]) == "Failed"
 }

@@ -5,6 +5,7 @@
 //! staging/src/k8s.io/apimachinery/pkg/util/proxy/upgradeaware.go
 
 mod options;
+mod websocket;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -48,8 +49,9 @@ struct Target {
 pub async fn connect(
     call: &Call,
     kubelets: Option<&Kubelets>,
-    request: Request<Body>,
+    mut request: Request<Body>,
 ) -> Result<Response<Body>, StatusError> {
+    let log = call.info.subresource == "log";
     let target = match (call.info.resource.as_str(), call.info.subresource.as_str()) {
         ("pods", "proxy") => pod_proxy(call).await?,
         ("nodes", "proxy") => node_proxy(call)?,
@@ -64,12 +66,22 @@ pub async fn connect(
     let kubelets = kubelets.ok_or_else(|| {
         StatusError::new(Reason::ServiceUnavailable, "this server has no kubelet client")
     })?;
+    // Logs are the only stream that kubelets do not send as a WebSocket themselves.
+    let socket = if log && websocket::is_wanted(request.headers()) {
+        let client = hyper::upgrade::on(&mut request);
+        Some((websocket::agree(request.headers_mut())?, client))
+    } else {
+        None
+    };
     let response = forward(kubelets, target, request).await?;
     let refused = !(200..=206).contains(&response.status().as_u16());
-    if refused && call.info.subresource == "log" {
+    if refused && log {
         return Err(refusal(call, response).await);
     }
-    Ok(response)
+    Ok(match socket {
+        Some((agreed, client)) => websocket::send(&agreed, client, response.into_body()),
+        None => response,
+    })
 }
 
 /// What the kubelet says against a request for logs, as a Status.
