@@ -1,5 +1,6 @@
 //! The control plane: store, certificates, API server, listener.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -147,7 +148,14 @@ fn write_admin(
     };
     let text = kubeconfig::text(&format!("https://{host}"), pki.ca.cert_pem(), user, &cert, &key);
     let path = config.data_dir.join("admin.kubeconfig");
-    kubeconfig::write(&path, &text).with_context(|| format!("cannot write {}", path.display()))
+    match kubeconfig::write(&path, &text) {
+        // Reads and deletions go on when the disk is full, so the server starts.
+        Err(error) if error.kind() == ErrorKind::StorageFull && path.exists() => {
+            tracing::warn!(%error, path = %path.display(), "the file stays as it was");
+            Ok(())
+        }
+        done => done.with_context(|| format!("cannot write {}", path.display())),
+    }
 }
 
 fn kubelets(pki: &Pki) -> Result<longshore_apiserver::endpoints::connect::Kubelets> {

@@ -27,7 +27,7 @@ pub const CASES: &[Case] = &[
 ];
 
 fn put_txn(key: &str, expect: Revision, value: &str, ttl: Option<Duration>) -> Txn {
-    let op = Op::Put { value: Bytes::copy_from_slice(value.as_bytes()), ttl };
+    let op = Op::Put { value: Bytes::copy_from_slice(value.as_bytes()), ttl, ends: false };
     Txn { key: Bytes::copy_from_slice(key.as_bytes()), expect, op }
 }
 

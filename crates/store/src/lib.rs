@@ -75,6 +75,9 @@ pub enum Op {
         value: Bytes,
         /// Time to live.
         ttl: Option<Duration>,
+        /// Whether it leads to the key's deletion: such a write may use the space that is kept
+        /// aside for a full disk.
+        ends: bool,
     },
     /// Deletes the key.
     Delete,
@@ -155,6 +158,11 @@ pub enum Error {
     /// The store is shutting down.
     #[error("the store is closed")]
     Closed,
+    /// There is no room for the write; nothing was written. Reads, and what makes room, go on.
+    #[error(
+        "database space exceeded: the disk of the data directory is full ({0}): free space on it, or delete objects; until then only deletions are written"
+    )]
+    NoSpace(String),
     /// The backend failed; the outcome of a write is unknown.
     #[error("storage failed: {0}")]
     Backend(String),

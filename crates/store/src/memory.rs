@@ -145,7 +145,7 @@ impl Store for MemoryStore {
                 return Ok(TxnOutcome::Conflict(present));
             }
             let value = match txn.op {
-                Op::Put { value, ttl } => {
+                Op::Put { value, ttl, .. } => {
                     state.deadlines.retain(|(_, key)| *key != txn.key);
                     if let Some(ttl) = ttl {
                         state.deadlines.push((Instant::now() + ttl, txn.key.clone()));

@@ -389,7 +389,8 @@ impl Registry {
         expect: u64,
         object: &Object,
     ) -> Result<Result<Entry, Option<Entry>>, StatusError> {
-        self.swap_encoded(served, key, expect, served.cache.encode(object)).await
+        let encoded = served.cache.encode(object);
+        self.swap_encoded(served, key, expect, encoded, object.is_deleting()).await
     }
 
     async fn swap_encoded(
@@ -398,13 +399,14 @@ impl Registry {
         key: &Bytes,
         expect: u64,
         (value, parts): (Bytes, Parts),
+        ends: bool,
     ) -> Result<Result<Entry, Option<Entry>>, StatusError> {
         if value.len() > OBJECT_BYTES_MAX {
             return Err(StatusError::new(longshore_api::Reason::Unknown, TOO_LARGE));
         }
         let ttl = served.resource.strategy.ttl_seconds().map(Duration::from_secs);
         let announcement = self.hub.announce(&value, parts.clone());
-        let op = Op::Put { value: value.clone(), ttl };
+        let op = Op::Put { value: value.clone(), ttl, ends };
         let written = self.transact(served, key, expect, op).await?;
         Ok(written.map(|revision| {
             announcement.committed();
@@ -428,7 +430,7 @@ impl Registry {
             _ => None,
         };
         let txn = Txn { key: key.clone(), expect: Revision(expect), op };
-        match self.hub.store().txn(txn).await.map_err(StatusError::internal)? {
+        match self.hub.store().txn(txn).await.map_err(refused)? {
             TxnOutcome::Committed(revision) => Ok(Ok(revision.0)),
             TxnOutcome::Conflict(None) => Ok(Err(None)),
             TxnOutcome::Conflict(Some(kv)) => {
@@ -497,6 +499,19 @@ impl Registry {
         errors.extend(self.claim_rights(ctx, object, None, "create"));
         errors.extend(resource.strategy.validate_create(object));
         ctx.invalid(object, errors)
+    }
+}
+
+/// What a client is told of a write that the store did not make. No room is told as upstream tells
+/// what etcd says of it: as an error that nothing is known of but its message.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/status.go
+fn refused(error: longshore_store::Error) -> StatusError {
+    match error {
+        longshore_store::Error::NoSpace(_) => {
+            StatusError::new(longshore_api::Reason::Unknown, error.to_string())
+        }
+        _ => StatusError::internal(error),
     }
 }
 

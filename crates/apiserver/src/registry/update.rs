@@ -148,7 +148,7 @@ impl Registry {
             let deleted = self.transact(ctx.served, key, expect, Op::Delete).await;
             deleted.map(|deleted| deleted.map(|revision| entry.at_revision(revision)))
         } else {
-            self.swap_encoded(ctx.served, key, expect, encoded).await
+            self.swap_encoded(ctx.served, key, expect, encoded, new.is_deleting()).await
         };
         if let Err(error) = written {
             shrink(error, &mut new)?;

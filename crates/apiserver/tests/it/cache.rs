@@ -53,7 +53,7 @@ impl Rig {
         let key = self.cache.key(object.namespace(), object.name());
         let present = self.store.get(&key).await.expect("the store works");
         let expect = present.map_or(Revision(0), |kv| kv.mod_revision);
-        let op = Op::Put { value: encode_stored(object), ttl: None };
+        let op = Op::Put { value: encode_stored(object), ttl: None, ends: false };
         self.commit(Txn { key, expect, op }).await
     }
 
@@ -271,7 +271,7 @@ async fn what_was_written_under_an_older_view_is_seen_by_the_newer() {
     let announcement = rig.hub.announce(&value, parts);
     let newer: Arc<dyn View> = Arc::new(Nodes(vec!["spec.host".into()]));
     rig.cache.set_view(&newer).expect("nothing is damaged");
-    let op = Op::Put { value, ttl: None };
+    let op = Op::Put { value, ttl: None, ends: false };
     let key = rig.cache.key("a", "x");
     rig.commit(Txn { key, expect: Revision(0), op }).await;
     announcement.committed();

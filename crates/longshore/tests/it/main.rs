@@ -7,6 +7,7 @@
 
 mod cluster;
 mod command_line;
+mod full_disk;
 mod image;
 mod kubectl;
 mod kubectl_apply;

@@ -47,7 +47,8 @@ impl Garbage {
     }
 }
 
-/// Durable storage of changes. One thread uses it. After an error it is not used again.
+/// Durable storage of changes. One thread uses it. After [`Error::NoSpace`] everything is as it was
+/// before the call; after any other error it is not used again.
 pub trait Engine: Send {
     /// Reads everything; called once, first.
     fn load(&mut self) -> Result<Loaded, OpenError>;
@@ -64,4 +65,11 @@ pub trait Engine: Send {
     /// Gives back space of what was discarded, in one step of a few milliseconds at most. When
     /// writers wait (`idle` is false) only if there is too much of it. True if there is more to do.
     fn tidy(&mut self, idle: bool) -> Result<bool, Error>;
+
+    /// Gives away the space that is kept aside: the disk is full, and from now on only what makes
+    /// room is written.
+    fn release(&mut self);
+
+    /// Takes that space back; false if there is no room for it yet.
+    fn recover(&mut self) -> bool;
 }

@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 pub use engine::{Change, Engine, Garbage, Loaded};
 use index::Index;
-pub use log::LogEngine;
+pub use log::{Disk, LogEngine, SystemDisk};
 use watchers::Watchers;
 use writer::{Command, Writer};
 

@@ -15,7 +15,7 @@ fn open(path: &Path) -> EmbeddedStore {
 }
 
 async fn put(store: &dyn Store, key: &str, expect: Revision, value: Vec<u8>) -> Revision {
-    let op = Op::Put { value: value.into(), ttl: None };
+    let op = Op::Put { value: value.into(), ttl: None, ends: false };
     let txn = Txn { key: Bytes::copy_from_slice(key.as_bytes()), expect, op };
     match store.txn(txn).await.expect("the store works") {
         TxnOutcome::Committed(revision) => revision,
@@ -70,7 +70,7 @@ impl Engine for FailingDisk {
     fn commit(&mut self, _batch: &[Change]) -> Result<(), Error> {
         match self.good_commits.checked_sub(1) {
             Some(left) => self.good_commits = left,
-            None => return Err(Error::Backend("no space left on device".into())),
+            None => return Err(Error::Backend("input/output error".into())),
         }
         Ok(())
     }
@@ -83,6 +83,12 @@ impl Engine for FailingDisk {
 
     fn tidy(&mut self, _idle: bool) -> Result<bool, Error> {
         Ok(false)
+    }
+
+    fn release(&mut self) {}
+
+    fn recover(&mut self) -> bool {
+        true
     }
 }
 
@@ -100,9 +106,9 @@ async fn a_failed_commit_is_not_acknowledged_and_stops_the_store() {
     let store = EmbeddedStore::with_engine(engine, options).expect("it opens");
     let first = put(&store, "a", Revision(0), b"1".to_vec()).await;
     let mut stream = store.watch(b"", first).await.expect("the store works");
-    let op = Op::Put { value: Bytes::from_static(b"2"), ttl: None };
+    let op = Op::Put { value: Bytes::from_static(b"2"), ttl: None, ends: false };
     let txn = Txn { key: Bytes::from_static(b"a"), expect: first, op };
-    let error = store.txn(txn.clone()).await.expect_err("the disk is full");
+    let error = store.txn(txn.clone()).await.expect_err("the disk is broken");
     assert!(matches!(error, Error::Backend(_)), "{error:?}");
     let kv = store.get(b"a").await.expect("reads go on").expect("written");
     assert_eq!(kv.value.as_ref(), b"1", "what was not committed is not visible");

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use longshore_store::embedded::{Change, Engine, Garbage, Loaded, LogEngine};
+use longshore_store::embedded::{Change, Engine, Garbage, Loaded, LogEngine, SystemDisk};
 use longshore_store::{
     EmbeddedStore, Op, OpenError, Options, RangeRequest, Revision, Store, Txn, TxnOutcome,
 };
@@ -29,7 +29,7 @@ fn garbage(changes: &[Change]) -> Vec<Garbage> {
 
 /// Opens a log and reads it.
 fn load(dir: &Path, file_bytes: u64) -> Result<(LogEngine, Loaded), OpenError> {
-    let mut engine = LogEngine::open_with(dir, file_bytes)?;
+    let mut engine = LogEngine::open_with(dir, file_bytes, Box::new(SystemDisk))?;
     let loaded = engine.load()?;
     Ok((engine, loaded))
 }
@@ -48,7 +48,7 @@ fn size(dir: &Path) -> u64 {
 
 /// A log of a few files, each batch of three changes.
 fn some_files(dir: &Path) -> Vec<Change> {
-    let mut engine = LogEngine::open_with(dir, 1000).expect("it opens");
+    let mut engine = LogEngine::open_with(dir, 1000, Box::new(SystemDisk)).expect("it opens");
     engine.load().expect("it is empty");
     let changes: Vec<Change> =
         (1..=60).map(|n| put(&format!("key-{}", n % 7), n, &[b'v'; 100])).collect();
@@ -319,7 +319,8 @@ async fn compaction_keeps_the_files_bounded() {
     const FILE_BYTES: u64 = 500_000;
     let dir = tempfile::tempdir().expect("a temporary folder");
     let open = || {
-        let engine = LogEngine::open_with(dir.path(), FILE_BYTES).expect("it opens");
+        let engine = LogEngine::open_with(dir.path(), FILE_BYTES, Box::new(SystemDisk));
+        let engine = engine.expect("it opens");
         let options = Options { history: None, ..Options::default() };
         EmbeddedStore::with_engine(Box::new(engine), options).expect("it opens")
     };
@@ -327,7 +328,7 @@ async fn compaction_keeps_the_files_bounded() {
     let mut at = Revision(0);
     for _ in 0..ROUNDS {
         for _ in 0..WRITES {
-            let op = Op::Put { value: vec![7; VALUE].into(), ttl: None };
+            let op = Op::Put { value: vec![7; VALUE].into(), ttl: None, ends: false };
             let txn = Txn { key: Bytes::from_static(b"a"), expect: at, op };
             match store.txn(txn).await.expect("the store works") {
                 TxnOutcome::Committed(revision) => at = revision,

@@ -1,10 +1,11 @@
 //! The files of the log in their folder: the lock, names, what is there at start.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::disk::{Disk, Failure};
 use super::format::{BadHeader, FORMAT, HEADER_BYTES, Header};
 use crate::embedded::OpenError;
 
@@ -16,11 +17,12 @@ const LOCK: &str = "lock";
 const LOG: &str = ".log";
 /// How files end that are not finished.
 const UNFINISHED: &str = ".tmp";
-/// Only the owner reads what is stored: secrets are among it.
+/// Only the owner has a use for the lock.
 const MODE: u32 = 0o600;
 
 /// A folder that is ours while this lives.
 pub(super) struct Files {
+    pub disk: Box<dyn Disk>,
     dir: PathBuf,
     lock: File,
 }
@@ -43,7 +45,7 @@ pub(super) struct Found {
 
 impl Files {
     /// Takes the lock of a folder; makes the folder if it is missing.
-    pub(super) fn lock(dir: &Path) -> Result<Self, OpenError> {
+    pub(super) fn lock(dir: &Path, disk: Box<dyn Disk>) -> Result<Self, OpenError> {
         let name = dir.display().to_string();
         let failed =
             |error: &io::Error| OpenError::Io { path: name.clone(), why: error.to_string() };
@@ -68,7 +70,7 @@ impl Files {
             .open(dir.join(LOCK))
             .map_err(|error| failed(&error))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { dir: dir.to_owned(), lock }),
+            Ok(()) => Ok(Self { disk, dir: dir.to_owned(), lock }),
             Err(TryLockError::WouldBlock) => Err(OpenError::Locked(name)),
             Err(TryLockError::Error(error)) => Err(failed(&error)),
         }
@@ -87,43 +89,52 @@ impl Files {
         OpenError::Io { path: path.display().to_string(), why: error.to_string() }
     }
 
-    /// Makes what happened to names durable.
-    pub(super) fn sync_names(&self) -> io::Result<()> {
-        File::open(&self.dir)?.sync_all()
+    fn unfinished(&self, first: u64) -> PathBuf {
+        self.path(first).with_extension(&UNFINISHED[1..])
     }
 
     /// A new file that gets its name when it is finished.
-    pub(super) fn create_unfinished(&self, header: &Header) -> io::Result<File> {
-        let path = self.path(header.first).with_extension(&UNFINISHED[1..]);
-        let mut file = File::options()
-            .create(true)
-            .truncate(true)
-            .read(true)
-            .write(true)
-            .mode(MODE)
-            .open(path)?;
-        file.write_all(&header.encode())?;
+    pub(super) fn create_unfinished(&self, header: &Header) -> Result<File, Failure> {
+        let file = self.disk.create(&self.unfinished(header.first)).map_err(Failure::of)?;
+        self.disk.write(&file, &header.encode(), 0).map_err(Failure::of)?;
         Ok(file)
     }
 
     /// Syncs a file and gives it its name; the file that had the name goes.
-    pub(super) fn finish(&self, file: &File, header: &Header) -> io::Result<()> {
-        file.sync_all()?;
+    pub(super) fn finish(&self, file: &File, header: &Header) -> Result<(), Failure> {
+        // As long as it has no name nobody needs what is in it.
+        self.disk.sync(file).map_err(Failure::of)?;
         let path = self.path(header.first);
-        fs::rename(path.with_extension(&UNFINISHED[1..]), &path)?;
-        self.sync_names()
+        self.disk.rename(&self.unfinished(header.first), &path).map_err(Failure::of)?;
+        Ok(self.disk.sync_names(&self.dir)?)
     }
 
     /// Makes a file with its header only, durable.
-    pub(super) fn create(&self, header: &Header) -> io::Result<File> {
-        let file = self.create_unfinished(header)?;
-        self.finish(&file, header)?;
-        Ok(file)
+    pub(super) fn create(&self, header: &Header) -> Result<File, Failure> {
+        let created = self.create_unfinished(header).and_then(|file| {
+            self.finish(&file, header)?;
+            Ok(file)
+        });
+        if let Err(Failure::NoSpace(_)) = created {
+            self.remove_unfinished(header.first);
+        }
+        created
+    }
+
+    /// Removes what there is of a file that cannot be finished.
+    pub(super) fn remove_unfinished(&self, first: u64) {
+        match self.disk.remove(&self.unfinished(first)) {
+            // The next one takes its place, and each start removes it.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "an unfinished file of the database cannot be removed");
+            }
+            _ => {}
+        }
     }
 
     /// Removes the file of a range.
     pub(super) fn remove(&self, first: u64) -> io::Result<()> {
-        fs::remove_file(self.path(first))
+        self.disk.remove(&self.path(first))
     }
 
     /// The log files in order. What was not finished, and what a finished one replaces, is removed.

@@ -5,17 +5,21 @@
 //! revision 1 on. Only the last file is written to; the others never change, they are replaced.
 
 mod clean;
+mod disk;
 mod files;
 mod format;
+mod reserve;
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use clean::Pass;
+use disk::Failure;
+pub use disk::{Disk, SystemDisk};
 use files::{Files, Found};
 use format::{Batch, HEADER_BYTES, Header, Next, Record};
+use reserve::Reserve;
 
 use super::OpenError;
 use super::engine::{Change, Engine, Garbage, Loaded};
@@ -53,10 +57,16 @@ pub struct LogEngine {
     batch: Batch,
     pass: Option<Pass>,
     file_bytes: u64,
+    reserve: Reserve,
 }
 
-fn backend(error: io::Error) -> Error {
-    Error::Backend(error.to_string())
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NoSpace(error) => Self::NoSpace(error.to_string()),
+            Failure::Broken(error) => Self::Backend(error.to_string()),
+        }
+    }
 }
 
 impl LogEngine {
@@ -65,22 +75,24 @@ impl LogEngine {
     /// # Errors
     /// See [`OpenError`].
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
-        Self::open_with(dir, FILE_BYTES)
+        Self::open_with(dir, FILE_BYTES, Box::new(SystemDisk))
     }
 
-    /// As [`LogEngine::open`], with files of about so many bytes; for tests.
+    /// As [`LogEngine::open`], with files of about so many bytes, on any disk; for tests.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn open_with(dir: &Path, file_bytes: u64) -> Result<Self, OpenError> {
-        let files = Files::lock(dir)?;
+    pub fn open_with(dir: &Path, file_bytes: u64, disk: Box<dyn Disk>) -> Result<Self, OpenError> {
+        let files = Files::lock(dir, disk)?;
         let mut found = files.find()?;
         if found.is_empty() {
             let mut id = [0; 16];
             getrandom::fill(&mut id)
                 .map_err(|error| files.io(&io::Error::other(error.to_string())))?;
             let header = Header { id, first: 1, end: 0, floor: 0 };
-            files.create(&header).map_err(|error| files.io(&error))?;
+            files.create(&header).map_err(|failure| match failure {
+                Failure::NoSpace(error) | Failure::Broken(error) => files.io(&error),
+            })?;
             found.push(Found { path: files.path(1), header });
         }
         files.check(&found)?;
@@ -91,43 +103,61 @@ impl LogEngine {
         let floor = found.iter().map(|found| found.header.floor).max().unwrap_or(0);
         let segments = found.iter().map(|found| Segment::new(&found.header, 0)).collect();
         let (batch, next) = (Batch::default(), last_header.first);
-        Ok(Self { files, id, segments, active, next, floor, batch, pass: None, file_bytes })
+        let reserve = Reserve::open(&*files.disk, dir);
+        let pass = None;
+        Ok(Self { files, id, segments, active, next, floor, batch, pass, file_bytes, reserve })
     }
 
-    /// Writes what is in the batch behind what is there.
-    fn append(&mut self) -> io::Result<()> {
+    /// Writes what is in the batch behind what is there. If there is no room for it, what was
+    /// written of it is cut off again.
+    fn append(&mut self) -> Result<(), Failure> {
         let last = self.segments.last_mut().expect("there is at least one file");
         let bytes = self.batch.finish();
-        self.active.write_all_at(bytes, last.bytes)?;
-        self.active.sync_data()?;
+        if let Err(error) = self.files.disk.write(&self.active, bytes, last.bytes) {
+            let failure = Failure::of(error);
+            if let Failure::NoSpace(_) = failure {
+                self.files.disk.cut(&self.active, last.bytes)?;
+                self.files.disk.sync(&self.active)?;
+            }
+            return Err(failure);
+        }
+        self.files.disk.sync(&self.active)?;
         last.bytes += bytes.len() as u64;
         Ok(())
     }
 
     /// Begins a new file.
-    fn rotate(&mut self) -> io::Result<()> {
+    fn rotate(&mut self) -> Result<(), Failure> {
         let header = Header { id: self.id, first: self.next, end: 0, floor: self.floor };
         self.active = self.files.create(&header)?;
         self.segments.push(Segment::new(&header, HEADER_BYTES as u64));
+        self.reserve.refill(&*self.files.disk);
         Ok(())
     }
 
-    fn write(&mut self, changes: &[Change]) -> io::Result<()> {
+    fn write(&mut self, changes: &[Change]) -> Result<(), Failure> {
         let last = self.segments.last().expect("there is at least one file");
         // A file that has no change yet has no range to be told by.
         if last.bytes >= self.file_bytes && self.next > last.first {
-            self.rotate()?;
+            match self.rotate() {
+                // Then the file becomes longer than others; the batch may have room in it.
+                Ok(()) | Err(Failure::NoSpace(_)) => {}
+                Err(broken) => return Err(broken),
+            }
         }
         self.batch.clear();
+        let mut next = self.next;
         for change in changes {
-            if change.revision.0 != self.next {
-                let message = format!("revision {} follows {}", change.revision.0, self.next - 1);
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            if change.revision.0 != next {
+                let message = format!("revision {} follows {}", change.revision.0, next - 1);
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, message).into());
             }
             self.batch.change(change);
-            self.next += 1;
+            next += 1;
         }
-        self.append()
+        self.append()?;
+        self.next = next;
+        Ok(())
     }
 
     /// Reads a file into `loaded`.
@@ -245,14 +275,16 @@ impl Engine for LogEngine {
     }
 
     fn commit(&mut self, batch: &[Change]) -> Result<(), Error> {
-        self.write(batch).map_err(backend)
+        Ok(self.write(batch)?)
     }
 
     fn set_floor(&mut self, floor: Revision) -> Result<(), Error> {
-        self.floor = self.floor.max(floor.0);
+        let floor = self.floor.max(floor.0);
         self.batch.clear();
-        self.batch.floor(self.floor);
-        self.append().map_err(backend)
+        self.batch.floor(floor);
+        self.append()?;
+        self.floor = floor;
+        Ok(())
     }
 
     fn discard(&mut self, garbage: &[Garbage]) {
@@ -267,6 +299,14 @@ impl Engine for LogEngine {
     }
 
     fn tidy(&mut self, idle: bool) -> Result<bool, Error> {
-        self.clean(idle).map_err(backend)
+        Ok(self.clean(idle)?)
+    }
+
+    fn release(&mut self) {
+        self.reserve.release(&*self.files.disk);
+    }
+
+    fn recover(&mut self) -> bool {
+        self.reserve.recover(&*self.files.disk)
     }
 }
