@@ -107,6 +107,10 @@ impl Handler {
         if is_long_running(&info) {
             return self.answer(request, caller, info).await;
         }
+        let timeout = match request_timeout(&info) {
+            Ok(timeout) => timeout,
+            Err(error) => return respond::error(&error),
+        };
         let answer = async {
             // Writes take their turn when their bodies are there.
             let permit = if limits::reads(request.method()) {
@@ -123,7 +127,7 @@ impl Handler {
             drop(permit);
             response
         };
-        match tokio::time::timeout(REQUEST_TIMEOUT, Box::pin(answer)).await {
+        match tokio::time::timeout(timeout, Box::pin(answer)).await {
             Ok(response) => response,
             Err(_) => respond::error(&StatusError::new(
                 Reason::Timeout,
@@ -381,6 +385,22 @@ pub fn no_such_resource() -> StatusError {
 fn is_long_running(info: &RequestInfo) -> bool {
     info.verb == "watch"
         || matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
+}
+
+/// How long a request may take: clients may ask for less than the limit; 0 asks for nothing.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/filters/request_deadline.go
+fn request_timeout(info: &RequestInfo) -> Result<Duration, StatusError> {
+    let text = info.param("timeout");
+    if text.is_empty() {
+        return Ok(REQUEST_TIMEOUT);
+    }
+    let wanted = longshore_api::duration::parse(text).map_err(|error| {
+        let text = format!("invalid timeout specified in the request URL - {error}");
+        StatusError::bad_request(text)
+    })?;
+    let wanted = u64::try_from(wanted).map_or(Duration::ZERO, Duration::from_nanos);
+    Ok(if wanted.is_zero() { REQUEST_TIMEOUT } else { wanted.min(REQUEST_TIMEOUT) })
 }
 
 fn uuid_header(rng: &dyn longshore_base::rng::Rng) -> HeaderValue {

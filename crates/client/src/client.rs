@@ -30,6 +30,14 @@ pub struct ListOptions {
     pub resource_version: String,
 }
 
+/// What an answer that is no success says. Not everything there is a Status: what nothing is served at, for one, is told in
+/// plain text.
+fn failure(code: u16, body: &[u8]) -> Error {
+    let value = serde_json::from_slice(body)
+        .unwrap_or_else(|_| json!({ "message": String::from_utf8_lossy(body).trim() }));
+    StatusError::from_value(code, &value).into()
+}
+
 /// A change to an object.
 #[derive(Clone, Debug)]
 pub enum Patch {
@@ -94,12 +102,10 @@ impl Client {
         let response = self.send(request).await?;
         let status = response.status();
         let bytes = read(response.into_body()).await?;
-        let value: Value =
-            serde_json::from_slice(&bytes).map_err(|e| Error::Decode(format!("{path}: {e}")))?;
-        if status.is_success() {
-            return Ok(value);
+        if !status.is_success() {
+            return Err(failure(status.as_u16(), &bytes));
         }
-        Err(StatusError::from_value(status.as_u16(), &value).into())
+        serde_json::from_slice(&bytes).map_err(|e| Error::Decode(format!("{path}: {e}")))
     }
 
     async fn object(
@@ -172,8 +178,7 @@ impl Client {
         }
         let code = response.status().as_u16();
         let bytes = read(response.into_body()).await?;
-        let value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Err(StatusError::from_value(code, &value).into())
+        Err(failure(code, &bytes))
     }
 
     /// Creates an object in its namespace.

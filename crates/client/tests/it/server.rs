@@ -20,6 +20,8 @@ use tokio::time::Instant;
 pub enum Answer {
     /// A status code and a JSON body.
     Json(u16, Value),
+    /// A status code and a text.
+    Text(u16, &'static str),
     /// A watch: events come through the channel, its end ends the body.
     Watch(mpsc::UnboundedReceiver<Value>),
     /// The connection breaks.
@@ -61,6 +63,7 @@ impl Transport for Server {
                 None => std::future::pending().await,
                 Some(Answer::Broken) => return Err(Error::Transport("broken".into())),
                 Some(Answer::Json(code, value)) => (code, full(value.to_string())),
+                Some(Answer::Text(code, text)) => (code, full(text)),
                 Some(Answer::Watch(events)) => (200, watch(events)),
             };
             Ok(Response::builder().status(code).body(body).expect("a status and a body"))

@@ -26,6 +26,35 @@ const MODE_DEFAULT: u32 = 0o644;
 pub(crate) struct File {
     pub(crate) content: Vec<u8>,
     pub(crate) mode: u32,
+    /// Whose file it is, if not root's.
+    pub(crate) owner: Option<u32>,
+}
+
+impl File {
+    fn new(content: Vec<u8>, mode: u32) -> Self {
+        Self { content, mode, owner: None }
+    }
+}
+
+/// The user whom all containers of a pod run as, if the spec says so.
+///
+/// upstream: pkg/volume/util/util.go FsUserFrom
+fn user(pod: &Object) -> Option<u32> {
+    let of_pod = pod.int(&["spec", "securityContext", "runAsUser"]);
+    let lists = ["initContainers", "containers", "ephemeralContainers"];
+    let containers = lists.iter().flat_map(|list| pod.list(&["spec", list]));
+    let mut users = containers.map(|c| c["securityContext"]["runAsUser"].as_i64().or(of_pod));
+    let first = users.next()??;
+    users.all(|user| user == Some(first)).then(|| u32::try_from(first).ok())?
+}
+
+/// A token is for the pod's user only, when it is known who that is.
+///
+/// upstream: pkg/volume/projected/projected.go collectData
+fn token(pod: &Object, content: Vec<u8>, default: u32) -> File {
+    let owner = user(pod);
+    let private = owner.is_some() || super::group(pod).is_some();
+    File { content, mode: if private { 0o600 } else { default }, owner }
 }
 
 /// Files by their path in the volume.
@@ -67,7 +96,7 @@ pub(crate) async fn files(
             if let Some(spec) = part.get("serviceAccountToken") {
                 let content = tokens::get(shared, pod, spec).await?;
                 let path = spec["path"].as_str().unwrap_or("token").to_owned();
-                files.insert(path, File { content, mode: default });
+                files.insert(path, token(pod, content, default));
             }
         }
     }
@@ -90,7 +119,7 @@ async fn object(
     };
     let mut values = env::values(&found);
     let Some(items) = spec["items"].as_array() else {
-        let all = values.into_iter().map(|(k, content)| (k, File { content, mode: default }));
+        let all = values.into_iter().map(|(k, content)| (k, File::new(content, default)));
         files.extend(all);
         return Ok(());
     };
@@ -99,7 +128,7 @@ async fn object(
         match values.remove(key) {
             Some(content) => {
                 let path = item["path"].as_str().unwrap_or(key).to_owned();
-                files.insert(path, File { content, mode: mode(&item["mode"], default) });
+                files.insert(path, File::new(content, mode(&item["mode"], default)));
             }
             None if optional => {}
             None => {
@@ -120,7 +149,7 @@ fn fields(shared: &Shared, pod: &Object, spec: &Value, default: u32, files: &mut
             None => env::resource(shared, pod, &Value::Null, &item["resourceFieldRef"]),
         };
         let path = item["path"].as_str().unwrap_or("").to_owned();
-        files.insert(path, File { content: text.into(), mode: mode(&item["mode"], default) });
+        files.insert(path, File::new(text.into(), mode(&item["mode"], default)));
     }
 }
 
@@ -141,7 +170,7 @@ pub(crate) fn write(dir: &Path, files: &Files, group: Option<u32>) -> std::io::R
         std::fs::write(&full, &file.content)?;
         let readable = if group.is_some() { file.mode | 0o040 } else { file.mode };
         std::fs::set_permissions(&full, std::fs::Permissions::from_mode(readable))?;
-        std::os::unix::fs::chown(&full, None, group)?;
+        std::os::unix::fs::chown(&full, file.owner, group)?;
     }
     std::fs::create_dir_all(&target)?;
     std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o755))?;
@@ -201,9 +230,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_token_is_for_the_user_of_the_pod() {
+        let file = |of_pod: Value, of_container: Value| {
+            let pod = Object::from_value(serde_json::json!({ "spec": {
+                "securityContext": of_pod,
+                "initContainers": [{ "name": "i", "securityContext": of_container }],
+                "containers": [{ "name": "c" }],
+            }}));
+            let file = token(&pod.expect("an object"), Vec::new(), 0o644);
+            (file.mode, file.owner)
+        };
+        let json = |text: &str| serde_json::from_str::<Value>(text).expect("json");
+        let (user, other) = (json(r#"{"runAsUser":1000}"#), json(r#"{"runAsUser":5}"#));
+        assert_eq!(file(Value::Null, Value::Null), (0o644, None));
+        assert_eq!(file(user.clone(), Value::Null), (0o600, Some(1000)));
+        assert_eq!(file(user, other.clone()), (0o644, None));
+        assert_eq!(file(Value::Null, other), (0o644, None));
+        assert_eq!(file(json(r#"{"fsGroup":1}"#), Value::Null), (0o600, None));
+    }
+
+    #[test]
     fn files_change_at_once_and_gone_ones_disappear() {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let file = |text: &str| File { content: text.into(), mode: 0o600 };
+        let file = |text: &str| File::new(text.into(), 0o600);
         let mut files = Files::from([("a".to_owned(), file("1")), ("d/b".to_owned(), file("2"))]);
         write(dir.path(), &files, None).expect("writes");
         let read = |path: &str| std::fs::read_to_string(dir.path().join(path)).ok();

@@ -65,36 +65,8 @@ fn descriptor(text: &str) -> Result<(), String> {
     let Some(duration) = text.strip_prefix("@every ") else {
         return Err(format!("unrecognized descriptor: {text}"));
     };
-    duration_error(duration)
-        .map_or(Ok(()), |error| Err(format!("failed to parse duration {text}: {error}")))
-}
-
-/// Why a text is not a duration of Go's.
-fn duration_error(text: &str) -> Option<String> {
-    let invalid = format!("time: invalid duration {text:?}");
-    let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if rest == "0" {
-        return None;
-    }
-    if rest.is_empty() {
-        return Some(invalid);
-    }
-    while !rest.is_empty() {
-        let number = rest.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
-        if number == 0 || rest[..number].bytes().all(|b| b == b'.') {
-            return Some(invalid);
-        }
-        rest = &rest[number..];
-        let unit: String = rest.chars().take_while(|c| !c.is_ascii_digit() && *c != '.').collect();
-        if unit.is_empty() {
-            return Some(format!("time: missing unit in duration {text:?}"));
-        }
-        if !["ns", "us", "µs", "μs", "ms", "s", "m", "h"].contains(&unit.as_str()) {
-            return Some(format!("time: unknown unit {unit:?} in duration {text:?}"));
-        }
-        rest = &rest[unit.len()..];
-    }
-    None
+    let parsed = longshore_api::duration::parse(duration);
+    parsed.map(drop).map_err(|error| format!("failed to parse duration {text}: {error}"))
 }
 
 fn range(text: &str, field: &Field) -> Result<(), String> {
