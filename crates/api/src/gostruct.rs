@@ -174,7 +174,12 @@ fn tagged(ty: &'static Type, fields: &Map<String, Value>, out: &mut Vec<(String,
             continue;
         }
         let value = fields.get(field.json_name).filter(|v| !v.is_null());
-        if value.is_none() && (field.omitempty || field.omitzero) {
+        let empty = value.is_none_or(|value| match (field.shape, value) {
+            (Shape::List(_), Value::Array(items)) => items.is_empty(),
+            (Shape::Map(_), Value::Object(entries)) => entries.is_empty(),
+            _ => false,
+        });
+        if empty && (field.omitempty || (field.omitzero && value.is_none())) {
             continue;
         }
         let value = tree(field.shape, field.pointer, value, false);

@@ -8,6 +8,7 @@ pub mod cbor;
 pub mod complete;
 pub mod defaults;
 pub mod duration;
+pub mod emptied;
 pub mod field;
 pub mod gostruct;
 pub mod gvk;

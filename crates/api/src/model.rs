@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::Object;
 use crate::managed::Typing;
+use crate::normalize::Read;
 use crate::schema::{self, Type};
 use crate::structural::{Schema, TooLarge};
 use crate::{complete, defaults, normalize};
@@ -40,14 +41,18 @@ impl Model {
         }
     }
 
-    /// Reduces a decoded tree to what the kind knows; gives the paths of unknown fields.
+    /// Reduces a decoded tree to what the kind knows; gives the paths of unknown fields
+    /// and what was given empty.
     ///
     /// # Errors
     /// What of the tree cannot be read, as messages tell it.
-    pub fn normalise(&self, value: &mut Value) -> Result<Vec<String>, String> {
+    pub fn normalise(&self, value: &mut Value) -> Result<Read, String> {
         match self {
-            Self::BuiltIn(ty) => normalize::normalize(ty, value).map_err(|e| e.to_string()),
-            Self::Custom(schema) => schema.coerce(value, false).map_err(|e| e.to_string()),
+            Self::BuiltIn(ty) => normalize::read(ty, value).map_err(|e| e.to_string()),
+            Self::Custom(schema) => {
+                let unknown = schema.coerce(value, false).map_err(|e| e.to_string())?;
+                Ok(Read { unknown, ..Read::default() })
+            }
         }
     }
 
@@ -56,43 +61,36 @@ impl Model {
     /// # Errors
     /// When the defaults are larger than any object may be.
     pub fn fill(&self, object: &mut Object) -> Result<(), TooLarge> {
-        let mut value = std::mem::take(object).into_value();
-        let filled = match self {
+        object.change(|value| match self {
             Self::BuiltIn(ty) => {
-                complete::structs(ty, &mut value);
-                defaults::apply(ty, &mut value);
+                complete::structs(ty, value);
+                defaults::apply(ty, value);
                 Ok(())
             }
-            Self::Custom(schema) => schema.default(&mut value),
-        };
-        *object = Object::from_value(value).unwrap_or_default();
-        filled
+            Self::Custom(schema) => schema.default(value),
+        })
     }
 
     /// Fills what answers always show. Custom objects show what they hold.
     pub fn complete(&self, object: &mut Object) {
         if let Self::BuiltIn(ty) = self {
-            let mut value = std::mem::take(object).into_value();
-            complete::complete(ty, &mut value);
-            *object = Object::from_value(value).unwrap_or_default();
+            object.change(|value| complete::complete(ty, value));
         }
     }
 
     /// Gives a converted object what its version knows, and no more.
     pub fn recast(&self, object: &mut Object) {
-        let mut value = std::mem::take(object).into_value();
-        match self {
+        object.change(|value| match self {
             Self::BuiltIn(ty) => {
                 // A conversion gives no value of a wrong type; if one did, it is kept as it is.
-                if normalize::normalize(ty, &mut value).is_ok() {
-                    complete::complete(ty, &mut value);
+                if normalize::normalize(ty, value).is_ok() {
+                    complete::complete(ty, value);
                 }
             }
             Self::Custom(schema) => {
                 // Unknown fields go; malformed metadata was refused when the object was written.
-                drop(schema.coerce(&mut value, true));
+                drop(schema.coerce(value, true));
             }
-        }
-        *object = Object::from_value(value).unwrap_or_default();
+        });
     }
 }

@@ -15,6 +15,7 @@ pub use restore::restore;
 
 use serde_json::{Map, Value};
 
+use crate::emptied::Emptied;
 use crate::quantity::Quantity;
 use crate::schema::{Field, Scalar, Shape, Type, Union};
 
@@ -56,12 +57,26 @@ pub enum Error {
 /// Normalises an object of a type; gives the paths of unknown fields, such as
 /// `spec.containers[0].foo`.
 pub fn normalize(ty: &'static Type, value: &mut Value) -> Result<Vec<String>, Error> {
-    let mut walk = Walk { names: Vec::new(), path: String::new(), unknown: Vec::new() };
+    Ok(read(ty, value)?.unknown)
+}
+
+/// What is told of a tree besides the object.
+#[derive(Debug, Default)]
+pub struct Read {
+    /// Paths of unknown fields, such as `spec.containers[0].foo`.
+    pub unknown: Vec<String>,
+    /// The lists and maps that were given without items.
+    pub emptied: Emptied,
+}
+
+/// As [`normalize`]; tells also what was given empty.
+pub fn read(ty: &'static Type, value: &mut Value) -> Result<Read, Error> {
+    let mut walk = Walk { names: Vec::new(), path: String::new(), read: Read::default() };
     let Value::Object(fields) = value else {
         return Err(Error::Value { found: json_type(value).into(), wanted: go_struct(ty) });
     };
     walk.fields(ty, fields)?;
-    Ok(walk.unknown)
+    Ok(walk.read)
 }
 
 /// Where the walk is.
@@ -70,7 +85,7 @@ struct Walk {
     names: Vec<&'static str>,
     /// The same with indexes and map keys.
     path: String,
-    unknown: Vec<String>,
+    read: Read,
 }
 
 /// The Go name of a struct: its version as the package, and its name.
@@ -185,8 +200,8 @@ impl Walk {
             match self.find(ty, &key) {
                 None => {
                     fields.remove(&key);
-                    if self.unknown.len() < UNKNOWN_MAX {
-                        self.unknown.push(self.path.clone());
+                    if self.read.unknown.len() < UNKNOWN_MAX {
+                        self.read.unknown.push(self.path.clone());
                     }
                 }
                 Some(field) => {
@@ -198,6 +213,9 @@ impl Walk {
                             Some(union) => self.union(ty, union, value)?,
                             None => self.value(Wanted { owner: ty, shape, go_type }, value)?,
                         }
+                    }
+                    if matches!(field.shape, Shape::List(_) | Shape::Map(_)) {
+                        self.read.emptied.note(&self.path, value);
                     }
                     if leaves_out(field, value) {
                         fields.remove(&key);

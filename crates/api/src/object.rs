@@ -5,19 +5,54 @@
 
 use serde_json::{Map, Value};
 
+use crate::emptied::Emptied;
+
 /// A Kubernetes object as a JSON tree. The root is always a JSON object.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Object {
     root: Map<String, Value>,
+    emptied: Emptied,
+}
+
+impl PartialEq for Object {
+    fn eq(&self, other: &Self) -> bool {
+        self.root == other.root
+    }
 }
 
 impl Object {
     /// Wraps a tree; `None` when the root is not a JSON object.
     pub fn from_value(value: Value) -> Option<Self> {
         match value {
-            Value::Object(root) => Some(Self { root }),
+            Value::Object(root) => Some(Self { root, emptied: Emptied::default() }),
             _ => None,
         }
+    }
+
+    /// Remembers which lists and maps were given empty.
+    #[must_use]
+    pub fn given(self, emptied: Emptied) -> Self {
+        Self { emptied, ..self }
+    }
+
+    /// The object with the lists and maps that were given empty; none when there are none.
+    pub fn as_given(&self) -> Option<Self> {
+        if self.emptied.is_empty() {
+            return None;
+        }
+        let mut root = self.root.clone();
+        self.emptied.put_back(&mut root);
+        Some(Self { root, emptied: Emptied::default() })
+    }
+
+    /// Changes the tree as a whole. What is no object any more afterwards becomes an empty one.
+    pub fn change<T>(&mut self, change: impl FnOnce(&mut Value) -> T) -> T {
+        let mut value = Value::Object(std::mem::take(&mut self.root));
+        let outcome = change(&mut value);
+        if let Value::Object(root) = value {
+            self.root = root;
+        }
+        outcome
     }
 
     /// The whole tree.

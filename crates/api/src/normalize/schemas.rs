@@ -17,7 +17,7 @@ impl Walk {
         union: Union,
         value: &mut Value,
     ) -> Result<(), Error> {
-        let told = self.unknown.len();
+        let told = self.read.unknown.len();
         let known = match (union, &mut *value) {
             (Union::Names, Value::Object(entries)) => {
                 for value in entries.values_mut() {
@@ -51,7 +51,7 @@ impl Walk {
             }
             _ => false,
         };
-        self.unknown.truncate(told);
+        self.read.unknown.truncate(told);
         if !known {
             *value = Value::Null;
         }

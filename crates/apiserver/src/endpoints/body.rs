@@ -10,6 +10,7 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body::Body as _;
 use http_body_util::BodyExt;
+use longshore_api::emptied::Emptied;
 use longshore_api::field::{Error, ErrorList, Path};
 use longshore_api::{Gvk, Model, Object, Reason, StatusError, cbor, json, yaml};
 use longshore_resources::Resource;
@@ -300,9 +301,11 @@ fn normalise_from(
     };
     // What says that it is of another kind has another form, and is refused later.
     let own = !custom || kind_check::is_own(&value, &want.gvk);
+    let mut emptied = Emptied::default();
     if let Some(model) = want.model.as_ref().filter(|_| own) {
-        let unknown = model.normalise(&mut value).map_err(cannot)?;
-        strict.extend(unknown.into_iter().map(|path| format!("unknown field \"{path}\"")));
+        let read = model.normalise(&mut value).map_err(cannot)?;
+        emptied = read.emptied;
+        strict.extend(read.unknown.into_iter().map(|path| format!("unknown field \"{path}\"")));
     }
     if strict.len() > 1 && source.json && !custom {
         in_order(&mut strict, source.bytes);
@@ -320,7 +323,8 @@ fn normalise_from(
         return Err(cannot(why));
     }
     let mut object = Object::from_value(value)
-        .ok_or_else(|| cannot("json: cannot unmarshal into Go value".into()))?;
+        .ok_or_else(|| cannot("json: cannot unmarshal into Go value".into()))?
+        .given(emptied);
     if !custom {
         object.set(&["apiVersion"], want.gvk.api_version());
         object.set(&["kind"], kind.as_str());

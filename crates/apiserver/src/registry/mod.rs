@@ -22,7 +22,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use jiff::Timestamp;
-use longshore_api::field::{ErrorList, Path};
+use longshore_api::field::{Error, ErrorList, Path};
 use longshore_api::managed::Typing;
 use longshore_api::{
     Gvk, Gvr, Model, Object, StatusError, defaults, gostruct, gvk, meta_validation, schema,
@@ -272,6 +272,26 @@ impl WriteContext<'_> {
         StatusError::conflict(&self.resource().group, &self.resource().plural, name, why)
     }
 
+    /// 422 of an object that breaks rules. What is empty is absent for the rules; only their words
+    /// tell it as it was given.
+    fn judge(
+        &self,
+        object: &Object,
+        rules: impl Fn(&Object) -> ErrorList,
+    ) -> Result<(), StatusError> {
+        let mut errors = rules(object);
+        if !errors.is_empty()
+            && let Some(given) = object.as_given()
+        {
+            let told = rules(&given);
+            let same = |(a, b): (&Error, &Error)| a.kind == b.kind && a.field == b.field;
+            if told.len() == errors.len() && told.iter().zip(&errors).all(same) {
+                errors = told;
+            }
+        }
+        self.invalid(object, errors)
+    }
+
     /// 422 of an object when there are errors. Custom objects may say that they are of another
     /// kind, which then is told.
     fn invalid(&self, object: &Object, mut errors: ErrorList) -> Result<(), StatusError> {
@@ -485,6 +505,10 @@ impl Registry {
 
     /// Fails with 422 when metadata or the resource's own rules are broken.
     fn check_create(&self, ctx: &WriteContext<'_>, object: &Object) -> Result<(), StatusError> {
+        ctx.judge(object, |object| self.create_errors(ctx, object))
+    }
+
+    fn create_errors(&self, ctx: &WriteContext<'_>, object: &Object) -> ErrorList {
         let resource = ctx.resource();
         let mut errors = meta_validation::validate_object_meta(
             object,
@@ -498,7 +522,7 @@ impl Registry {
         }
         errors.extend(self.claim_rights(ctx, object, None, "create"));
         errors.extend(resource.strategy.validate_create(object));
-        ctx.invalid(object, errors)
+        errors
     }
 }
 
@@ -531,9 +555,7 @@ fn complete(resource: &Resource, object: &mut Object) {
 /// Changes an object by what is known of its type.
 fn by_type(gvk: &Gvk, object: &mut Object, change: fn(&'static schema::Type, &mut Value)) {
     if let Some(ty) = schema::kind(&gvk.group, &gvk.version, &gvk.kind) {
-        let mut value = std::mem::take(object).into_value();
-        change(ty, &mut value);
-        *object = Object::from_value(value).expect("the root stays an object");
+        object.change(|value| change(ty, value));
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     CONFLICT_RETRIES_MAX, Registry, Stored, WriteContext, dedup_owners, finish, with_version,
 };
 use crate::admission::Operation;
-use crate::cache::Entry;
+use crate::cache::{Entry, hub};
 
 /// What the caller of an update decides.
 #[derive(Clone, Copy, Debug, Default)]
@@ -178,6 +178,16 @@ impl Registry {
         old: &Object,
         verb: &str,
     ) -> Result<(), StatusError> {
+        ctx.judge(new, |new| self.update_errors(ctx, new, old, verb))
+    }
+
+    fn update_errors(
+        &self,
+        ctx: &WriteContext<'_>,
+        new: &Object,
+        old: &Object,
+        verb: &str,
+    ) -> ErrorList {
         let meta = Path::new("metadata");
         let namespaced = ctx.resource().namespaced();
         let mut errors =
@@ -187,7 +197,7 @@ impl Registry {
         let context = ctx.strategy_context();
         errors.extend(self.claim_rights(ctx, new, Some(old), verb));
         errors.extend(ctx.resource().strategy.validate_update(&context, new, old));
-        ctx.invalid(new, errors)
+        errors
     }
 }
 
@@ -201,7 +211,9 @@ fn repeat_metadata(ctx: &WriteContext<'_>, new: &Object, old: &Object, errors: &
         rules.whole = 0;
     }
     let (path, namespaced) = (Path::new("metadata"), ctx.resource().namespaced());
-    let name_rule = |name: &str, prefix: bool| strategy.validate_name(name, prefix);
+    let name_rule = |name: &str, prefix: bool| {
+        if rules.any_name { Vec::new() } else { strategy.validate_name(name, prefix) }
+    };
     for run in 0..rules.whole + rules.changes {
         errors.extend(if run < rules.whole {
             meta_validation::validate_object_meta(new, namespaced, &name_rule, &path)
@@ -283,6 +295,9 @@ fn check_uid(
     if new.uid().is_empty() || new.uid() == actual {
         return Ok(());
     }
+    // A dry run does not reach the storage, which puts the root before the key.
+    let root = hub::ROOT.trim_end_matches('/').as_bytes();
+    let key = if ctx.dry_run { key.strip_prefix(root).unwrap_or(key) } else { key };
     let conflict = StorageConflict { key, what: "UID", wanted: new.uid(), has: actual };
     Err(conflict.of(&ctx.resource().group, &ctx.resource().plural, name))
 }

@@ -21,9 +21,7 @@ pub(crate) fn spec(object: &mut Object) -> &mut Value {
 /// Fills what the API always shows, such as an empty status.
 pub(crate) fn complete(object: &mut Object, ty: &str) {
     let Some(ty) = schema::type_named(ty) else { return };
-    let mut value = std::mem::take(object).into_value();
-    complete::complete(ty, &mut value);
-    *object = Object::from_value(value).expect("completing keeps the root an object");
+    object.change(|value| complete::complete(ty, value));
 }
 
 /// The rules of changed metadata, which upstream's checks of most kinds repeat.
