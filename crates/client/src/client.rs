@@ -47,6 +47,13 @@ pub enum Patch {
     Merge(Value),
     /// A strategic merge patch.
     Strategic(Value),
+    /// What a field manager wants to be so, whoever else set it.
+    Apply {
+        /// The name of the field manager.
+        manager: &'static str,
+        /// The fields that it manages.
+        fields: Value,
+    },
 }
 
 /// A list and the resource version it was read at.
@@ -223,8 +230,12 @@ impl Client {
             Patch::Json(value) => ("application/json-patch+json", value),
             Patch::Merge(value) => ("application/merge-patch+json", value),
             Patch::Strategic(value) => ("application/strategic-merge-patch+json", value),
+            Patch::Apply { fields, .. } => ("application/apply-patch+yaml", fields),
         };
-        let path = below(of.path(namespace, name), subresource);
+        let mut path = below(of.path(namespace, name), subresource);
+        if let Patch::Apply { manager, .. } = patch {
+            path.push_str(&format!("?fieldManager={}&force=true", escape(manager)));
+        }
         self.object(Method::PATCH, &path, Some((media_type, value))).await
     }
 

@@ -4,11 +4,14 @@
 //! presyncFlowSchemaStatus
 
 use longshore_client::resource::{FLOW_SCHEMAS, PRIORITY_LEVELS};
-use longshore_client::{Queue, workers};
+use longshore_client::{Patch, Queue, workers};
 use serde_json::json;
 
 use crate::Context;
 use crate::common::{Key, gone_is_fine, key_of, rfc3339};
+
+/// Who manages the condition.
+const MANAGER: &str = "api-priority-and-fairness-config-consumer-v1";
 
 pub(crate) fn start(ctx: Context) {
     let queue = Queue::new();
@@ -40,27 +43,27 @@ pub(crate) fn start(ctx: Context) {
             let message = format!(
                 "This FlowSchema references the PriorityLevelConfiguration object named {level:?} {how}"
             );
-            let mut conditions = schema.list(&["status", "conditions"]).to_vec();
-            let at = conditions.iter().position(|c| c["type"] == "Dangling");
+            let conditions = schema.list(&["status", "conditions"]);
+            let present = conditions.iter().find(|condition| condition["type"] == "Dangling");
             let mut condition = json!({
                 "type": "Dangling", "status": status, "reason": reason, "message": message,
                 "lastTransitionTime": rfc3339(ctx.clock.now()),
             });
-            match at.map(|at| &mut conditions[at]) {
-                Some(present) => {
-                    if present["status"] == status {
-                        condition["lastTransitionTime"] = present["lastTransitionTime"].clone();
-                    }
-                    if *present == condition {
-                        return Ok(None);
-                    }
-                    *present = condition;
+            if let Some(present) = present {
+                if present["status"] == status {
+                    condition["lastTransitionTime"] = present["lastTransitionTime"].clone();
                 }
-                None => conditions.push(condition),
+                if *present == condition {
+                    return Ok(None);
+                }
             }
-            let mut changed = (*schema).clone();
-            changed.set(&["status", "conditions"], conditions);
-            let written = ctx.client.update_status(FLOW_SCHEMAS, &changed).await;
+            let fields = json!({
+                "apiVersion": FLOW_SCHEMAS.api_version(), "kind": FLOW_SCHEMAS.kind,
+                "metadata": {"name": key.1},
+                "status": {"conditions": [condition]},
+            });
+            let patch = Patch::Apply { manager: MANAGER, fields };
+            let written = ctx.client.patch(FLOW_SCHEMAS, "", &key.1, "status", &patch).await;
             if let Some(written) = gone_is_fine(written)? {
                 schemas.wait_for(&written).await;
             }

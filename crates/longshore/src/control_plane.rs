@@ -139,7 +139,7 @@ fn write_admin(
     address: SocketAddr,
     now: Timestamp,
 ) -> Result<()> {
-    let user = "kubernetes-admin";
+    let user = "admin";
     let (cert, key) = pki.client_certificate(user, &["system:masters"], now)?;
     let host = if address.ip().is_unspecified() {
         SocketAddr::new(IpAddr::from([127, 0, 0, 1]), address.port())

@@ -47,11 +47,13 @@ pub struct MetadataRules {
     pub changes: u8,
     /// Whether finalizers have to have a domain or a known name.
     pub known_finalizers: bool,
+    /// Whether the kind's own rules take any name.
+    pub any_name: bool,
 }
 
 impl MetadataRules {
     /// The kind's own rules look at metadata.
-    pub const OWN: Self = Self { whole: 0, changes: 0, known_finalizers: true };
+    pub const OWN: Self = Self { whole: 0, changes: 0, known_finalizers: true, any_name: false };
     /// The rules of changes run once more.
     pub const CHANGES: Self = Self { changes: 1, ..Self::OWN };
     /// The rules of a whole object run once more.
@@ -59,7 +61,7 @@ impl MetadataRules {
     /// Both run once more.
     pub const BOTH: Self = Self { whole: 1, changes: 1, ..Self::OWN };
     /// As [`MetadataRules::WHOLE`], with any finalizers.
-    pub const GENERIC: Self = Self { whole: 1, changes: 0, known_finalizers: false };
+    pub const GENERIC: Self = Self { known_finalizers: false, ..Self::WHOLE };
 }
 
 /// The rules of one resource. Every method has a default that suits a plain object without status.

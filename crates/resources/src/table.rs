@@ -193,6 +193,14 @@ pub fn default_name_rule(name: &str, prefix: bool) -> Vec<String> {
     names::is_dns1123_subdomain(name)
 }
 
+/// The same where upstream's kinds declare the rule, which counts in bytes then.
+///
+/// upstream: staging/src/k8s.io/apimachinery/pkg/api/validate/strfmt.go LongName
+pub fn declared_name_rule(name: &str, prefix: bool) -> Vec<String> {
+    let broken = default_name_rule(name, prefix).into_iter();
+    broken.map(|text| text.replace("253 characters", "253 bytes")).collect()
+}
+
 const STANDARD_VERBS: [&str; 8] =
     ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use longshore_api::Object;
+use serde_json::Value;
 
 use super::{Attributes, Plain, Tools, Verdict};
 use crate::reader::Reader;
@@ -56,8 +57,8 @@ impl Priority {
         if policy.is_empty() {
             return Ok(());
         }
-        let given = pod.str(&["spec", "preemptionPolicy"]);
-        if !given.is_empty() && given != policy {
+        let given = pod.get(&["spec", "preemptionPolicy"]).and_then(Value::as_str);
+        if let Some(given) = given.filter(|given| *given != policy) {
             let text = format!(
                 "the string value of PreemptionPolicy ({given}) must not be provided in pod spec; \
                  priority admission controller computed {policy} from the given PriorityClass name"

@@ -104,9 +104,15 @@ impl Authentication {
         if review.get(&["status", "user"]).is_none() {
             review.set(&["status", "user"], Map::new());
         }
-        // The token travels as a header upstream: a space ends it.
-        let token = token.trim().split(' ').next().unwrap_or("");
-        match self.tokens.check(token, &audiences, self.reader.as_ref(), now) {
+        // The token travels as a header upstream: a space ends it, and who brings none is anonymous.
+        let checked = match token_of(&format!("Bearer {token}")) {
+            Some(token) => self.tokens.check(&token, &audiences, self.reader.as_ref(), now),
+            None if audiences.is_empty() => {
+                Ok((UserInfo::anonymous(), self.tokens.audiences().to_vec()))
+            }
+            None => Ok((UserInfo::anonymous(), audiences)),
+        };
+        match checked {
             Ok((user, matching)) => {
                 review.set(&["status", "authenticated"], true);
                 review.set(&["status", "user"], user_value(&with_authenticated(user)));
@@ -166,8 +172,14 @@ pub fn with_authenticated(mut user: UserInfo) -> UserInfo {
 }
 
 fn bearer_token(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?.trim();
-    let mut parts = value.splitn(3, ' ');
+    token_of(headers.get(AUTHORIZATION)?.to_str().ok()?)
+}
+
+/// The token in an `Authorization` header.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/authentication/request/bearertoken/bearertoken.go
+fn token_of(header: &str) -> Option<String> {
+    let mut parts = header.trim().splitn(3, ' ');
     let scheme = parts.next()?;
     let token = parts.next()?;
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned())

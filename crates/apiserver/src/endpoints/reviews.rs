@@ -42,6 +42,9 @@ pub async fn create(
         "selfsubjectrulesreviews" => authorization.review_rules(&mut object, &call.user)?,
         _ => return Err(no_such_resource()),
     }
+    if let Some(model) = &call.served.resource.model {
+        model.complete(&mut object);
+    }
     Ok(read::object(call, 201, object))
 }
 

@@ -380,7 +380,7 @@ impl Strategy for Versioned {
     }
 
     fn metadata_rules(&self) -> MetadataRules {
-        MetadataRules { whole: 0, changes: 1, known_finalizers: false }
+        MetadataRules { known_finalizers: false, ..MetadataRules::CHANGES }
     }
 
     /// upstream: registry/customresource/validator.go validateKubeFinalizerName

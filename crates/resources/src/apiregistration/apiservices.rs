@@ -127,9 +127,12 @@ fn rules(object: &Object) -> ErrorList {
     let path = Path::new("spec");
     let (group, version) = (text(spec, "group"), text(spec, "version"));
     let wanted = format!("{version}.{group}");
-    if object.name() != wanted && segment_name(object.name()).is_empty() {
-        let why = format!("must be `spec.version+\".\"+spec.group`: {wanted:?}");
-        errors.push(Error::invalid(&Path::new("metadata").child("name"), object.name(), &why));
+    let why = format!("must be `spec.version+\".\"+spec.group`: {wanted:?}");
+    for key in ["generateName", "name"] {
+        let name = object.str(&["metadata", key]);
+        if !name.is_empty() && name != wanted && segment_name(name).is_empty() {
+            errors.push(Error::invalid(&Path::new("metadata").child(key), name, &why));
+        }
     }
     if group.is_empty() && version != "v1" {
         let why = "only v1 may have an empty group and it better be legacy kube";

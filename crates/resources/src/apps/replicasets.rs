@@ -16,7 +16,7 @@ use crate::core::pods::defaults;
 use crate::core::pods::tree::{fill, has, part_mut};
 use crate::plain::{begin, separate};
 use crate::strategy::{Context, Strategy};
-use crate::table::{Column, default_name_rule};
+use crate::table::{Column, declared_name_rule};
 
 /// The field that both kinds can be selected by.
 const FIELDS: [&str; 1] = ["status.replicas"];
@@ -116,12 +116,7 @@ impl Strategy for ReplicationControllers {
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
-        // The declarative rule that upstream uses here counts in bytes.
-        let mut broken = default_name_rule(name, prefix);
-        for text in &mut broken {
-            *text = text.replace("no more than 253 characters", "no more than 253 bytes");
-        }
-        broken
+        declared_name_rule(name, prefix)
     }
 
     fn warnings(&self, object: &Object, old: Option<&Object>) -> Vec<String> {

@@ -63,7 +63,7 @@ impl Strategy for SigningRequests {
     }
 
     fn metadata_rules(&self) -> MetadataRules {
-        MetadataRules::BOTH
+        MetadataRules { any_name: true, ..MetadataRules::BOTH }
     }
 
     fn prepare_create(&self, ctx: &Context<'_>, object: &mut Object) {

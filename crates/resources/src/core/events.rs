@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::pods::cells::{since, text_column, wide};
 use super::pods::tree::{int, or_null, part, text};
-use super::pods::validation::common::{immutable, qualified_name};
+use super::pods::validation::common::{IMMUTABLE, qualified_name};
 use crate::rbac::segment_name;
 use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::{Column, default_name_rule};
@@ -53,7 +53,8 @@ const NEWER_FIELDS: [&str; 10] = [
     "type",
 ];
 /// Fields that never change, as upstream's internal type calls them, and where they are stored.
-const FIXED: [(&str, &str); 11] = [
+/// The reason is looked at twice.
+const FIXED: [(&str, &str); 14] = [
     ("involvedObject", "involvedObject"),
     ("reason", "reason"),
     ("message", "message"),
@@ -61,10 +62,13 @@ const FIXED: [(&str, &str); 11] = [
     ("firstTimestamp", "firstTimestamp"),
     ("lastTimestamp", "lastTimestamp"),
     ("count", "count"),
+    ("reason", "reason"),
     ("type", "type"),
     ("eventTime", "eventTime"),
     ("action", "action"),
     ("related", "related"),
+    ("reportingController", "reportingComponent"),
+    ("reportingInstance", "reportingInstance"),
 ];
 
 /// The rules of events; those of the core group are more lenient.
@@ -136,17 +140,22 @@ impl Strategy for Events {
             series(&new, &mut errors);
         }
         for (name, key) in FIXED {
-            let mut changed = ErrorList::new();
-            immutable(new.get(key), old.get(key), &Path::new(name), &mut changed);
+            let zero: Value = match key {
+                "involvedObject" | "source" | "related" => Value::Null,
+                "firstTimestamp" | "lastTimestamp" | "eventTime" => Value::Null,
+                "count" => 0.into(),
+                _ => "".into(),
+            };
+            let of = |event: &Value| event.get(key).unwrap_or(&zero).clone();
+            let now = of(&new);
+            if now == of(&old) {
+                continue;
+            }
             let ty =
                 if key == "source" { "core/v1.EventSource" } else { "core/v1.ObjectReference" };
-            errors.extend(changed.into_iter().map(|error| error.as_struct(ty)));
-        }
-        for (name, key) in [
-            ("reportingController", "reportingComponent"),
-            ("reportingInstance", "reportingInstance"),
-        ] {
-            immutable(new.get(key), old.get(key), &Path::new(name), &mut errors);
+            let is_struct = now.is_object();
+            let error = Error::invalid(&Path::new(name), now, IMMUTABLE);
+            errors.push(if is_struct { error.as_struct(ty) } else { error });
         }
         errors
     }

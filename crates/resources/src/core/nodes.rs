@@ -10,6 +10,7 @@ use longshore_api::field::ErrorList;
 use serde_json::{Value, json};
 
 use super::pods::cells::{AGE, NAME, age, text_column, wide};
+use super::pods::defaults::round_list;
 use super::pods::tree::{has, text, texts};
 use super::pods::validation::network::cidr_warnings;
 use crate::plain::keep;
@@ -44,6 +45,9 @@ impl Strategy for Nodes {
             && let Some(capacity) = object.get(&["status", "capacity"]).cloned()
         {
             object.set(&["status", "allocatable"], capacity);
+        }
+        for key in ["capacity", "allocatable"] {
+            round_list(object.get_mut(&["status", key]));
         }
     }
 

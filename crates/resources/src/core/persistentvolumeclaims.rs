@@ -79,7 +79,8 @@ impl Strategy for PersistentVolumeClaims {
         if ctx.subresource == "status" {
             return status(new);
         }
-        let mut errors = self.validate_create(new);
+        let mut errors = ErrorList::new();
+        claim_spec(spec_of(new), old.get(&["spec"]), &Path::new("spec"), &mut errors);
         update(new, old, &mut errors);
         errors
     }
@@ -207,7 +208,7 @@ fn update(new: &Object, old: &Object, errors: &mut ErrorList) {
         }
         copy(&mut spec, &before, ATTRIBUTES);
     }
-    if spec != before {
+    if !same_amounts(&spec, &before) {
         let changes = gostruct::difference("core/v1.PersistentVolumeClaimSpec", &before, &spec);
         let why = format!(
             "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{changes}"
@@ -223,6 +224,21 @@ fn update(new: &Object, old: &Object, errors: &mut ErrorList) {
     let mode = "volumeMode";
     immutable(spec_of(new).get(mode), before.get(mode), &Path::new(mode), errors);
     attributes(new, old, errors);
+}
+
+/// Whether two specs are the same, whatever words tell their amounts.
+fn same_amounts(new: &Value, old: &Value) -> bool {
+    let mut agreed = new.clone();
+    for key in ["requests", "limits"] {
+        let amounts = agreed.get_mut("resources").and_then(|resources| resources.get_mut(key));
+        for (name, amount) in amounts.and_then(Value::as_object_mut).into_iter().flatten() {
+            let before = part(old, "resources").and_then(|r| part(r, key)?.get(name));
+            if let Some(before) = before.filter(|before| quantity(before) == quantity(amount)) {
+                amount.clone_from(before);
+            }
+        }
+    }
+    agreed == *old
 }
 
 fn copy(to: &mut Value, from: &Value, key: &str) {

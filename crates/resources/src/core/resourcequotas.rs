@@ -76,6 +76,23 @@ impl Strategy for ResourceQuotas {
         errors
     }
 
+    fn warnings(&self, object: &Object, old: Option<&Object>) -> Vec<String> {
+        if old.is_some() {
+            return Vec::new();
+        }
+        let hard = object.get(&["spec", "hard"]).cloned().unwrap_or(Value::Null);
+        let named = |name: String| hard.get(&name).map(|amount| (name, quantity(amount)));
+        let warning = |name: &str| {
+            let bare = || named(name.to_owned()).filter(|_| matches!(name, "cpu" | "memory"));
+            let (asked, request) = named(format!("requests.{name}")).or_else(bare)?;
+            let (limited, limit) = named(format!("limits.{name}"))?;
+            (request > limit).then(|| {
+                format!("ResourceQuota {asked} ({request}) should be less than {limited} ({limit})")
+            })
+        };
+        ["cpu", "memory", "storage", "ephemeral-storage"].into_iter().filter_map(warning).collect()
+    }
+
     fn columns(&self) -> Vec<Column> {
         vec![
             NAME,

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use longshore_api::field::{Error, ErrorList, Path};
-use longshore_api::{Object, names};
+use longshore_api::{Object, json, names};
 use serde_json::Value;
 
 use super::configmaps::{DATA_BYTES_MAX, frozen, map, size};
@@ -186,12 +186,20 @@ fn docker(object: &Object, key: &str, errors: &mut ErrorList) {
         return;
     };
     let bytes = STANDARD.decode(value.as_str().unwrap_or("")).unwrap_or_default();
-    let why = match serde_json::from_slice::<Value>(&bytes) {
+    let found = match json::decode(&bytes).map(|decoded| decoded.value) {
         Ok(Value::Object(_) | Value::Null) => return,
-        Ok(_) => "json: cannot unmarshal into Go value of type map[string]interface {}".to_owned(),
-        Err(_) if bytes.is_empty() => "unexpected end of JSON input".to_owned(),
-        Err(error) => error.to_string(),
+        Ok(Value::Bool(_)) => Ok("bool"),
+        Ok(Value::Number(_)) => Ok("number"),
+        Ok(Value::String(_)) => Ok("string"),
+        Ok(Value::Array(_)) => Ok("array"),
+        Err(error) => Err(error.to_string()),
     };
+    let why = found.map_or_else(
+        |why| why,
+        |kind| {
+            format!("json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}")
+        },
+    );
     errors.push(Error::invalid(&path, "<secret contents redacted>", &why));
 }
 

@@ -10,7 +10,6 @@ use longshore_api::meta_validation::{validate_labels, validate_object_meta};
 use longshore_api::names;
 use serde_json::{Value, json};
 
-use crate::apps::workload;
 use crate::core::pods::cells::{AGE, NAME, age, shortened, text_column};
 use crate::core::pods::tree::{entries, fill, int, list, opt_text, part, text, texts};
 use crate::core::pods::validation::common::{dns_label, protocol, qualified_name};
@@ -39,7 +38,6 @@ impl Strategy for EndpointSlices {
             fill(port, "name", "");
             fill(port, "protocol", "TCP");
         }
-        workload::complete(object, "discovery/v1.EndpointSlice");
     }
 
     fn prepare_create(&self, _ctx: &Context<'_>, object: &mut Object) {

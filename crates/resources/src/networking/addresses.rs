@@ -131,7 +131,8 @@ impl Strategy for ServiceCidrs {
         let (ranges_now, before) = (of(new), of(old));
         let grown = before.len() == 1 && ranges_now.len() == 2;
         if before.len() != ranges_now.len() && !grown {
-            errors.push(Error::invalid(&path, ranges_now, IMMUTABLE));
+            let value = new.get(&["spec", "cidrs"]).cloned().unwrap_or(Value::Null);
+            errors.push(Error::invalid(&path, value, IMMUTABLE));
             return errors;
         }
         for (i, (range, was)) in ranges_now.iter().zip(&before).enumerate() {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::reference;
 use crate::core::pods::cells::{AGE, NAME, age, text_column};
-use crate::core::pods::tree::{int, list, opt_text, part, text, texts};
+use crate::core::pods::tree::{has, int, list, opt_text, part, text, texts};
 use crate::core::pods::validation::common::{
     dns_label, dns_subdomain, each, port_name, port_number, required,
 };
@@ -175,7 +175,8 @@ fn rules(object: &Object, old: Option<&Object>) -> ErrorList {
     let backend = part(spec, "defaultBackend");
     if rules.is_empty() && backend.is_none() {
         let why = "either `defaultBackend` or `rules` must be specified";
-        errors.push(Error::invalid_text(&path, "null", why));
+        let shown = if has(spec, "rules") { "[]" } else { "null" };
+        errors.push(Error::invalid_text(&path, shown, why));
     }
     if let Some(target) = backend {
         self::backend(target, &path.child("defaultBackend"), &mut errors);

@@ -13,7 +13,7 @@ use crate::core::pods::tree::{drop_field, fill, int, list, list_mut, part, text,
 use crate::core::pods::validation::common::{
     each, has_bad_values, label_selector, port_name, port_number, required,
 };
-use crate::core::pods::validation::network::{legacy_cidr, parse_sloppy};
+use crate::core::pods::validation::network::{cidr_warnings, legacy_cidr, parse_sloppy};
 use crate::plain::count;
 use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
@@ -75,6 +75,23 @@ impl Strategy for NetworkPolicies {
             .collect();
         let bad_values = has_bad_values(old.get(&["spec", "podSelector"]));
         rules(new, &Known { bad_values, ranges })
+    }
+
+    fn warnings(&self, object: &Object, _old: Option<&Object>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (direction, peers) in DIRECTIONS {
+            for (i, rule) in object.list(&["spec", direction]).iter().enumerate() {
+                for (j, peer) in list(rule, peers).iter().enumerate() {
+                    let Some(block) = part(peer, "ipBlock") else { continue };
+                    let at = format!("spec.{direction}[{i}].{peers}[{j}].ipBlock");
+                    warnings.extend(cidr_warnings(&format!("{at}.cidr"), text(block, "cidr")));
+                    for (k, except) in texts(block, "except").into_iter().enumerate() {
+                        warnings.extend(cidr_warnings(&format!("{at}.except[{k}]"), except));
+                    }
+                }
+            }
+        }
+        warnings
     }
 
     fn columns(&self) -> Vec<Column> {

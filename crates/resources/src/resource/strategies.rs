@@ -17,7 +17,7 @@ use crate::core::pods::validation::claims::template_metadata;
 use crate::core::pods::validation::common::immutable;
 use crate::plain::{count, keep, keep_metadata, status_alone};
 use crate::strategy::{Context, MetadataRules, Strategy};
-use crate::table::Column;
+use crate::table::{Column, declared_name_rule};
 
 /// Classes of devices.
 pub(super) struct DeviceClasses;
@@ -43,6 +43,10 @@ impl Strategy for DeviceClasses {
 
     fn validate_update(&self, _ctx: &Context<'_>, new: &Object, _old: &Object) -> ErrorList {
         self.validate_create(new)
+    }
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        declared_name_rule(name, prefix)
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -308,7 +308,7 @@ fn binding(owner: &Value, path: &Path, errors: &mut ErrorList) {
         if needed && !other.is_empty() {
             let user = if key == keys[0] { keys[1] } else { keys[0] };
             let why = format!("{key} are required to use {user}");
-            errors.push(Error::invalid(&path.child(key), Value::Null, &why));
+            errors.push(Error::invalid(&path.child(key), or_null(owner, key), &why));
         }
     }
 }

@@ -153,7 +153,7 @@ fn topologies(object: &Object, errors: &mut ErrorList) {
                 errors.push(Error::duplicate(&at.child("key"), key));
             }
         }
-        if seen.contains(&expressions) {
+        for _ in seen.iter().filter(|other| **other == expressions) {
             errors.push(Error::duplicate(&at, ""));
         }
         seen.push(expressions);

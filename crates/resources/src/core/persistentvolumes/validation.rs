@@ -154,8 +154,12 @@ fn same_but_for_new_labels(new: &Value, old: &Value) -> bool {
             };
             keys.into_iter().all(|key| {
                 let (now, before) = (of(now, key), of(before, key));
-                let renamed = key == "key"
-                    && RENAMED_LABELS.iter().any(|(old, new)| before == *old && now == *new);
+                // upstream looks the new name up in a map: what has none may become nothing
+                let new_name = || {
+                    let mut names = RENAMED_LABELS.iter();
+                    names.find(|(old, _)| before == *old).map_or("", |(_, new)| new)
+                };
+                let renamed = key == "key" && now.as_str().unwrap_or("") == new_name();
                 renamed || same_but_for_new_labels(&now, &before)
             })
         }
@@ -293,7 +297,7 @@ fn capacity(spec: &Value, path: &Path, errors: &mut ErrorList) {
     }
     let storage = entries(spec, "capacity").any(|(name, _)| name == "storage");
     if !storage || count > 1 {
-        let value = part(spec, "capacity").cloned().unwrap_or_else(|| serde_json::json!({}));
+        let value = part(spec, "capacity").cloned().unwrap_or(Value::Null);
         errors.push(Error::not_supported(path, value, &["storage"]));
     }
     for (name, value) in entries(spec, "capacity") {

@@ -124,7 +124,7 @@ fn reductions(spec: &mut Value, old: &Value, errors: &mut ErrorList) {
                 let first = now[0].to_owned();
                 fill_always(spec, key, json!([first]));
             }
-        } else if !now.is_empty() && now.len() < before.len() && before.starts_with(&now) {
+        } else if !now.is_empty() && now.len() < before.len() {
             let detail = format!("must be 'SingleStack' to release the secondary {what}");
             errors.push(policy_error(spec, &detail));
         }
