@@ -29,6 +29,10 @@ fn kept(name: &str) -> Option<&'static str> {
         return Some(kept);
     }
     if names.len() >= NAMES_MAX {
+        tracing::error!(
+            name,
+            "too many kinds were defined: nothing looks after the objects of this one"
+        );
         return None;
     }
     let kept: &'static str = Box::leak(name.into());

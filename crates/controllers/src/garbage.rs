@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::Context;
 use crate::common::{Key, gone_is_fine, key_of};
-use crate::kinds::{Handler, Kind, Kinds};
+use crate::kinds::{Event, Handler, Kind, Kinds};
 
 /// Workers side by side.
 ///
@@ -35,8 +35,55 @@ type Node = (usize, Key);
 struct Controller {
     ctx: Context,
     kinds: Kinds,
+    graph: Arc<Mutex<Graph>>,
+}
+
+/// Who depends on whom.
+#[derive(Default)]
+struct Graph {
     /// Dependents by the uid of an owner.
-    dependents: Arc<Mutex<HashMap<String, HashSet<Node>>>>,
+    owners: HashMap<String, Dependents>,
+}
+
+#[derive(Default)]
+struct Dependents {
+    nodes: HashSet<Node>,
+    /// The owner was seen to go. When its kind goes as well, nobody can be asked for it.
+    orphaned: bool,
+}
+
+impl Graph {
+    fn link(&mut self, node: &Node, object: &Object) {
+        for owner in owners(object) {
+            self.owners.entry(uid(owner).to_owned()).or_default().nodes.insert(node.clone());
+        }
+    }
+
+    fn unlink(&mut self, node: &Node, object: &Object) {
+        for owner in owners(object) {
+            if let Some(dependents) = self.owners.get_mut(uid(owner)) {
+                dependents.nodes.remove(node);
+                if dependents.nodes.is_empty() {
+                    self.owners.remove(uid(owner));
+                }
+            }
+        }
+    }
+
+    /// Notes that an owner is gone; gives its dependents.
+    fn orphan(&mut self, owner: &Object) -> Vec<Node> {
+        let Some(dependents) = self.owners.get_mut(owner.uid()) else { return Vec::new() };
+        dependents.orphaned = true;
+        dependents.nodes.iter().cloned().collect()
+    }
+
+    fn is_gone(&self, owner: &str) -> bool {
+        self.owners.get(owner).is_some_and(|dependents| dependents.orphaned)
+    }
+
+    fn dependents(&self, owner: &str) -> Vec<Node> {
+        self.owners.get(owner).map_or_else(Vec::new, |found| found.nodes.iter().cloned().collect())
+    }
 }
 
 /// What is needed of an object.
@@ -48,16 +95,19 @@ fn keep(object: &mut Object) {
 
 pub(crate) fn start(ctx: Context) {
     let queue: Queue<Node> = Queue::new();
-    let dependents: Arc<Mutex<HashMap<String, HashSet<Node>>>> = Arc::default();
+    let graph: Arc<Mutex<Graph>> = Arc::default();
     let make_handler = |kinds: &Kinds| -> Handler {
-        let (kinds, dependents) = (kinds.clone(), dependents.clone());
-        let (graph, queue) = (Controller { ctx: ctx.clone(), kinds, dependents }, queue.clone());
-        Arc::new(move |at, change| graph.note(at, change, &queue))
+        let (kinds, graph) = (kinds.clone(), graph.clone());
+        let (noting, queue) = (Controller { ctx: ctx.clone(), kinds, graph }, queue.clone());
+        Arc::new(move |at, event| match event {
+            Event::Change(change) => noting.note(at, change, &queue),
+            Event::Left(object) => noting.graph.lock().unlink(&(at, key_of(object)), object),
+        })
     };
     let (client, built_in) = (&ctx.client, &ctx.config.collected);
     let kinds = Kinds::follow(client, built_in, keep, &ctx.shutdown, make_handler);
     let shutdown = ctx.shutdown.clone();
-    let controller = Controller { ctx, kinds, dependents };
+    let controller = Controller { ctx, kinds, graph };
     let name = "garbage-collector-controller";
     workers::run(name, queue.clone(), WORKERS, &shutdown, move |node| {
         let (controller, queue) = (controller.clone(), queue.clone());
@@ -82,29 +132,25 @@ impl Controller {
     fn note(&self, at: usize, change: &Change, queue: &Queue<Node>) {
         let object = change.object();
         let node = (at, key_of(object));
-        let mut graph = self.dependents.lock();
         let old = match change {
             Change::Applied { old, .. } => old.as_ref(),
             Change::Deleted(object) => Some(object),
         };
-        for owner in old.iter().flat_map(|old| owners(old)) {
-            if let Some(set) = graph.get_mut(uid(owner)) {
-                set.remove(&node);
-                if set.is_empty() {
-                    graph.remove(uid(owner));
-                }
+        let deleted = matches!(change, Change::Deleted(_));
+        let mut graph = self.graph.lock();
+        if let Some(old) = old {
+            // Another object may have got the name meanwhile.
+            if deleted || old.uid() != object.uid() {
+                graph.orphan(old).into_iter().for_each(|dependent| queue.add(dependent));
             }
+            graph.unlink(&node, old);
         }
-        if let Change::Deleted(object) = change {
-            let dependents = graph.get(object.uid()).into_iter().flatten();
-            dependents.for_each(|dependent| queue.add(dependent.clone()));
+        if deleted {
             drop(graph);
             self.wake_waiting_owners(object, queue);
             return;
         }
-        for owner in owners(object) {
-            graph.entry(uid(owner).to_owned()).or_default().insert(node.clone());
-        }
+        graph.link(&node, object);
         drop(graph);
         if let Some(old) = old
             && owners(old) != owners(object)
@@ -135,7 +181,7 @@ impl Controller {
     }
 
     fn dependents_of(&self, uid: &str) -> Vec<Node> {
-        self.dependents.lock().get(uid).map_or_else(Vec::new, |set| set.iter().cloned().collect())
+        self.graph.lock().dependents(uid)
     }
 
     fn cached(&self, at: usize, namespace: &str, name: &str) -> Option<Arc<Object>> {
@@ -159,9 +205,7 @@ impl Controller {
     }
 
     async fn sync(&self, (at, (namespace, name)): Node, queue: &Queue<Node>) -> Outcome {
-        for kind in self.kinds.present() {
-            kind.synced().await;
-        }
+        self.kinds.synced().await;
         let Some(Kind { of, cache, .. }) = self.kinds.at(at) else { return Ok(None) };
         let Some(object) = cache.get(&namespace, &name) else { return Ok(None) };
         if object.is_deleting() {
@@ -181,6 +225,7 @@ impl Controller {
         for owner in owners(object) {
             let found = match self.cached_owner(object.namespace(), owner) {
                 Some((_, _, found)) => Some(found),
+                None if self.graph.lock().is_gone(uid(owner)) => None,
                 None => self.live_owner(object.namespace(), owner).await?.map(Arc::new),
             };
             match found {

@@ -56,19 +56,23 @@ impl Kind {
             () = self.stop.cancelled() => {}
         }
     }
-
-    fn is_stopped(&self) -> bool {
-        self.stop.is_cancelled()
-    }
 }
 
-/// Is told the place of a kind and the change of an object.
-pub(crate) type Handler = Arc<dyn Fn(usize, &Change) + Send + Sync>;
+/// What happens to an object of a followed kind.
+pub(crate) enum Event<'a> {
+    /// It changed.
+    Change(&'a Change),
+    /// Its kind is followed no longer, or in another version; it may be there as before.
+    Left(&'a Object),
+}
 
-/// All kinds that were ever followed, each at a place that stays its own.
+/// Is told the place of a kind and what happens to an object.
+pub(crate) type Handler = Arc<dyn Fn(usize, Event<'_>) + Send + Sync>;
+
+/// All kinds that are followed, each at a place that no other ever gets.
 #[derive(Clone)]
 pub(crate) struct Kinds {
-    all: Arc<RwLock<Vec<Kind>>>,
+    all: Arc<RwLock<All>>,
     /// The places of custom kinds by the name of their definition.
     defined: Arc<Mutex<BTreeMap<String, usize>>>,
     client: Client,
@@ -77,8 +81,14 @@ pub(crate) struct Kinds {
     shutdown: Shutdown,
 }
 
+#[derive(Default)]
+struct All {
+    next: usize,
+    kinds: BTreeMap<usize, Kind>,
+}
+
 impl Kinds {
-    /// Follows kinds and tells `handler` the place of the kind and the change of an object.
+    /// Follows kinds and tells the handler what happens to their objects.
     pub fn follow(
         client: &Client,
         built_in: &[Resource],
@@ -99,61 +109,108 @@ impl Kinds {
             kinds.add(*of);
         }
         let follower = kinds.clone();
-        follow_definitions(client, shutdown, move |name, of| follower.define(name, of));
+        follow_definitions(client, shutdown, move |name, made| follower.define(name, made));
         kinds
     }
 
     /// The kind at a place.
     pub fn at(&self, place: usize) -> Option<Kind> {
-        self.all.read().get(place).filter(|kind| !kind.is_stopped()).cloned()
+        self.all.read().kinds.get(&place).cloned()
     }
 
-    /// The kinds that are there now.
-    pub fn present(&self) -> Vec<Kind> {
-        self.all.read().iter().filter(|kind| !kind.is_stopped()).cloned().collect()
+    /// Waits until the caches of all kinds have been filled.
+    pub async fn synced(&self) {
+        let unfilled: Vec<Kind> = {
+            let all = self.all.read();
+            all.kinds.values().filter(|kind| !kind.cache.is_synced()).cloned().collect()
+        };
+        for kind in unfilled {
+            kind.synced().await;
+        }
     }
 
     /// The place of a kind.
     pub fn find(&self, group: &str, kind: &str) -> Option<usize> {
         let all = self.all.read();
-        all.iter().position(|k| !k.is_stopped() && k.of.group == group && k.of.kind == kind)
+        let is_it = |of: &Resource| of.group == group && of.kind == kind;
+        all.kinds.iter().find(|(_, kind)| is_it(&kind.of)).map(|(place, _)| *place)
     }
 
     fn add(&self, of: Resource) -> usize {
         let mut all = self.all.write();
-        let (place, handler) = (all.len(), self.handler.clone());
-        let note = move |change: &Change| handler(place, change);
-        all.push(Kind::follow(&self.client, of, Some(self.keep), &self.shutdown, note));
+        let (place, handler) = (all.next, self.handler.clone());
+        all.next += 1;
+        let note = move |change: &Change| handler(place, Event::Change(change));
+        let kind = Kind::follow(&self.client, of, Some(self.keep), &self.shutdown, note);
+        all.kinds.insert(place, kind);
         place
     }
 
-    fn define(&self, definition: &str, of: Option<Resource>) {
+    fn define(&self, definition: &str, made: Made) {
         let mut defined = self.defined.lock();
         let place = defined.get(definition).copied();
         let present = place.and_then(|place| self.at(place));
-        if present.as_ref().map(|kind| kind.of) == of {
+        if present.as_ref().map(|kind| kind.of) == made.resource() {
             return;
         }
         defined.remove(definition);
-        present.iter().for_each(Kind::stop);
-        if let Some(of) = of {
+        if let Some(of) = made.resource() {
             defined.insert(definition.to_owned(), self.add(of));
+        }
+        if let (Some(place), Some(kind)) = (place, present) {
+            self.leave(place, &kind, made == Made::Gone);
+        }
+    }
+
+    /// Follows a kind no longer. When its definition is `gone`, so are its objects, whether the
+    /// cache has been told of it or not.
+    fn leave(&self, place: usize, kind: &Kind, gone: bool) {
+        kind.stop();
+        self.all.write().kinds.remove(&place);
+        for object in kind.cache.list() {
+            if gone {
+                (self.handler)(place, Event::Change(&Change::Deleted(object)));
+            } else {
+                (self.handler)(place, Event::Left(&object));
+            }
         }
     }
 }
 
-/// Calls `handler` with the name of each definition of a custom resource and what it makes; none
-/// when its objects are not served, or not any more.
+/// What a definition of a custom resource makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// A resource that is served.
+    Served(Resource),
+    /// Nothing that is served now.
+    Nothing,
+    /// It was deleted with all of its objects.
+    Gone,
+}
+
+impl Made {
+    /// The resource that is served.
+    pub fn resource(self) -> Option<Resource> {
+        match self {
+            Self::Served(of) => Some(of),
+            Self::Nothing | Self::Gone => None,
+        }
+    }
+}
+
+/// Calls `handler` with the name of each definition of a custom resource and what it makes.
 pub(crate) fn follow_definitions(
     client: &Client,
     shutdown: &Shutdown,
-    handler: impl Fn(&str, Option<Resource>) + Send + Sync + 'static,
+    handler: impl Fn(&str, Made) + Send + Sync + 'static,
 ) {
     let options = Options { keep: Some(only_names), ..Options::default() };
     let definitions = Informer::new(client.clone(), CUSTOM_RESOURCE_DEFINITIONS, options);
     definitions.on_change(move |change| match change {
-        Change::Applied { new, .. } => handler(new.name(), resource_of(new)),
-        Change::Deleted(gone) => handler(gone.name(), None),
+        Change::Applied { new, .. } => {
+            handler(new.name(), resource_of(new).map_or(Made::Nothing, Made::Served));
+        }
+        Change::Deleted(gone) => handler(gone.name(), Made::Gone),
     });
     let run = definitions.run(shutdown.clone());
     longshore_base::spawn(TaskKind::Critical, "custom kinds", run);
@@ -193,9 +250,43 @@ fn resource_of(definition: &Object) -> Option<Resource> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::BoxFuture;
+    use longshore_client::{Body, Error, Transport};
     use serde_json::json;
 
     use super::*;
+
+    /// A server that never answers.
+    struct Silent;
+
+    impl Transport for Silent {
+        fn call(
+            &self,
+            _: http::Request<Body>,
+        ) -> BoxFuture<'static, Result<http::Response<Body>, Error>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test]
+    async fn kinds_that_go_are_let_go() {
+        let shutdown = Shutdown::new();
+        let client = Client::new(Arc::new(Silent));
+        let kinds = Kinds::follow(&client, &[], |_| {}, &shutdown, |_| Arc::new(|_, _| {}));
+        let of = |version: &str| {
+            let of = Resource::named("example.com", version, "widgets", "Widget");
+            Made::Served(of.expect("few names"))
+        };
+        let mut places = Vec::new();
+        for made in [of("v1"), of("v1"), of("v2"), Made::Nothing, of("v2"), Made::Gone, of("v1")] {
+            kinds.define("widgets.example.com", made);
+            places.push(kinds.find("example.com", "Widget"));
+            assert!(kinds.all.read().kinds.len() <= 1);
+        }
+        // No place is given twice: what is queued for a kind that went must not mean another.
+        assert_eq!(places, [Some(0), Some(0), Some(1), None, Some(2), None, Some(3)]);
+        shutdown.cancel();
+    }
 
     #[test]
     fn a_definition_names_the_version_that_is_served_and_stored() {

@@ -79,7 +79,9 @@ pub(crate) fn start(ctx: Context) {
     controller.quotas.on_change(move |change| noting.note(change));
     let noting = controller.clone();
     let ctx = &controller.ctx;
-    follow_definitions(&ctx.client, &ctx.shutdown, move |name, of| noting.note_kind(name, of));
+    follow_definitions(&ctx.client, &ctx.shutdown, move |name, made| {
+        noting.note_kind(name, made.resource());
+    });
     let (queue, shutdown) = (controller.queue.clone(), controller.ctx.shutdown.clone());
     workers::run("resourcequota-controller", queue, WORKERS, &shutdown, move |key: Key| {
         let controller = controller.clone();

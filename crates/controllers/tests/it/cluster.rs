@@ -91,6 +91,16 @@ impl Cluster {
         let outcome = tokio::time::timeout(PATIENCE, waiting).await;
         assert!(outcome.is_ok(), "never: {:#?}", cache.list());
     }
+
+    /// Waits until the server does not have an object any more.
+    pub async fn until_gone(&self, of: Resource, namespace: &str, name: &str) {
+        let waiting = async {
+            while self.client.find(of, namespace, name).await.expect("an answer").is_some() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("it goes");
+    }
 }
 
 impl Drop for Cluster {

@@ -1,0 +1,86 @@
+//! Owners that are custom objects, and go with their definition.
+
+use longshore_api::Object;
+use longshore_client::Resource;
+use longshore_client::resource::{CUSTOM_RESOURCE_DEFINITIONS, PODS, SERVICE_ACCOUNTS};
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+
+/// How often a definition is made and deleted.
+const ROUNDS: usize = 10;
+
+fn definition() -> Value {
+    let schema = json!({ "type": "object" });
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": { "name": "widgets.example.com" },
+        "spec": {
+            "group": "example.com", "scope": "Namespaced",
+            "names": { "plural": "widgets", "kind": "Widget" },
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "schema": { "openAPIV3Schema": schema },
+            }],
+        },
+    })
+}
+
+fn pod(name: &str, owner: &Object) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": name, "namespace": "default",
+            "ownerReferences": [{
+                "apiVersion": "example.com/v1", "kind": "Widget",
+                "name": owner.name(), "uid": owner.uid(),
+            }],
+        },
+        "spec": { "containers": [{ "name": "c", "image": "a" }] },
+    })
+}
+
+fn widget(name: &str) -> Value {
+    json!({
+        "apiVersion": "example.com/v1", "kind": "Widget",
+        "metadata": { "name": name, "namespace": "default" },
+    })
+}
+
+/// A widget that has lost its owner.
+fn orphan() -> Value {
+    let mut widget = widget("orphan");
+    widget["metadata"]["ownerReferences"] =
+        json!([{ "apiVersion": "v1", "kind": "Pod", "name": "none", "uid": "none" }]);
+    widget
+}
+
+/// When the collector learns that an owner is gone, its kind may be gone as well, so that nobody can
+/// be asked for it: the dependents stayed for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn dependents_go_with_owners_whose_definition_is_deleted() {
+    let cluster = Cluster::start().await;
+    let widgets = Resource::named("example.com", "v1", "widgets", "Widget").expect("few names");
+    cluster.until(SERVICE_ACCOUNTS, |all| all.iter().any(|a| a.namespace() == "default")).await;
+    for _ in 0..ROUNDS {
+        cluster.create(CUSTOM_RESOURCE_DEFINITIONS, definition()).await;
+        let established = |definition: &Object| {
+            let mut conditions = definition.list(&["status", "conditions"]).iter();
+            conditions.any(|c| c["type"] == "Established" && c["status"] == "True")
+        };
+        let all_are = |all: &[std::sync::Arc<Object>]| all.iter().any(|d| established(d));
+        cluster.until(CUSTOM_RESOURCE_DEFINITIONS, all_are).await;
+        let owner = cluster.create(widgets, widget("owner")).await;
+        for name in ["one", "two"] {
+            cluster.create(PODS, pod(name, &owner)).await;
+        }
+        // When this one is gone, the collector has seen the owner as well.
+        cluster.create(widgets, orphan()).await;
+        cluster.until_gone(widgets, "default", "orphan").await;
+        let of = CUSTOM_RESOURCE_DEFINITIONS;
+        let deleted = cluster.client.delete(of, "", "widgets.example.com", Value::Null).await;
+        deleted.expect("it is there");
+        cluster.until(PODS, <[_]>::is_empty).await;
+        cluster.until(CUSTOM_RESOURCE_DEFINITIONS, <[_]>::is_empty).await;
+    }
+}
