@@ -13,6 +13,7 @@ pub mod queue;
 pub mod recorder;
 pub mod resource;
 pub mod transport;
+pub mod unchecked;
 pub mod workers;
 
 pub use client::{Client, ListOptions, Patch};

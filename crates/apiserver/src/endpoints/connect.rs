@@ -5,13 +5,14 @@
 //! staging/src/k8s.io/apimachinery/pkg/util/proxy/upgradeaware.go
 
 mod options;
+mod rewrite;
 mod websocket;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode, Uri, header};
+use http::{Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use longshore_api::{Object, Reason, StatusError};
@@ -21,6 +22,7 @@ use tokio::net::TcpStream;
 use super::{Call, respond};
 use crate::body::{Body, BodyError};
 use crate::handler::no_such_resource;
+use crate::request_info::RequestInfo;
 
 /// How long a connection to a kubelet or pod may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,10 +40,26 @@ pub struct Kubelets {
     pub tls: Arc<rustls::ClientConfig>,
 }
 
+/// How a connection is secured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tls {
+    No,
+    /// As the API server, to a kubelet with a certificate of the cluster.
+    Kubelet,
+    /// As nobody, to a server with any certificate.
+    Unchecked,
+}
+
+impl Tls {
+    fn of(scheme: &str) -> Self {
+        if scheme == "https" { Self::Unchecked } else { Self::No }
+    }
+}
+
 /// Where a request is passed on to.
 struct Target {
     address: SocketAddr,
-    tls: bool,
+    tls: Tls,
     path_and_query: String,
 }
 
@@ -53,9 +71,9 @@ pub async fn connect(
 ) -> Result<Response<Body>, StatusError> {
     let log = call.info.subresource == "log";
     let target = match (call.info.resource.as_str(), call.info.subresource.as_str()) {
-        ("pods", "proxy") => pod_proxy(call).await?,
-        ("nodes", "proxy") => node_proxy(call)?,
-        ("services", "proxy") => service_proxy(call)?,
+        ("pods", "proxy") => pod_proxy(call, request.uri()).await?,
+        ("nodes", "proxy") => node_proxy(call, request.uri())?,
+        ("services", "proxy") => service_proxy(call, request.uri())?,
         ("pods", _) => match pod_stream(call).await? {
             Some(target) => target,
             // A pod without a node has no logs yet.
@@ -66,6 +84,9 @@ pub async fn connect(
     let kubelets = kubelets.ok_or_else(|| {
         StatusError::new(Reason::ServiceUnavailable, "this server has no kubelet client")
     })?;
+    if call.info.subresource == "proxy" {
+        return proxy(call, kubelets, target, request).await;
+    }
     // Logs are the only stream that kubelets do not send as a WebSocket themselves.
     let socket = if log && websocket::is_wanted(request.headers()) {
         let client = hyper::upgrade::on(&mut request);
@@ -139,7 +160,7 @@ async fn pod_stream(call: &Call) -> Result<Option<Target>, StatusError> {
         verb => format!("/{verb}/{base}/{container}"),
     };
     let path_and_query = with_query(path, &stream_query(call));
-    Ok(Some(Target { address, tls: true, path_and_query }))
+    Ok(Some(Target { address, tls: Tls::Kubelet, path_and_query }))
 }
 
 /// The query for the kubelet: it names the streams differently.
@@ -251,18 +272,59 @@ fn split_name(id: &str, kind: &str) -> Result<(String, String, String), StatusEr
     Ok((scheme.to_owned(), name.to_owned(), port.to_owned()))
 }
 
-fn rest_of(call: &Call) -> String {
-    let path = format!("/{}", call.info.rest);
-    let pairs: Vec<(String, String)> = call
-        .info
-        .query
-        .iter()
-        .flat_map(|(k, values)| values.iter().map(|v| (k.clone(), v.clone())))
-        .collect();
-    with_query(path, &pairs)
+/// The path and query behind a proxy, as they were written.
+fn rest_of(call: &Call, uri: &Uri) -> String {
+    let (_, path) = split_path(&call.info, uri.path());
+    let path = if path.is_empty() { "/" } else { path };
+    match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    }
 }
 
-async fn pod_proxy(call: &Call) -> Result<Target, StatusError> {
+/// The path of a proxy, and what follows it.
+fn split_path<'a>(info: &RequestInfo, path: &'a str) -> (&'a str, &'a str) {
+    // Such as api, v1, namespaces, a, pods, b, proxy.
+    let segments = if info.namespace.is_empty() { 5 } else { 7 };
+    let end = path.match_indices('/').nth(segments).map_or(path.len(), |(at, _)| at);
+    path.split_at(end)
+}
+
+/// Passes a request on to a server behind a proxy, and changes what its answer says of itself.
+///
+/// upstream: staging/src/k8s.io/apimachinery/pkg/util/proxy/upgradeaware.go
+async fn proxy(
+    call: &Call,
+    kubelets: &Kubelets,
+    target: Target,
+    mut request: Request<Body>,
+) -> Result<Response<Body>, StatusError> {
+    let uri = request.uri().clone();
+    let (prefix, path) = split_path(&call.info, uri.path());
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    if path.is_empty() && reads && !request.headers().contains_key(header::UPGRADE) {
+        // Relative addresses in an answer would be wrong.
+        let query = uri.query().map_or(String::new(), |query| format!("?{query}"));
+        let location = format!("{}/{query}", uri.path());
+        let mut response = respond::empty(301);
+        let location = location.parse().map_err(|_| bad("the path is no address".to_owned()))?;
+        response.headers_mut().insert(header::LOCATION, location);
+        return Ok(response);
+    }
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = host.or(uri.authority().map(|authority| authority.as_str()));
+    let place = rewrite::Place {
+        prefix: prefix.to_owned(),
+        path: path.to_owned(),
+        server: target.address.to_string(),
+        asked: host.unwrap_or("").to_owned(),
+    };
+    place.tell(request.headers_mut());
+    let response = forward(kubelets, target, request).await?;
+    Ok(place.rewrite(response).await)
+}
+
+async fn pod_proxy(call: &Call, uri: &Uri) -> Result<Target, StatusError> {
     let (scheme, name, port) = split_name(&call.info.name, "pod")?;
     let pod = call.api.registry.get(&call.served, &call.info.namespace, &name).await?.object();
     let ip = pod.str(&["status", "podIP"]).parse().ok().filter(|ip| is_global_unicast(*ip));
@@ -274,7 +336,7 @@ async fn pod_proxy(call: &Call) -> Result<Target, StatusError> {
     let port = if port.is_empty() { first().to_string() } else { port };
     let port: u16 = port.parse().map_err(|_| bad(format!("invalid port {port:?}")))?;
     let address = SocketAddr::new(ip, port);
-    Ok(Target { address, tls: scheme == "https", path_and_query: rest_of(call) })
+    Ok(Target { address, tls: Tls::of(&scheme), path_and_query: rest_of(call, uri) })
 }
 
 fn address_not_allowed() -> StatusError {
@@ -294,23 +356,23 @@ fn is_global_unicast(ip: IpAddr) -> bool {
 }
 
 /// upstream: pkg/registry/core/node/strategy.go ResourceLocation
-fn node_proxy(call: &Call) -> Result<Target, StatusError> {
+fn node_proxy(call: &Call, uri: &Uri) -> Result<Target, StatusError> {
     let (scheme, name, port) = split_name(&call.info.name, "node")?;
     let kubelet = kubelet_address(call, &name, "nodes")?;
     if !is_global_unicast(kubelet.ip()) {
         return Err(address_not_allowed());
     }
-    let path_and_query = rest_of(call);
+    let path_and_query = rest_of(call, uri);
     if port.is_empty() || port == kubelet.port().to_string() {
-        return Ok(Target { address: kubelet, tls: true, path_and_query });
+        return Ok(Target { address: kubelet, tls: Tls::Kubelet, path_and_query });
     }
     let port: u16 = port.parse().map_err(|_| bad(format!("invalid port {port:?}")))?;
     let address = SocketAddr::new(kubelet.ip(), port);
-    Ok(Target { address, tls: scheme == "https", path_and_query })
+    Ok(Target { address, tls: Tls::of(&scheme), path_and_query })
 }
 
 /// upstream: pkg/registry/core/service/storage/storage.go ResourceLocation
-fn service_proxy(call: &Call) -> Result<Target, StatusError> {
+fn service_proxy(call: &Call, uri: &Uri) -> Result<Target, StatusError> {
     let id = &call.info.name;
     let (scheme, name, mut port) = split_name(id, "service")?;
     let namespace = &call.info.namespace;
@@ -346,7 +408,7 @@ fn service_proxy(call: &Call) -> Result<Target, StatusError> {
         Some(SocketAddr::new(ip, number))
     });
     let address = found.ok_or_else(|| none_for(id))?;
-    Ok(Target { address, tls: scheme == "https", path_and_query: rest_of(call) })
+    Ok(Target { address, tls: Tls::of(&scheme), path_and_query: rest_of(call, uri) })
 }
 
 /// An address of an endpoint if it is really that of its pod: whoever writes endpoints must not
@@ -371,8 +433,13 @@ async fn forward(
     let failed = |e: &dyn std::fmt::Display| unreachable(target.address, e);
     let dial = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(target.address)).await;
     let tcp = dial.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
-    let stream: Box<dyn Stream> = if target.tls {
-        let connector = tokio_rustls::TlsConnector::from(kubelets.tls.clone());
+    let tls = match target.tls {
+        Tls::No => None,
+        Tls::Kubelet => Some(kubelets.tls.clone()),
+        Tls::Unchecked => Some(longshore_client::unchecked::config()),
+    };
+    let stream: Box<dyn Stream> = if let Some(tls) = tls {
+        let connector = tokio_rustls::TlsConnector::from(tls);
         let name = ServerName::IpAddress(target.address.ip().into());
         let tls = tokio::time::timeout(CONNECT_TIMEOUT, connector.connect(name, tcp)).await;
         Box::new(tls.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?)

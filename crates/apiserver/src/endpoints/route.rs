@@ -44,7 +44,7 @@ pub fn check(
     if info.has_empty_segment || verbs.is_empty() {
         return Err(no_such_resource());
     }
-    let proxied = info.subresource == "proxy" && *method == Method::HEAD;
+    let proxied = info.subresource == "proxy" && matches!(*method, Method::HEAD | Method::OPTIONS);
     if !proxied && !verbs.iter().any(|verb| method_of(verb) == Some(method)) {
         return Err(method_not_allowed());
     }

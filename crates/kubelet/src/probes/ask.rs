@@ -4,8 +4,6 @@
 //!
 //! upstream: pkg/probe, pkg/kubelet/lifecycle/handlers.go
 
-use std::sync::{Arc, OnceLock};
-
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::{BodyExt as _, Empty, Full, Limited};
@@ -13,9 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use longshore_base::TaskKind;
 use longshore_cri::Runtime;
 use longshore_cri::v1::ExecSyncRequest;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, SignatureScheme};
+use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -118,7 +114,9 @@ pub(crate) async fn http(
     let request = request.body(Empty::<Bytes>::new()).map_err(|e| failed(&e))?;
     let code = if secure {
         let name = ServerName::try_from(host_of(&address).to_owned()).map_err(|e| failed(&e))?;
-        let tls = tokio_rustls::TlsConnector::from(unchecked()).connect(name, stream).await;
+        let tls = tokio_rustls::TlsConnector::from(longshore_client::unchecked::config())
+            .connect(name, stream)
+            .await;
         send(tls.map_err(|e| failed(&e))?, request).await
     } else {
         send(stream, request).await
@@ -216,60 +214,6 @@ fn health_request(service: &str) -> Bytes {
     frame.extend_from_slice(&u32::try_from(message.len()).unwrap_or(0).to_be_bytes());
     frame.extend_from_slice(&message);
     frame.into()
-}
-
-/// TLS that takes any certificate: pods have none that the node could know.
-fn unchecked() -> Arc<rustls::ClientConfig> {
-    static CONFIG: OnceLock<Arc<rustls::ClientConfig>> = OnceLock::new();
-    let make = || {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .expect("the provider knows the default versions")
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Unchecked(provider)))
-            .with_no_client_auth();
-        Arc::new(config)
-    };
-    CONFIG.get_or_init(make).clone()
-}
-
-#[derive(Debug)]
-struct Unchecked(Arc<rustls::crypto::CryptoProvider>);
-
-impl ServerCertVerifier for Unchecked {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]
