@@ -161,6 +161,14 @@ pub trait Strategy: Send + Sync + 'static {
         &[]
     }
 
+    /// The one of these fields by which many readers divide the objects among them, so that an index
+    /// pays: each node reads its own.
+    ///
+    /// upstream: staging/src/k8s.io/apiserver/pkg/registry/generic/options.go StoreOptions TriggerFunc
+    fn indexed_field(&self) -> Option<&'static str> {
+        None
+    }
+
     /// As [`Strategy::selectable_field_names`]; custom resources have names of their own.
     fn selectable_names(&self) -> Vec<&str> {
         self.selectable_field_names().to_vec()

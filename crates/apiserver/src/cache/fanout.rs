@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::path_of;
 use super::watcher::{Change, Interest, Sender};
-use super::{FANOUT_FIELD, path_of};
 
 /// Watchers are looked through for closed ones when there are this many, and then each time their
 /// number has doubled.
@@ -17,6 +17,8 @@ const SWEEP_MIN: usize = 1024;
 
 /// All watchers of a resource, each in exactly one list.
 pub(super) struct Fanout {
+    /// The field of `by_field`.
+    indexed: Option<&'static str>,
     all: Vec<Sender>,
     by_namespace: HashMap<String, Vec<Sender>>,
     by_path: HashMap<Bytes, Vec<Sender>>,
@@ -29,6 +31,7 @@ pub(super) struct Fanout {
 impl Default for Fanout {
     fn default() -> Self {
         Self {
+            indexed: None,
             all: Vec::new(),
             by_namespace: HashMap::new(),
             by_path: HashMap::new(),
@@ -41,6 +44,11 @@ impl Default for Fanout {
 }
 
 impl Fanout {
+    /// No watchers yet, of a resource with such an indexed field.
+    pub(super) fn new(indexed: Option<&'static str>) -> Self {
+        Self { indexed, ..Self::default() }
+    }
+
     /// How many watchers there are; some may be closed already.
     pub(super) fn len(&self) -> usize {
         self.open
@@ -52,15 +60,9 @@ impl Fanout {
             self.sweep();
             self.sweep_at = SWEEP_MIN.max(2 * self.open);
         }
-        let Interest { namespace, fields, .. } = interest;
-        let requirements = fields.as_ref().map_or(&[][..], |fields| fields.requirements());
-        let equal = |field: &str| {
-            let found = requirements.iter().find(|r| r.equal && r.field == field);
-            found.map(|r| r.value.as_str())
-        };
-        let name =
-            if interest.name.is_empty() { equal("metadata.name") } else { Some(&*interest.name) };
-        let list = match (name, equal(FANOUT_FIELD)) {
+        let namespace = &interest.namespace;
+        let value = self.indexed.and_then(|field| interest.equal(field));
+        let list = match (interest.name(), value) {
             (Some(name), _) if namespace.is_empty() => {
                 self.by_name.entry(name.to_owned()).or_default()
             }
@@ -86,9 +88,13 @@ impl Fanout {
                 gone += offer_key(&mut self.by_path, &path_of(namespace, name)[..], change);
             }
         }
-        if let Some(value) = entry.field(FANOUT_FIELD).filter(|_| !self.by_field.is_empty()) {
+        let Some(field) = self.indexed.filter(|_| !self.by_field.is_empty()) else {
+            self.open -= gone;
+            return;
+        };
+        if let Some(value) = entry.field(field) {
             gone += offer_key(&mut self.by_field, value, change);
-            let before = change.previous.as_ref().and_then(|previous| previous.field(FANOUT_FIELD));
+            let before = change.previous.as_ref().and_then(|previous| previous.field(field));
             if let Some(before) = before.filter(|before| *before != value) {
                 gone += offer_key(&mut self.by_field, before, change);
             }

@@ -8,6 +8,7 @@
 
 pub mod entry;
 mod fanout;
+mod find;
 pub mod hub;
 mod layout;
 mod past;
@@ -26,6 +27,8 @@ use rpds::RedBlackTreeMapSync;
 
 pub use entry::{Entry, Parts};
 use fanout::Fanout;
+use find::ByField;
+pub use find::Candidates;
 pub use hub::Hub;
 pub use pins::Pins;
 pub use view::View;
@@ -60,6 +63,10 @@ pub struct ResourceCache {
     view: RwLock<Arc<dyn View>>,
     state: RwLock<State>,
     watchers: Mutex<Watchers>,
+    /// The field by which many readers divide the objects among them; see [`View::indexed_field`].
+    indexed: Option<&'static str>,
+    /// Held by who makes the index.
+    indexing: Mutex<()>,
     /// Held by whoever creates an object, for writing by [`ResourceCache::seal`]: whether nothing
     /// new is taken.
     sealed: tokio::sync::RwLock<bool>,
@@ -70,12 +77,10 @@ pub struct CreateGuard<'a>(
     #[expect(dead_code, reason = "held")] tokio::sync::RwLockReadGuard<'a, bool>,
 );
 
-/// The field by which many watchers divide the objects of a resource among them: every node watches
-/// its own pods.
-const FANOUT_FIELD: &str = "spec.nodeName";
-
 struct State {
     objects: Snapshot,
+    /// The index of the field, once somebody has selected by it.
+    by_field: Option<ByField>,
     /// The revision of the newest change to this resource.
     revision: u64,
 }
@@ -93,12 +98,16 @@ struct Watchers {
 impl ResourceCache {
     /// An empty cache of the objects under a store prefix (with its trailing slash).
     pub fn new(prefix: Bytes, view: Arc<dyn View>) -> Self {
-        let state = State { objects: Snapshot::default(), revision: 0 };
+        let state = State { objects: Snapshot::default(), by_field: None, revision: 0 };
+        let indexed = view.indexed_field();
+        let watchers = Watchers { fanout: Fanout::new(indexed), ..Watchers::default() };
         Self {
             prefix,
             view: RwLock::new(view),
             state: RwLock::new(state),
-            watchers: Mutex::new(Watchers::default()),
+            watchers: Mutex::new(watchers),
+            indexed,
+            indexing: Mutex::default(),
             sealed: tokio::sync::RwLock::new(false),
         }
     }
@@ -163,7 +172,10 @@ impl ResourceCache {
             objects.remove_mut(path);
         }
         *self.view.write() = view.clone();
-        self.state.write().objects = objects;
+        let mut state = self.state.write();
+        state.objects = objects;
+        state.by_field = None;
+        drop(state);
         drop(watchers);
         Ok(())
     }
@@ -185,7 +197,9 @@ impl ResourceCache {
     pub fn close(&self) {
         let mut watchers = self.watchers.lock();
         *watchers = Watchers { closed: true, ..Watchers::default() };
-        self.state.write().objects = Snapshot::default();
+        let mut state = self.state.write();
+        state.objects = Snapshot::default();
+        state.by_field = None;
     }
 
     /// Whether the resource is not served any more.
@@ -213,6 +227,7 @@ impl ResourceCache {
     pub(crate) fn load(&self, entries: impl Iterator<Item = Entry>, revision: u64) {
         let mut state = self.state.write();
         state.objects = Snapshot::default();
+        state.by_field = None;
         for entry in entries {
             let path = entry.key.slice(self.prefix.len()..);
             state.objects.insert_mut(path, Arc::new(entry));
@@ -247,16 +262,24 @@ impl ResourceCache {
             if watchers.closed || revision <= state.revision {
                 return Ok(());
             }
-            state.revision = revision;
-            let previous = state.objects.get(&path).cloned();
+            let State { objects, by_field, revision: newest } = &mut *state;
+            *newest = revision;
+            let previous = objects.get(&path).cloned();
+            let mut index = self.indexed.zip(by_field.as_mut());
+            if let (Some((field, index)), Some(previous)) = (&mut index, &previous) {
+                index.remove(field, &path, previous);
+            }
             match (current, previous) {
                 (Some(entry), previous) => {
                     let entry = Arc::new(entry);
-                    state.objects.insert_mut(path, entry.clone());
+                    if let Some((field, index)) = &mut index {
+                        index.put(field, &path, &entry);
+                    }
+                    objects.insert_mut(path, entry.clone());
                     Change::put(entry, previous)
                 }
                 (None, Some(previous)) => {
-                    state.objects.remove_mut(&path);
+                    objects.remove_mut(&path);
                     Change::deleted(&previous, revision)
                 }
                 (None, None) => return Ok(()),
@@ -267,17 +290,27 @@ impl ResourceCache {
     }
 
     /// Opens a watch of the changes after `after`; `None` starts now. Also returns the state at
-    /// the start, of which the stream is the continuation.
+    /// the start that it may be interested in, of which the stream is the continuation.
     pub fn watch(
         &self,
         after: Option<u64>,
         interest: Interest,
-    ) -> Result<(Receiver, Snapshot, u64), WatchRefused> {
+    ) -> Result<(Receiver, Candidates, u64), WatchRefused> {
+        if after.is_none() {
+            self.prepare(&interest);
+        }
         let mut watchers = self.watchers.lock();
         if watchers.fanout.len() >= WATCHERS_MAX {
             return Err(WatchRefused::TooMany);
         }
-        let (snapshot, revision) = self.snapshot();
+        let (present, revision) = {
+            let state = self.state.read();
+            let present = match after {
+                None => self.candidates_in(&state, &interest),
+                Some(_) => Candidates::All(state.objects.clone()),
+            };
+            (present, state.revision)
+        };
         let mut backlog = Vec::new();
         if let Some(after) = after {
             if after < watchers.floor {
@@ -292,7 +325,7 @@ impl ResourceCache {
         if !watchers.closed {
             watchers.fanout.add(&interest, sender);
         }
-        Ok((receiver, snapshot, revision))
+        Ok((receiver, present, revision))
     }
 }
 

@@ -12,6 +12,11 @@ pub trait View: Send + Sync + 'static {
     /// Their values in an object, in the order of the names.
     fn field_values(&self, object: &Object) -> Vec<String>;
 
+    /// The one of these fields of which an index is kept.
+    fn indexed_field(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Whether [`View::restore`] does anything.
     fn restores(&self) -> bool {
         false
@@ -49,5 +54,9 @@ impl View for Plain {
             at.map_or_else(String::new, |at| std::mem::take(&mut fields[at].1))
         };
         self.names.iter().map(&mut value).collect()
+    }
+
+    fn indexed_field(&self) -> Option<&'static str> {
+        self.strategy.indexed_field()
     }
 }

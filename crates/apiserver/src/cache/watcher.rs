@@ -142,6 +142,18 @@ impl Interest {
         self.name.is_empty() && self.labels.is_none() && self.fields.is_none()
     }
 
+    /// The only name that can be selected.
+    pub fn name(&self) -> Option<&str> {
+        if self.name.is_empty() { self.equal("metadata.name") } else { Some(&self.name) }
+    }
+
+    /// The value that a field must have.
+    pub fn equal(&self, field: &str) -> Option<&str> {
+        let requirements = self.fields.as_ref().map_or(&[][..], |fields| fields.requirements());
+        let found = requirements.iter().find(|r| r.equal && r.field == field);
+        found.map(|r| r.value.as_str())
+    }
+
     /// Whether an object is selected.
     pub fn matches(&self, entry: &Entry) -> bool {
         (self.namespace.is_empty() || self.namespace == entry.namespace())

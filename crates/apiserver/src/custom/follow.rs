@@ -49,16 +49,16 @@ impl Follower {
     pub(super) async fn load(&mut self) -> Result<(), hub::Error> {
         self.changes = None;
         let Some(cache) = &self.definitions().cache else { return Ok(()) };
-        let Ok((receiver, snapshot, revision)) = cache.watch(None, Interest::default()) else {
+        let Ok((receiver, present, revision)) = cache.watch(None, Interest::default()) else {
             return Err(hub::Error::Stopped);
         };
         self.changes = Some(receiver);
         let mut outcome = Ok(());
         let mut gone: BTreeSet<String> =
             self.definitions().present.read().keys().cloned().collect();
-        for (_, entry) in snapshot.iter() {
+        for entry in present.select(&Interest::default()) {
             gone.remove(entry.name());
-            outcome = outcome.and(self.note(entry).await);
+            outcome = outcome.and(self.note(&entry).await);
         }
         for name in gone {
             self.forget(&name);

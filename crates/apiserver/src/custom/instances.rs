@@ -84,10 +84,11 @@ impl Worker {
     ) -> Result<bool, Error> {
         let fresh = self.api.registry.hub().fresh().await;
         fresh.map_err(StatusError::internal)?;
-        let Ok((mut changes, snapshot, _)) = cache.watch(None, Interest::default()) else {
+        let Ok((mut changes, ..)) = cache.watch(None, Interest::default()) else {
             return Err(StatusError::internal("too many watches are open").into());
         };
-        if snapshot.is_empty() {
+        // What goes from here on is told.
+        if cache.snapshot().0.is_empty() {
             return Ok(false);
         }
         if !self.waiting.lock().insert(name.to_owned()) {

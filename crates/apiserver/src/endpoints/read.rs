@@ -14,7 +14,7 @@ use super::list_options::{ListOptions, parse_version};
 use super::negotiate::{Format, Negotiated, Shape};
 use super::{Call, list_body, respond, table};
 use crate::body::Body;
-use crate::cache::{Entry, Snapshot, range};
+use crate::cache::{Candidates, Entry, ResourceCache, Snapshot, range};
 use crate::registry::{Served, Stored};
 
 /// Answers GET of one object.
@@ -181,16 +181,26 @@ pub async fn page(call: &Call, options: &ListOptions) -> Result<Page, StatusErro
         None
     };
     let present = call.api.registry.hub().applied();
-    let (snapshot, revision) = match &token {
+    let limit = if pages { options.limit } else { 0 };
+    let (candidates, revision) = match &token {
         Some(ContinueToken { revision: Some(revision), .. }) => {
             let state = state_at(call, *revision).await?;
-            (state.ok_or_else(|| expired_token(&options.token))?, *revision)
+            let state = state.ok_or_else(|| expired_token(&options.token))?;
+            (Candidates::All(state), *revision)
         }
-        Some(_) => newest(call).await?,
-        None => snapshot_for(call, options).await?,
+        Some(_) => newest(call, all).await?,
+        None => state_for(call, options).await?,
+    };
+    let (snapshot, revision) = match candidates {
+        Candidates::All(snapshot) => (snapshot, revision),
+        Candidates::Few(entries) if limit == 0 || entries.len() < limit => {
+            let meta = json!({ "resourceVersion": revision.to_string() });
+            return Ok(Page { entries: Candidates::Few(entries).select(interest), meta });
+        }
+        // There may be more pages: all has to be kept for them.
+        Candidates::Few(_) => at_present(call, ResourceCache::snapshot),
     };
     let start = token.as_ref().map(|token| token.start.as_slice());
-    let limit = if pages { options.limit } else { 0 };
     let mut entries = Vec::new();
     let mut items = range(&snapshot, namespace, start);
     let mut last: Option<&Bytes> = None;
@@ -217,17 +227,25 @@ pub async fn page(call: &Call, options: &ListOptions) -> Result<Page, StatusErro
 }
 
 /// The newest state, with everything that was written before the request.
-async fn newest(call: &Call) -> Result<(Snapshot, u64), StatusError> {
+async fn newest<T>(
+    call: &Call,
+    read: impl FnOnce(&ResourceCache) -> (T, u64),
+) -> Result<(T, u64), StatusError> {
     let hub = call.api.registry.hub();
     hub.fresh().await.map_err(StatusError::internal)?;
-    Ok(present(call))
+    Ok(at_present(call, read))
 }
 
-fn present(call: &Call) -> (Snapshot, u64) {
-    // The caches' revision is taken first: everything up to it is in the snapshot.
+fn at_present<T>(call: &Call, read: impl FnOnce(&ResourceCache) -> (T, u64)) -> (T, u64) {
+    // The caches' revision is taken first: everything up to it is in the state.
     let applied = call.api.registry.hub().applied();
-    let (snapshot, revision) = call.served.cache.snapshot();
-    (snapshot, applied.max(revision))
+    let (state, revision) = read(&call.served.cache);
+    (state, applied.max(revision))
+}
+
+fn all(cache: &ResourceCache) -> (Candidates, u64) {
+    let (snapshot, revision) = cache.snapshot();
+    (Candidates::All(snapshot), revision)
 }
 
 /// The state at a revision; `None` when it is no longer kept.
@@ -245,7 +263,8 @@ async fn state_at(call: &Call, revision: u64) -> Result<Option<Snapshot>, Status
 }
 
 /// The state a list is answered from, by `resourceVersion` and `resourceVersionMatch`.
-async fn snapshot_for(call: &Call, options: &ListOptions) -> Result<(Snapshot, u64), StatusError> {
+async fn state_for(call: &Call, options: &ListOptions) -> Result<(Candidates, u64), StatusError> {
+    let read = |cache: &ResourceCache| cache.candidates(&options.interest);
     let wanted = parse_version(&options.version).map_err(|error| {
         StatusError::bad_request(format!("invalid resource version: {}", error.message))
     })?;
@@ -260,16 +279,16 @@ async fn snapshot_for(call: &Call, options: &ListOptions) -> Result<(Snapshot, u
         let state = state.ok_or_else(|| {
             StatusError::expired("The resourceVersion for the provided list is too old.")
         })?;
-        return Ok((state, wanted));
+        return Ok((Candidates::All(state), wanted));
     }
     if options.version == "0" {
-        return Ok(present(call));
+        return Ok(at_present(call, read));
     }
-    let (snapshot, revision) = newest(call).await?;
+    let (state, revision) = newest(call, read).await?;
     if wanted > revision {
         return Err(too_large(wanted, revision));
     }
-    Ok((snapshot, revision))
+    Ok((state, revision))
 }
 
 /// 504 for a resource version from the future.

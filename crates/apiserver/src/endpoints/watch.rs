@@ -18,7 +18,7 @@ use super::list_options::{self, ListOptions};
 use super::negotiate::{self, Format, Negotiated, Shape};
 use super::{Api, Call, read, respond, table};
 use crate::body::Body;
-use crate::cache::{Change, ChangeKind, Entry, Receiver, WatchRefused, range};
+use crate::cache::{Change, ChangeKind, Entry, Receiver, WatchRefused};
 use crate::limits::{self, WatchPlace};
 use crate::registry::Served;
 
@@ -117,16 +117,9 @@ async fn open(call: &Call, options: &ListOptions, wanted: u64) -> Result<Start, 
     let applied = hub.applied();
     let interest = &options.interest;
     let after = (!state_first && wanted > 0).then_some(wanted);
-    let (receiver, snapshot, revision) =
+    let (receiver, present, revision) =
         call.served.cache.watch(after, interest.clone()).map_err(|why| refused(&why, wanted))?;
-    let state = if state_first {
-        range(&snapshot, &interest.namespace, None)
-            .filter(|(_, entry)| interest.matches(entry))
-            .map(|(_, entry)| entry.clone())
-            .collect()
-    } else {
-        Vec::new()
-    };
+    let state = if state_first { present.select(interest) } else { Vec::new() };
     Ok(Start { receiver, state, revision, applied })
 }
 

@@ -240,6 +240,14 @@ async fn every_watcher_is_told_what_concerns_it_however_it_selects() {
         };
         rig.hub.fresh().await.expect("the hub runs");
         let after = rig.cache.get(namespace, name);
+        let (all, newest) = rig.cache.snapshot();
+        for interest in &interests {
+            let (found, at) = rig.cache.candidates(interest);
+            let found: Vec<u64> = found.select(interest).iter().map(|e| e.revision).collect();
+            let selected = all.iter().filter(|(_, entry)| interest.matches(entry));
+            let want: Vec<u64> = selected.map(|(_, entry)| entry.revision).collect();
+            assert_eq!((found, at), (want, newest), "{interest:?}");
+        }
         for (want, interest) in want.iter_mut().zip(&interests) {
             let selected =
                 |entry: &Option<Arc<Entry>>| entry.as_ref().is_some_and(|e| interest.matches(e));
@@ -336,5 +344,9 @@ impl View for Nodes {
 
     fn field_values(&self, object: &Object) -> Vec<String> {
         vec![object.str(&["spec", "nodeName"]).to_owned()]
+    }
+
+    fn indexed_field(&self) -> Option<&'static str> {
+        Some("spec.nodeName")
     }
 }

@@ -318,6 +318,10 @@ impl Strategy for ResourceSlices {
         &SLICE_FIELDS
     }
 
+    fn indexed_field(&self) -> Option<&'static str> {
+        Some("spec.nodeName")
+    }
+
     fn unsupported_field(&self, name: &str) -> String {
         format!("field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: {name}")
     }

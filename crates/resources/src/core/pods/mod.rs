@@ -127,6 +127,10 @@ impl Strategy for Pods {
         &FIELDS
     }
 
+    fn indexed_field(&self) -> Option<&'static str> {
+        Some("spec.nodeName")
+    }
+
     fn canonical_field<'a>(&self, name: &'a str) -> &'a str {
         // The name of a field of long ago.
         if name == "spec.host" { "spec.nodeName" } else { name }
