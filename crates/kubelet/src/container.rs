@@ -137,14 +137,9 @@ fn hosts_mount(shared: &Shared, pod: &Object, ips: &[String]) -> Result<Mount, C
         let mut text = String::from(
             "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nfe00::\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
         );
-        let hostname = sandbox::hostname(shared, pod);
-        let subdomain = pod.str(&["spec", "subdomain"]);
-        let names = if subdomain.is_empty() {
-            hostname
-        } else {
-            let domain = &shared.config.cluster_domain;
-            format!("{hostname}.{subdomain}.{}.svc.{domain}\t{hostname}", pod.namespace())
-        };
+        let (hostname, domain) = sandbox::hostname(pod, &shared.config.cluster_domain);
+        let names =
+            if domain.is_empty() { hostname } else { format!("{hostname}.{domain}\t{hostname}") };
         for ip in ips {
             text.push_str(&format!("{ip}\t{names}\n"));
         }

@@ -47,7 +47,8 @@ async fn carry_out(
     } else if hook["httpGet"].is_object() {
         let outcome = ask::http(spec, ip, &hook["httpGet"], "kube-lifecycle/1.36").await;
         let path = hook["httpGet"]["path"].as_str().unwrap_or("");
-        outcome.map_err(|e| format!("HTTP lifecycle hook ({path}) {} {e}", place()))
+        // Whatever it answers, it was asked.
+        outcome.map(drop).map_err(|e| format!("HTTP lifecycle hook ({path}) {} {e}", place()))
     } else if hook["tcpSocket"].is_object() {
         ask::tcp(spec, ip, &hook["tcpSocket"]).await
     } else {

@@ -151,10 +151,15 @@ impl Probe {
                 Err(_) => Err("context deadline exceeded".to_owned()),
             };
             match outcome {
-                Ok(()) => (good, bad) = (good + 1, 0),
+                Ok(warning) => {
+                    (good, bad) = (good + 1, 0);
+                    if let Some(text) = warning {
+                        self.tell("ProbeWarning", &format!("warning: {text}"));
+                    }
+                }
                 Err(why) => {
                     (good, bad) = (0, bad + 1);
-                    self.tell(&why);
+                    self.tell("Unhealthy", &format!("failed: {why}"));
                 }
             }
             self.decide(good, bad);
@@ -176,31 +181,40 @@ impl Probe {
         }
     }
 
-    fn tell(&self, why: &str) {
+    fn tell(&self, reason: &str, what: &str) {
         let name = match self.kind {
             "startupProbe" => "Startup",
             "livenessProbe" => "Liveness",
             _ => "Readiness",
         };
         let path = format!("spec.containers{{{}}}", self.container["name"].as_str().unwrap_or(""));
-        let message = format!("{name} probe failed: {why}");
+        let message = format!("{name} probe {what}");
         let recorder = &self.shared.recorder;
-        recorder.event_at(&self.pod, &path, Severity::Warning, "Unhealthy", &message);
+        recorder.event_at(&self.pod, &path, Severity::Warning, reason, &message);
     }
 
-    async fn ask(&self) -> Result<(), String> {
+    /// Asks once; what is odd about a good answer.
+    async fn ask(&self) -> Result<Option<String>, String> {
         let probe = &self.container[self.kind];
         let (container, ip) = (&self.container, self.ip.as_str());
         if probe["exec"].is_object() {
             let limit = i64::try_from(self.number("timeoutSeconds", 1)).unwrap_or(1);
-            return ask::exec(&self.shared.runtime, &self.id, &probe["exec"], limit).await;
+            let outcome = ask::exec(&self.shared.runtime, &self.id, &probe["exec"], limit).await;
+            return outcome.map(|()| None);
         }
         if probe["httpGet"].is_object() {
-            return ask::http(container, ip, &probe["httpGet"], "kube-probe/1.36").await;
+            let answer = ask::http(container, ip, &probe["httpGet"], "kube-probe/1.36").await?;
+            return match (answer.code, answer.elsewhere) {
+                (200..400, None) => Ok(None),
+                (200..400, Some(body)) => {
+                    Ok(Some(format!("Probe terminated redirects, Response body: {body}")))
+                }
+                (code, _) => Err(format!("HTTP probe failed with statuscode: {code}")),
+            };
         }
         if probe["grpc"].is_object() {
-            return ask::grpc(container, ip, &probe["grpc"]).await;
+            return ask::grpc(container, ip, &probe["grpc"]).await.map(|()| None);
         }
-        ask::tcp(container, ip, &probe["tcpSocket"]).await
+        ask::tcp(container, ip, &probe["tcpSocket"]).await.map(|()| None)
     }
 }

@@ -14,6 +14,8 @@ use crate::observe::labels;
 
 /// Longest name of a host.
 const HOSTNAME_MAX: usize = 63;
+/// Longest name that the kernel keeps.
+const KERNEL_NAME_MAX: usize = 64;
 /// Search domains and servers of a resolver configuration file of the host.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
@@ -23,15 +25,46 @@ pub(crate) fn logs_dir(shared: &Shared, pod: &Object) -> std::path::PathBuf {
     shared.config.logs_dir.join(name)
 }
 
-/// The name that a pod sees as its own.
-pub(crate) fn hostname(shared: &Shared, pod: &Object) -> String {
-    if pod.bool(&["spec", "hostNetwork"]) {
-        return shared.config.node_name.clone();
+/// The name that a pod with a network of its own has there, and the domain that it is in, if any.
+///
+/// upstream: pkg/kubelet/kubelet_pods.go GeneratePodHostNameAndDomain
+pub(crate) fn hostname(pod: &Object, cluster_domain: &str) -> (String, String) {
+    let cut = |name: &str| {
+        let cut = &name[..name.len().min(HOSTNAME_MAX)];
+        cut.trim_end_matches(['-', '.']).to_owned()
+    };
+    let instead = pod.str(&["spec", "hostnameOverride"]);
+    if !instead.is_empty() {
+        return (cut(instead), String::new());
     }
     let wanted = pod.str(&["spec", "hostname"]);
-    let name = if wanted.is_empty() { pod.name() } else { wanted };
-    let cut = &name[..name.len().min(HOSTNAME_MAX)];
-    cut.trim_end_matches(['-', '.']).to_owned()
+    let name = cut(if wanted.is_empty() { pod.name() } else { wanted });
+    let domain = match pod.str(&["spec", "subdomain"]) {
+        "" => String::new(),
+        subdomain => format!("{subdomain}.{}.svc.{cluster_domain}", pod.namespace()),
+    };
+    (name, domain)
+}
+
+/// The name that the kernel tells in a pod.
+///
+/// upstream: pkg/kubelet/util/util.go GetNodenameForKernel
+fn kernel_name(pod: &Object, cluster_domain: &str) -> Result<String, String> {
+    if pod.bool(&["spec", "hostNetwork"]) {
+        return Ok(String::new());
+    }
+    let (name, domain) = hostname(pod, cluster_domain);
+    if domain.is_empty() || !pod.bool(&["spec", "setHostnameAsFQDN"]) {
+        return Ok(name);
+    }
+    let whole = format!("{name}.{domain}");
+    let length = whole.len();
+    if length <= KERNEL_NAME_MAX {
+        return Ok(whole);
+    }
+    Err(format!(
+        "failed to construct FQDN from pod hostname and cluster domain, FQDN {whole} is too long ({KERNEL_NAME_MAX} characters is the max, {length} characters requested)"
+    ))
 }
 
 /// The user and group settings of a pod.
@@ -176,7 +209,11 @@ pub(crate) fn cgroup_parent(shared: &Shared, pod: &Object) -> String {
 }
 
 /// The configuration of a pod's sandbox.
-pub(crate) fn config(shared: &Shared, pod: &Object, attempt: u32) -> PodSandboxConfig {
+pub(crate) fn config(
+    shared: &Shared,
+    pod: &Object,
+    attempt: u32,
+) -> Result<PodSandboxConfig, String> {
     let mut labels = texts(pod.get(&["metadata", "labels"]));
     for (key, value) in [
         (labels::POD_NAME, pod.name()),
@@ -189,18 +226,14 @@ pub(crate) fn config(shared: &Shared, pod: &Object, attempt: u32) -> PodSandboxC
         let text = |key: &str| s[key].as_str().unwrap_or("").to_owned();
         (sysctl_name(&text("name")), text("value"))
     });
-    PodSandboxConfig {
+    Ok(PodSandboxConfig {
         metadata: Some(PodSandboxMetadata {
             name: pod.name().to_owned(),
             uid: pod.uid().to_owned(),
             namespace: pod.namespace().to_owned(),
             attempt,
         }),
-        hostname: if pod.bool(&["spec", "hostNetwork"]) {
-            String::new()
-        } else {
-            hostname(shared, pod)
-        },
+        hostname: kernel_name(pod, &shared.config.cluster_domain)?,
         log_directory: logs_dir(shared, pod).display().to_string(),
         dns_config: Some(dns(shared, pod)),
         port_mappings: ports(pod),
@@ -213,5 +246,38 @@ pub(crate) fn config(shared: &Shared, pod: &Object, attempt: u32) -> PodSandboxC
             ..Default::default()
         }),
         ..Default::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_has_the_name_that_its_spec_says() {
+        let names = |spec: Value| {
+            let meta = json!({ "name": "a".repeat(62) + "-b", "namespace": "n" });
+            let pod = Object::from_value(json!({ "metadata": meta, "spec": spec }));
+            let pod = pod.expect("an object");
+            let (name, domain) = hostname(&pod, "c.l");
+            (name, domain, kernel_name(&pod, "c.l").map_err(|error| error.len()))
+        };
+        let own = |name: &str, domain: &str, kernel: &str| {
+            (name.to_owned(), domain.to_owned(), Ok(kernel.to_owned()))
+        };
+        let cut = "a".repeat(62);
+        assert_eq!(names(json!({})), own(&cut, "", &cut));
+        let mut spec = json!({ "hostname": "h", "subdomain": "s" });
+        assert_eq!(names(spec.clone()), own("h", "s.n.svc.c.l", "h"));
+        spec["setHostnameAsFQDN"] = true.into();
+        assert_eq!(names(spec.clone()), own("h", "s.n.svc.c.l", "h.s.n.svc.c.l"));
+        spec["hostname"] = "h".repeat(60).into();
+        assert!(names(spec.clone()).2.is_err());
+        spec["hostnameOverride"] = "o.example".into();
+        assert_eq!(names(spec), own("o.example", "", "o.example"));
+        let host = names(json!({ "hostNetwork": true }));
+        assert_eq!(host.2, Ok(String::new()));
     }
 }

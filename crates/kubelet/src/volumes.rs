@@ -185,20 +185,33 @@ pub(crate) fn mounts(
     Ok(mounts)
 }
 
-/// A path inside a volume: made when it is missing, and never outside of the volume, also by way
-/// of symbolic links.
+/// A path inside a volume: made when it is missing, as open as the volume is, and never outside of
+/// the volume, also by way of symbolic links.
+///
+/// upstream: staging/src/k8s.io/mount-utils, pkg/volume/util/subpath SafeMakeDir
 fn sub_path(volume: &Path, sub: &str) -> Result<PathBuf, ConfigError> {
     let escapes = || ConfigError::Missing(format!("subPath {sub:?} leaves the volume"));
     if sub.starts_with('/') || sub.split('/').any(|part| part == "..") {
         return Err(escapes());
     }
-    let path = volume.join(sub);
-    if !path.exists() {
-        std::fs::create_dir_all(&path).map_err(|e| io(&path, e))?;
-    }
-    let real = path.canonicalize().map_err(|e| io(&path, e))?;
     let root = volume.canonicalize().map_err(|e| io(volume, e))?;
-    if real.starts_with(root) { Ok(real) } else { Err(escapes()) }
+    let permissions = std::fs::metadata(&root).map_err(|e| io(&root, e))?.permissions();
+    let mut path = root.clone();
+    for part in sub.split('/').filter(|part| !matches!(*part, "" | ".")) {
+        path.push(part);
+        match std::fs::create_dir(&path) {
+            // The mode is set after it, as the process takes some rights away from what it makes.
+            Ok(()) => std::fs::set_permissions(&path, permissions.clone()),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        }
+        .map_err(|e| io(&path, e))?;
+        path = path.canonicalize().map_err(|e| io(&path, e))?;
+        if !path.starts_with(&root) {
+            return Err(escapes());
+        }
+    }
+    Ok(path)
 }
 
 /// Removes everything of a pod from the disk.
@@ -222,5 +235,30 @@ pub(crate) fn remove(shared: &Shared, uid: &str) {
         && error.kind() != std::io::ErrorKind::NotFound
     {
         tracing::warn!(path = %dir.display(), %error, "cannot remove a pod's directory");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_in_a_volume_is_as_open_as_the_volume() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let (volume, outside) = (dir.path().join("v"), dir.path().join("o"));
+        std::fs::create_dir(&volume).and_then(|()| std::fs::create_dir(&outside)).expect("made");
+        let open = std::fs::Permissions::from_mode(0o2777);
+        std::fs::set_permissions(&volume, open).expect("it is ours");
+        let made = sub_path(&volume, "a/./b").expect("made");
+        let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode();
+        assert_eq!(made, volume.canonicalize().expect("there").join("a/b"));
+        assert_eq!((mode(&made) & 0o7777, mode(&volume.join("a")) & 0o7777), (0o2777, 0o2777));
+        std::fs::write(volume.join("f"), "").expect("writes");
+        assert!(sub_path(&volume, "f").is_ok_and(|path| path.is_file()));
+        std::os::unix::fs::symlink(&outside, volume.join("l")).expect("linked");
+        for bad in ["l", "l/x", "/a", "a/../..", "f/x"] {
+            assert!(sub_path(&volume, bad).is_err(), "{bad}");
+        }
+        assert!(!outside.join("x").exists());
     }
 }

@@ -411,7 +411,14 @@ impl Worker {
             self.failed(pod, "FailedMount", &text);
             return false;
         }
-        let config = sandbox::config(&self.shared, pod, attempt);
+        let config = match sandbox::config(&self.shared, pod, attempt) {
+            Ok(config) => config,
+            Err(error) => {
+                let text = format!("Failed to create pod sandbox: {error}");
+                self.failed(pod, "FailedCreatePodSandBox", &text);
+                return false;
+            }
+        };
         if let Err(error) = std::fs::create_dir_all(&config.log_directory) {
             self.failed(
                 pod,

@@ -137,7 +137,7 @@ impl Worker {
         let request = CreateContainerRequest {
             pod_sandbox_id: sandbox.id.clone(),
             config: Some(config),
-            sandbox_config: Some(sandbox::config(&self.shared, pod, sandbox.attempt)),
+            sandbox_config: sandbox::config(&self.shared, pod, sandbox.attempt).ok(),
         };
         let recorder = self.shared.recorder.clone();
         let created = match self.shared.runtime.create_container(request).await {
