@@ -344,12 +344,21 @@ fn conditions(
     init: &[Value],
 ) {
     let over = matches!(phase, "Succeeded" | "Failed");
-    let names = |pick: &dyn Fn(&Value) -> bool, list: &[Value]| -> String {
-        let names = list.iter().filter(|s| pick(s)).filter_map(|s| s["name"].as_str());
-        names.collect::<Vec<_>>().join(" ")
+    // In the order of the spec, those that run beside the others first.
+    let names = |field: &str, list: &[Value], lacks: &dyn Fn(&Value, &Value) -> bool| {
+        let specs = facts.pod.list(&["spec", field]).iter();
+        let lacking = specs.filter(|spec| {
+            list.iter().find(|s| s["name"] == spec["name"]).is_none_or(|s| lacks(spec, s))
+        });
+        lacking.filter_map(|spec| spec["name"].as_str().map(str::to_owned)).collect::<Vec<_>>()
     };
-    let unready = names(&|s| s["ready"] != true, main);
-    let incomplete = names(&|s| s["ready"] != true, init);
+    let beside = names("initContainers", init, &|spec, s| is_sidecar(spec) && s["ready"] != true);
+    let unready = names("containers", main, &|_, s| s["ready"] != true);
+    let unready = [beside, unready].concat().join(" ");
+    let incomplete = names("initContainers", init, &|spec, s| {
+        if is_sidecar(spec) { s["started"] != true } else { s["ready"] != true }
+    });
+    let incomplete = incomplete.join(" ");
     let gates = gates(facts);
     let completed = if phase == "Succeeded" { "PodCompleted" } else { "PodFailed" };
     let containers = if over {
@@ -488,5 +497,44 @@ mod tests {
         // Their turn had not come.
         assert!(init[1]["state"]["waiting"].is_object(), "{status}");
         assert!(status["containerStatuses"][0]["state"]["waiting"].is_object(), "{status}");
+    }
+
+    #[test]
+    fn what_runs_beside_the_others_has_to_be_ready_too() {
+        let pod = Object::from_value(json!({ "spec": {
+            "initContainers": [
+                { "name": "first" },
+                { "name": "side", "restartPolicy": "Always" },
+            ],
+            "containers": [{ "name": "b" }, { "name": "a" }],
+        }}))
+        .expect("an object");
+        let of = |name: &str, ready: bool| json!({ "name": name, "ready": ready, "started": true });
+        let condition = |side: bool, main: bool, kind: &str| {
+            let facts = Facts {
+                pod: &pod,
+                observed: &Observed::default(),
+                waiting: &Waiting::new(),
+                verdict: &|_| None,
+                resizes: &Resizes::default(),
+                host_ip: "192.0.2.1",
+                now: Timestamp::UNIX_EPOCH,
+                finished: false,
+                late: false,
+            };
+            let (main, init) =
+                ([of("a", main), of("b", main)], [of("first", true), of("side", side)]);
+            let mut status = json!({});
+            conditions(&facts, &mut status, "Running", false, &main, &init);
+            let list = status["conditions"].as_array().cloned().unwrap_or_default();
+            list.into_iter().find(|c| c["type"] == kind).unwrap_or_default()
+        };
+        assert_eq!(condition(true, true, "Ready")["status"], "True");
+        let unready = condition(false, true, "Ready");
+        assert_eq!(unready["message"], "containers with unready status: [side]");
+        let unready = condition(false, false, "ContainersReady");
+        assert_eq!(unready["message"], "containers with unready status: [side b a]");
+        let begun = condition(false, true, "Initialized");
+        assert_eq!(begun["message"], "containers with incomplete status: []");
     }
 }
