@@ -69,6 +69,15 @@ pub(crate) fn specs(pod: &Object) -> HashMap<String, Value> {
     all.filter_map(|c| Some((c["name"].as_str()?.to_owned(), c.clone()))).collect()
 }
 
+/// Where a container stands in its pod, for events about it.
+///
+/// upstream: pkg/kubelet/container/ref.go
+pub(crate) fn path(pod: &Object, name: &str) -> String {
+    let has = |field: &&&str| pod.list(&["spec", field]).iter().any(|c| c["name"] == name);
+    let field = CONTAINER_FIELDS.iter().find(has).unwrap_or(&"containers");
+    format!("spec.{field}{{{name}}}")
+}
+
 fn spec_of<'a>(pod: &'a Object, name: &str) -> Option<&'a Value> {
     CONTAINER_FIELDS.iter().flat_map(|field| pod.list(&["spec", field])).find(|c| c["name"] == name)
 }

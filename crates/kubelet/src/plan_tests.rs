@@ -125,3 +125,10 @@ fn a_failed_init_container_ends_a_pod_that_never_restarts() {
     let seen = observed(vec![container("i", State::Exited, 1)]);
     assert!(is_over(&pod, &seen));
 }
+
+#[test]
+fn events_name_the_list_of_a_container() {
+    let pod = pod("Always", &["+a"], &["b"]);
+    assert_eq!(path(&pod, "a"), "spec.initContainers{a}");
+    assert_eq!(path(&pod, "b"), "spec.containers{b}");
+}

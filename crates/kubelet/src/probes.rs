@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use crate::Shared;
-use crate::plan::Health;
+use crate::plan::{self, Health};
 
 /// The three probes of a container.
 const KINDS: [&str; 3] = ["startupProbe", "livenessProbe", "readinessProbe"];
@@ -187,7 +187,7 @@ impl Probe {
             "livenessProbe" => "Liveness",
             _ => "Readiness",
         };
-        let path = format!("spec.containers{{{}}}", self.container["name"].as_str().unwrap_or(""));
+        let path = plan::path(&self.pod, self.container["name"].as_str().unwrap_or(""));
         let message = format!("{name} probe {what}");
         let recorder = &self.shared.recorder;
         recorder.event_at(&self.pod, &path, Severity::Warning, reason, &message);

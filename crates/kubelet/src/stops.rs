@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use crate::plan::Why;
+use crate::plan::{self, Why};
 use crate::{Shared, hooks};
 
 /// The shortest time between the signal and the end, in seconds.
@@ -72,7 +72,7 @@ impl Stops {
 impl Stop {
     /// The hook first, then the signal, and after the grace period the end. True when it ended.
     async fn carry_out(&self, shared: &Shared, first: bool) -> bool {
-        let path = format!("spec.containers{{{}}}", self.name);
+        let path = plan::path(&self.pod, &self.name);
         let tell = |severity, reason: &str, message: &str| {
             shared.recorder.event_at(&self.pod, &path, severity, reason, message);
         };

@@ -94,7 +94,9 @@ fn empty(dir: &Path, spec: &Value, group: Option<u32>) -> Result<(), ConfigError
     } else {
         std::fs::create_dir_all(dir).map_err(|e| io(dir, e))?;
     }
-    let mode = if group.is_some() { 0o2777 } else { 0o777 };
+    // A file system in memory comes with the bit that keeps what is others'.
+    let sticky = if spec["medium"] == "Memory" { 0o1000 } else { 0 };
+    let mode = sticky | if group.is_some() { 0o2777 } else { 0o777 };
     let permissions = std::fs::Permissions::from_mode(mode);
     std::fs::set_permissions(dir, permissions).map_err(|e| io(dir, e))?;
     std::os::unix::fs::chown(dir, None, group).map_err(|e| io(dir, e))

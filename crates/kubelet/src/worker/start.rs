@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::Worker;
 use crate::observe::{Observed, State};
-use crate::plan::Why;
+use crate::plan::{self, Why};
 use crate::stops::Stop;
 use crate::{container, hooks, images, sandbox};
 
@@ -55,7 +55,7 @@ impl Worker {
         name: &str,
     ) -> bool {
         let Some(sandbox) = observed.sandbox() else { return false };
-        let path = format!("spec.containers{{{name}}}");
+        let path = plan::path(pod, name);
         let newest = observed.newest(name);
         let now = self.shared.clock.now();
         // One that was stopped to be started anew does not wait for its own end.
@@ -66,7 +66,9 @@ impl Worker {
         };
         if let Some(ended) = ended {
             let finished = ended.finished.unwrap_or(ended.created);
-            if let Err((pause, left)) = self.backoff.attempt(name, finished, now) {
+            // Another image does not wait for what the one before did.
+            let key = format!("{name} {}", plan::hash(spec));
+            if let Err((pause, left)) = self.backoff.attempt(&key, finished, now) {
                 let message = format!(
                     "back-off {} restarting failed container={name} pod={}_{}({})",
                     go_duration(pause),
