@@ -22,7 +22,7 @@ use longshore_client::{Queue, workers};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use crate::cache::{ResourceCache, hub};
+use crate::cache::{Entry, ResourceCache, hub};
 use crate::registry::{Registry, Served};
 
 /// The group of definitions.
@@ -47,7 +47,10 @@ pub struct Definitions {
 
 /// One definition as it was last read, and what is made of it.
 struct Definition {
-    object: Arc<Object>,
+    /// All of it, as bytes that the cache has anyway: as a tree, schemas are many times as large.
+    entry: Arc<Entry>,
+    /// What is asked for all the time: all but the schemas.
+    head: Object,
     /// The version that its objects are stored in, while it is served.
     storage: Option<Arc<Served>>,
     /// Its versions.
@@ -84,8 +87,19 @@ impl Definitions {
     /// All definitions of a group, by name.
     fn of_group(&self, group: &str) -> Vec<Arc<Definition>> {
         let present = self.present.read();
-        let own = present.values().filter(|other| other.object.str(&["spec", "group"]) == group);
+        let own = present.values().filter(|other| other.head.str(&["spec", "group"]) == group);
         own.cloned().collect()
+    }
+}
+
+impl Definition {
+    /// The whole definition.
+    fn object(&self) -> Object {
+        self.entry.object()
+    }
+
+    fn name(&self) -> &str {
+        self.entry.name()
     }
 }
 

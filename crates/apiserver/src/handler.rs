@@ -244,7 +244,7 @@ impl Handler {
         if let Err(error) = check_name(&info) {
             return respond::unrouted(headers, cbor, &error);
         }
-        if custom && let Err(error) = custom_route::check(resource, &info, headers, cbor) {
+        if custom && let Err(error) = custom_route::check(&served, &info, headers, cbor) {
             return respond::unrouted(headers, cbor, &error);
         }
         let shapes = route::shapes(resource, &info);

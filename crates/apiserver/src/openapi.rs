@@ -235,7 +235,8 @@ fn route(resource: &Resource) -> Route {
         verbs: verbs(&resource.verbs),
         returns_deleted: resource.strategy.returns_deleted(),
         subresources: subresources.collect(),
-        schema: resource.custom.as_ref().map(|custom| (*custom.schema).clone()),
+        // It was written from a tree.
+        schema: resource.custom.as_ref().and_then(|c| serde_json::from_str(&c.schema).ok()),
         list_kind: resource.list_kind().to_string(),
         selectable_fields,
     }

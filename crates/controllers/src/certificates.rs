@@ -6,16 +6,23 @@ mod approving;
 mod cleaning;
 mod signing;
 
+use std::future::Future;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use longshore_api::Object;
+use longshore_client::Queue;
+use longshore_client::resource::CERTIFICATE_SIGNING_REQUESTS;
+use longshore_client::workers::{self, Outcome};
 use serde_json::Value;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer;
+
+use crate::Context;
+use crate::common::{Key, follow};
 
 pub(crate) use approving::start as start_approving;
 pub(crate) use cleaning::start as start_cleaning;
@@ -63,6 +70,25 @@ impl std::fmt::Debug for Issuer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Issuer")
     }
+}
+
+/// Looks at each request when it changes, and when `sync` asked to look again.
+fn run<F>(ctx: Context, name: &'static str, sync: fn(Context, Arc<Object>) -> F)
+where
+    F: Future<Output = Outcome> + Send + 'static,
+{
+    let (queue, requests) = (Queue::new(), ctx.caches.get(CERTIFICATE_SIGNING_REQUESTS));
+    follow(&requests, &queue);
+    let shutdown = ctx.shutdown.clone();
+    workers::run(name, queue, WORKERS, &shutdown, move |(_, name): Key| {
+        let syncing = requests.get("", &name).map(|request| sync(ctx.clone(), request));
+        async move {
+            match syncing {
+                Some(syncing) => syncing.await,
+                None => Ok(None),
+            }
+        }
+    });
 }
 
 /// What a request says of its subject.

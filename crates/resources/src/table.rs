@@ -78,8 +78,9 @@ pub struct Custom {
     pub list_kind: Text,
     /// The version that objects are stored in.
     pub storage_version: Text,
-    /// The schema of its objects as the definition has it; null for none.
-    pub schema: Arc<Value>,
+    /// The schema of its objects as the definition has it, in JSON; `null` for none. As a tree it
+    /// would be many times as large, and few ask for it.
+    pub schema: Arc<str>,
     /// Whether a webhook converts its versions.
     pub converted_by_webhook: bool,
     /// Whether discovery tells of it.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use longshore_api::Object;
+use longshore_api::patch::gotext;
 use rustls::pki_types::CertificateSigningRequestDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::certification_request::X509CertificationRequest;
@@ -14,7 +15,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Name;
 
 use super::{Attributes, Plain, Tools, Verdict};
-use crate::auth::{self, Authorization, go_quote};
+use crate::auth::{self, Authorization};
 
 const GROUP: &str = "certificates.k8s.io";
 const RESOURCE: &str = "certificatesigningrequests";
@@ -57,8 +58,10 @@ impl Plain for Approval {
         if may_use(&self.0, a, "approve", signer) {
             return Ok(());
         }
-        let text =
-            format!("user not permitted to approve requests with signerName {}", go_quote(signer));
+        let text = format!(
+            "user not permitted to approve requests with signerName {}",
+            gotext::quote(signer)
+        );
         Err(a.forbidden(object, &text))
     }
 }
@@ -86,8 +89,10 @@ impl Plain for Signing {
         if same("certificate") && same("conditions") || may_use(&self.0, a, "sign", signer) {
             return Ok(());
         }
-        let text =
-            format!("user not permitted to sign requests with signerName {}", go_quote(signer));
+        let text = format!(
+            "user not permitted to sign requests with signerName {}",
+            gotext::quote(signer)
+        );
         Err(a.forbidden(object, &text))
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use longshore_api::patch::gotext;
 use longshore_api::{Object, StatusError};
 use serde_json::Value;
 
@@ -17,7 +18,7 @@ use self::references::referenced;
 use super::certificates::common_name;
 use super::resources::items;
 use super::{Attributes, Operation, Plugin, Tools, Verdict};
-use crate::auth::{self, Authorization, go_quote};
+use crate::auth::{self, Authorization};
 use crate::reader::Reader;
 
 const MIRROR_POD: &str = "kubernetes.io/config.mirror";
@@ -65,7 +66,7 @@ impl Request<'_> {
 
     /// The node's name as it stands in messages.
     fn quoted(&self) -> String {
-        go_quote(self.node)
+        gotext::quote(self.node)
     }
 
     fn unexpected(&self) -> Verdict {
@@ -75,7 +76,7 @@ impl Request<'_> {
             Operation::Delete => "DELETE",
             Operation::Connect => "CONNECT",
         };
-        self.refuse(format!("unexpected operation {}", go_quote(operation)))
+        self.refuse(format!("unexpected operation {}", gotext::quote(operation)))
     }
 
     /// Whether a field differs between the two states.
@@ -114,7 +115,7 @@ impl NodeRestriction {
             return Ok(());
         }
         let Some(node) = a.user.node_name() else {
-            let user = go_quote(&a.user.name);
+            let user = gotext::quote(&a.user.name);
             return Err(a.forbidden(object, &format!("could not determine node from user {user}")));
         };
         let r = Request { node, a, object, old };
@@ -124,7 +125,7 @@ impl NodeRestriction {
             ("", "pods", "eviction") => self.eviction(&r),
             ("", "pods", other) => r.refuse(format!(
                 "unexpected pod subresource {}, only 'status' and 'eviction' are allowed",
-                go_quote(other)
+                gotext::quote(other)
             )),
             ("", "nodes", _) => own_node(&r),
             ("", "persistentvolumeclaims", "status") => claim_status(&r),
@@ -278,7 +279,7 @@ impl NodeRestriction {
                 Err(error) => errors.push(error.message),
             }
         }
-        let quoted = go_quote(audience);
+        let quoted = gotext::quote(audience);
         match errors.as_slice() {
             [] => {}
             [one] => return r.refuse(format!("error validating audience {quoted}: {one}")),
@@ -365,7 +366,7 @@ fn own_node(r: &Request<'_>) -> Verdict {
     let node = r.quoted();
     let name = r.a.name;
     if name != r.node {
-        let other = go_quote(name);
+        let other = gotext::quote(name);
         return r.refuse(format!("node {node} is not allowed to modify node {other}"));
     }
     let has_source = r

@@ -11,13 +11,13 @@ mod level;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use longshore_api::patch::gotext;
 use longshore_api::{Object, StatusError};
 use serde_json::Value;
 
 use self::checks::{Pod, evaluate};
 use self::level::{Level, Policies, Policy, policies};
 use super::{Attributes, Plain, Tools, Verdict};
-use crate::auth::go_quote;
 use crate::reader::Reader;
 
 /// Pods of a namespace that are looked at when its level changes.
@@ -96,8 +96,8 @@ impl PodSecurity {
         if !names.is_empty() {
             warnings.push(format!(
                 "existing pods in namespace {} violate the new PodSecurity enforce level {}",
-                go_quote(namespace),
-                go_quote(&enforce.to_string())
+                gotext::quote(namespace),
+                gotext::quote(&enforce.to_string())
             ));
         }
         let mut pods: Vec<String> = names
@@ -119,7 +119,7 @@ impl PodSecurity {
 
     fn pod(&self, a: &Attributes<'_>, new: &Object, old: Option<&Object>) -> Verdict {
         let Some(policies) = self.policies_of(a.namespace) else {
-            let why = format!("failed to lookup namespace {}", go_quote(a.namespace));
+            let why = format!("failed to lookup namespace {}", gotext::quote(a.namespace));
             return Err(StatusError::internal(why));
         };
         if policies.all_privileged() || old.is_some_and(|old| !changes_images(new, old)) {
@@ -186,7 +186,7 @@ fn told(policy: Policy, found: &[checks::Violation]) -> String {
             }
         })
         .collect();
-    format!("{}: {}", go_quote(&policy.to_string()), texts.join(", "))
+    format!("{}: {}", gotext::quote(&policy.to_string()), texts.join(", "))
 }
 
 /// Of the fields that an update can change, only images and new containers matter.

@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
+use longshore_api::patch::gotext;
 use longshore_api::{Object, StatusError};
 use serde_json::Value;
 
 use super::resources::amounts;
 use super::{Attributes, Plain, Tools, Verdict};
-use crate::auth::go_quote;
 use crate::reader::Reader;
 
 const MISMATCH: &str = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
@@ -29,7 +29,7 @@ impl RuntimeClass {
         };
         let class = self.reader.get("node.k8s.io", "runtimeclasses", "", name);
         class.map(Some).ok_or_else(|| {
-            let text = format!("pod rejected: RuntimeClass {} not found", go_quote(name));
+            let text = format!("pod rejected: RuntimeClass {} not found", gotext::quote(name));
             a.forbidden(Some(pod), &text)
         })
     }

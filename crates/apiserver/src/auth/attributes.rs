@@ -1,6 +1,7 @@
 //! What is asked for, as authorizers see it, and their answer.
 
 use longshore_api::StatusError;
+use longshore_api::patch::gotext;
 
 use super::user::UserInfo;
 
@@ -96,19 +97,19 @@ impl Decision {
 ///
 /// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go
 pub fn forbidden(a: &Attributes<'_>, reason: &str) -> StatusError {
-    let user = go_quote(&a.user.name);
+    let user = gotext::quote(&a.user.name);
     let message = if a.resource_request {
         let slash = if a.subresource.is_empty() { "" } else { "/" };
-        let what = go_quote(&format!("{}{slash}{}", a.resource, a.subresource));
-        let group = go_quote(a.group);
+        let what = gotext::quote(&format!("{}{slash}{}", a.resource, a.subresource));
+        let group = gotext::quote(a.group);
         let place = if a.namespace.is_empty() {
             "at the cluster scope".to_owned()
         } else {
-            format!("in the namespace {}", go_quote(a.namespace))
+            format!("in the namespace {}", gotext::quote(a.namespace))
         };
         format!("User {user} cannot {} resource {what} in API group {group} {place}", a.verb)
     } else {
-        format!("User {user} cannot {} path {}", a.verb, go_quote(a.path))
+        format!("User {user} cannot {} path {}", a.verb, gotext::quote(a.path))
     };
     let mut message = message.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     if !reason.is_empty() {
@@ -122,34 +123,9 @@ pub fn forbidden(a: &Attributes<'_>, reason: &str) -> StatusError {
     if a.name.contains(['"', '\\']) {
         // The name is told as Go quotes it.
         let bare = format!("{}{}{}", '"', a.name, '"');
-        error.message = error.message.replacen(&bare, &go_quote(a.name), 1);
+        error.message = error.message.replacen(&bare, &gotext::quote(a.name), 1);
     }
     error
-}
-
-/// A string as Go's `%q` prints it.
-pub(crate) fn go_quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\u{7}' => out.push_str("\\a"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{b}' => out.push_str("\\v"),
-            c if (c as u32) < 0x20 || c as u32 == 0x7f => {
-                out.push_str(&format!("\\x{:02x}", c as u32));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 #[cfg(test)]

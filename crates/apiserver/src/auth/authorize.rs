@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
+use longshore_api::patch::gotext;
 use longshore_api::{Object, StatusError};
 
-use super::attributes::go_quote;
 use super::node::NodeAuthorizer;
 use super::rbac::{GROUP, Rbac};
 use super::rule::{PolicyRule, go_list, missing};
@@ -169,7 +169,7 @@ impl Authorization {
         let missing: Vec<String> = missing.into_iter().collect();
         let mut text = format!(
             "user {} (groups={}) is attempting to grant RBAC permissions not currently held:\n{}",
-            go_quote(&user.name),
+            gotext::quote(&user.name),
             go_list(&user.groups),
             missing.join("\n")
         );

@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 
 use http::header::{HeaderMap, HeaderName};
+use longshore_api::patch::gotext;
 use longshore_api::{StatusError, names};
 
-use super::attributes::go_quote;
 use super::user::{
     ANONYMOUS, AUTHENTICATED, MASTERS, NODE_NAME, NODE_PREFIX, NODES, UNAUTHENTICATED, UserInfo,
     split_service_account,
@@ -83,7 +83,7 @@ fn wanted_user(headers: &HeaderMap) -> Result<Option<UserInfo>, StatusError> {
 /// The user as Go's `%#v` prints it.
 fn go_syntax(user: &UserInfo) -> String {
     let list = |items: &[String]| {
-        let quoted: Vec<String> = items.iter().map(|item| go_quote(item)).collect();
+        let quoted: Vec<String> = items.iter().map(|item| gotext::quote(item)).collect();
         format!("[]string{{{}}}", quoted.join(", "))
     };
     let groups =
@@ -92,13 +92,13 @@ fn go_syntax(user: &UserInfo) -> String {
         "map[string][]string(nil)".to_owned()
     } else {
         let entries: Vec<String> =
-            user.extra.iter().map(|(k, v)| format!("{}:{}", go_quote(k), list(v))).collect();
+            user.extra.iter().map(|(k, v)| format!("{}:{}", gotext::quote(k), list(v))).collect();
         format!("map[string][]string{{{}}}", entries.join(", "))
     };
     format!(
         "&user.DefaultInfo{{Name:{}, UID:{}, Groups:{groups}, Extra:{extra}}}",
-        go_quote(&user.name),
-        go_quote(&user.uid)
+        gotext::quote(&user.name),
+        gotext::quote(&user.uid)
     )
 }
 

@@ -17,7 +17,6 @@ mod token_request;
 pub mod user;
 mod x509;
 
-pub(crate) use attributes::go_quote;
 pub use attributes::{Attributes, Decision, forbidden};
 pub use authenticate::{
     Authentication, Credentials, review_self, strip_credentials, user_value, with_authenticated,

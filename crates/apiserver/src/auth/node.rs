@@ -8,10 +8,10 @@
 use std::sync::Arc;
 
 use longshore_api::Object;
+use longshore_api::patch::gotext;
 use longshore_api::selector::FieldSelector;
 use serde_json::Value;
 
-use super::attributes::go_quote;
 use super::rule::PolicyRule;
 use super::{Attributes, Decision};
 use crate::reader::Reader;
@@ -59,7 +59,7 @@ impl NodeAuthorizer {
             return no("");
         }
         let Some(node) = a.user.node_name() else {
-            return no(format!("unknown node for user {}", go_quote(&a.user.name)));
+            return no(format!("unknown node for user {}", gotext::quote(&a.user.name)));
         };
         if a.resource_request {
             match (a.group, a.resource) {

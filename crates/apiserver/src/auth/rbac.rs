@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use longshore_api::Object;
+use longshore_api::patch::gotext;
 use serde_json::Value;
 
-use super::attributes::go_quote;
 use super::rule::PolicyRule;
 use super::user::{SERVICE_ACCOUNT_PREFIX, UserInfo};
 use super::{Attributes, Decision};
@@ -129,11 +129,11 @@ fn referenced(
     let (resource, singular, scope) = match text("kind") {
         "Role" => ("roles", "role", namespace),
         "ClusterRole" => ("clusterroles", "clusterrole", ""),
-        other => return Err(format!("unsupported role reference kind: {}", go_quote(other))),
+        other => return Err(format!("unsupported role reference kind: {}", gotext::quote(other))),
     };
     reader
         .get(GROUP, resource, scope, text("name"))
-        .ok_or_else(|| format!("{singular}.{GROUP} {} not found", go_quote(text("name"))))
+        .ok_or_else(|| format!("{singular}.{GROUP} {} not found", gotext::quote(text("name"))))
 }
 
 impl Compiled {
@@ -200,11 +200,15 @@ impl Bindings {
                 }
                 _ => {}
             }
-            subjects.push(format!("{} {}", text("kind"), go_quote(&described)));
+            subjects.push(format!("{} {}", text("kind"), gotext::quote(&described)));
         }
         let role = |key: &str| role_ref[key].as_str().unwrap_or("");
-        let description =
-            format!("{kind} {} of {} {} to ", go_quote(name), role("kind"), go_quote(role("name")));
+        let description = format!(
+            "{kind} {} of {} {} to ",
+            gotext::quote(name),
+            role("kind"),
+            gotext::quote(role("name"))
+        );
         self.all.push(Binding { description, subjects, rules: rules(role_ref, namespace) });
     }
 

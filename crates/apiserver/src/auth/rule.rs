@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use longshore_api::patch::gotext;
 use serde_json::{Map, Value};
 
 use super::Attributes;
-use super::attributes::go_quote;
 
 const ALL: &str = "*";
 
@@ -164,7 +164,7 @@ impl PolicyRule {
 
 /// A list of strings as Go's `%q` prints it.
 pub(super) fn go_list(items: &[String]) -> String {
-    let quoted: Vec<String> = items.iter().map(|item| go_quote(item)).collect();
+    let quoted: Vec<String> = items.iter().map(|item| gotext::quote(item)).collect();
     format!("[{}]", quoted.join(" "))
 }
 

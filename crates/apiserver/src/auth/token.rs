@@ -9,13 +9,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use longshore_api::Object;
+use longshore_api::patch::gotext;
 use longshore_base::rng::Rng;
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::attributes::go_quote;
 use super::legacy_token;
 use super::user::{CREDENTIAL_ID, NODE_NAME, NODE_UID, POD_NAME, POD_UID, UserInfo};
 use crate::reader::Reader;
@@ -281,7 +281,7 @@ fn audience_claim(claim: &Value) -> Vec<String> {
 }
 
 fn quoted_list(items: &[String]) -> String {
-    let quoted: Vec<String> = items.iter().map(|item| go_quote(item)).collect();
+    let quoted: Vec<String> = items.iter().map(|item| gotext::quote(item)).collect();
     format!("[{}]", quoted.join(" "))
 }
 
@@ -336,7 +336,7 @@ fn bound_user(claims: &Value, reader: &dyn Reader, now: Timestamp) -> Result<Use
         (text(&bound["serviceaccount"], "name"), text(&bound["serviceaccount"], "uid"));
     let account = reader
         .get("", "serviceaccounts", &namespace, &name)
-        .ok_or_else(|| format!("serviceaccounts {} not found", go_quote(&name)))?;
+        .ok_or_else(|| format!("serviceaccounts {} not found", gotext::quote(&name)))?;
     if account.uid() != uid {
         return Err(format!(
             "service account UID ({}) does not match claim ({uid})",

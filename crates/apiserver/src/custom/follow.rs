@@ -9,6 +9,7 @@ use longshore_api::Object;
 use longshore_client::Queue;
 use longshore_resources::apiextensions::conditions::{self, is_true};
 use longshore_resources::apiextensions::custom;
+use serde_json::Value;
 
 use super::view::CustomView;
 use super::{Definition, Definitions};
@@ -18,6 +19,9 @@ use crate::registry::{Registry, Served};
 
 /// How long until the definitions are followed again that could not be.
 const AGAIN: Duration = Duration::from_millis(100);
+
+/// The version that is stored, if objects are served, and those that are served.
+type Service = (Option<Arc<Served>>, Vec<Arc<Served>>);
 
 /// The task that follows the definitions.
 pub(super) struct Follower {
@@ -115,7 +119,7 @@ impl Follower {
         if let Some(storage) = &definition.storage {
             self.registry().hub().remove(&storage.cache);
         }
-        let group = definition.object.str(&["spec", "group"]);
+        let group = definition.head.str(&["spec", "group"]);
         self.groups.add(group.to_owned());
         self.wake(group);
     }
@@ -123,58 +127,64 @@ impl Follower {
     /// Names may be free for those of a group that lack some.
     fn wake(&self, group: &str) {
         for definition in self.definitions().of_group(group) {
-            if conditions::wants_names(&definition.object) {
-                self.queue.add(definition.object.name().to_owned());
+            if conditions::wants_names(&definition.head) {
+                self.queue.add(definition.name().to_owned());
             }
         }
     }
 
-    async fn note(&self, entry: &Entry) -> Result<(), hub::Error> {
-        let object = Arc::new(entry.object());
+    async fn note(&self, entry: &Arc<Entry>) -> Result<(), hub::Error> {
+        let object = entry.object();
         let name = object.name().to_owned();
         let mut before = self.definitions().get(&name);
-        if before.as_ref().is_some_and(|before| before.object.uid() != object.uid()) {
+        if before.as_ref().is_some_and(|before| before.head.uid() != object.uid()) {
             self.forget(&name);
             before = None;
         }
-        let next = match &before {
-            Some(before) if same_service(&before.object, &object) => Definition {
-                object: object.clone(),
-                storage: before.storage.clone(),
-                served: before.served.clone(),
-            },
-            _ => self.serve(object.clone(), before.as_deref()).await?,
+        let then = before.as_ref().map(|before| before.object());
+        let (storage, served) = match (&before, &then) {
+            (Some(before), Some(then)) if same_service(then, &object) => {
+                (before.storage.clone(), before.served.clone())
+            }
+            _ => {
+                let old = before.as_ref().and_then(|before| before.storage.as_ref());
+                let same_spec =
+                    then.as_ref().is_some_and(|then| then.get(&["spec"]) == object.get(&["spec"]));
+                self.serve(&object, old.map(|storage| &storage.cache), same_spec).await?
+            }
         };
         let names = ["status", "acceptedNames"];
-        let renamed = before.is_none_or(|before| before.object.get(&names) != object.get(&names));
+        let renamed = then.is_none_or(|then| then.get(&names) != object.get(&names));
+        let head = without_schemas(object);
+        let group = head.str(&["spec", "group"]).to_owned();
+        let next = Definition { entry: entry.clone(), head, storage, served };
         self.definitions().present.write().insert(name.clone(), Arc::new(next));
         self.queue.add(name);
-        let group = object.str(&["spec", "group"]);
-        self.groups.add(group.to_owned());
+        self.groups.add(group.clone());
         if renamed {
-            self.wake(group);
+            self.wake(&group);
         }
         Ok(())
     }
 
-    /// What a definition makes now.
+    /// How the objects of a definition are stored and served now. `old` is the cache that they have,
+    /// `same_spec` says whether it shows them in the right way.
     async fn serve(
         &self,
-        object: Arc<Object>,
-        before: Option<&Definition>,
-    ) -> Result<Definition, hub::Error> {
+        object: &Object,
+        old: Option<&Arc<ResourceCache>>,
+        same_spec: bool,
+    ) -> Result<Service, hub::Error> {
         let hub = self.registry().hub();
-        let old = before.and_then(|before| before.storage.as_ref());
-        let old = old.map(|storage| storage.cache.clone());
-        let kind = custom::is_served(&object).then(|| custom::serve(&object));
+        let kind = custom::is_served(object).then(|| custom::serve(object));
         let kind = match kind {
-            Some(Ok(kind)) if !self.overlaps(&object) => kind,
+            Some(Ok(kind)) if !self.overlaps(object) => kind,
             other => {
                 if let Some(Err(why)) = other {
                     tracing::error!(definition = object.name(), why, "it cannot be served");
                 }
-                old.iter().for_each(|cache| hub.remove(cache));
-                return Ok(Definition { object, storage: None, served: Vec::new() });
+                old.into_iter().for_each(|cache| hub.remove(cache));
+                return Ok((None, Vec::new()));
             }
         };
         let group = object.str(&["spec", "group"]);
@@ -183,8 +193,10 @@ impl Follower {
         let view: Arc<dyn View> = Arc::new(CustomView(kind.stored));
         let cache = match old {
             Some(cache) if *cache.prefix() == prefix => {
-                cache.set_view(&view)?;
-                cache
+                if !same_spec {
+                    cache.set_view(&view)?;
+                }
+                cache.clone()
             }
             _ => {
                 let cache = Arc::new(ResourceCache::new(prefix, view));
@@ -194,8 +206,7 @@ impl Follower {
         };
         let served = kind.resources.into_iter();
         let served = served.map(|resource| Served::new(resource, cache.clone())).collect();
-        let storage = Some(Served::new(kind.storage, cache));
-        Ok(Definition { object, storage, served })
+        Ok((Some(Served::new(kind.storage, cache)), served))
     }
 
     /// Whether its objects would be stored where those of a built-in resource are.
@@ -221,6 +232,17 @@ impl Follower {
         self.registry().set_table(table);
         self.definitions().followed.send_replace(revision);
     }
+}
+
+/// A definition without the schemas of its versions.
+fn without_schemas(mut definition: Object) -> Object {
+    let versions = definition.get_mut(&["spec", "versions"]).and_then(Value::as_array_mut);
+    for version in versions.into_iter().flatten().filter_map(Value::as_object_mut) {
+        version.remove("schema");
+    }
+    definition.remove(&["metadata", "managedFields"]);
+    definition.remove(&["metadata", "annotations"]);
+    definition
 }
 
 /// Whether two states of a definition are served in the same way.

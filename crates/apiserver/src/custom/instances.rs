@@ -24,9 +24,10 @@ impl Worker {
     /// Takes the end of a definition one step further.
     pub(super) async fn end(&self, definition: &Definition) -> Outcome {
         let now = self.api.registry.now();
-        let mut next = (*definition.object).clone();
+        let object = definition.object();
+        let mut next = object.clone();
         conditions::deleting(&mut next, now);
-        if next != *definition.object {
+        if next != object {
             return self.write(definition, next).await;
         }
         // There can be objects as soon as it is served, established or not.
@@ -35,7 +36,7 @@ impl Worker {
             storage.cache.seal().await;
             self.api.registry.hub().fresh().await.map_err(StatusError::internal)?;
             self.delete_all(storage).await?;
-            if self.wait_for_the_last(definition.object.name(), &storage.cache).await? {
+            if self.wait_for_the_last(definition.name(), &storage.cache).await? {
                 return Ok(None);
             }
         }

@@ -54,14 +54,15 @@ impl Registrar {
         registry.hub().fresh().await.map_err(StatusError::internal)?;
         let wanted = self.served_versions(group);
         let (present, _) = served.cache.snapshot();
-        let own = |object: &Object| {
-            object.str(&["spec", "group"]) == group && object.label(AUTO_MANAGED) == Some("true")
-        };
-        let present: Vec<Object> =
-            present.iter().map(|(_, entry)| entry.object()).filter(own).collect();
-        for object in &present {
-            if !wanted.contains(object.str(&["spec", "version"])) {
-                self.remove(&served, object.name()).await?;
+        // Their names are those of version and group.
+        let own = present.iter().map(|(_, entry)| entry).filter_map(|entry| {
+            let (version, of) = entry.name().split_once('.')?;
+            let managed = of == group && entry.label(AUTO_MANAGED) == Some("true");
+            managed.then_some((version, entry.name()))
+        });
+        for (version, name) in own {
+            if !wanted.contains(version) {
+                self.remove(&served, name).await?;
             }
         }
         for version in &wanted {
@@ -76,7 +77,7 @@ impl Registrar {
 
     fn served_versions(&self, group: &str) -> BTreeSet<String> {
         let definitions = self.api.definitions.of_group(group);
-        let versions = definitions.iter().flat_map(|d| d.object.list(&["spec", "versions"]));
+        let versions = definitions.iter().flat_map(|d| d.head.list(&["spec", "versions"]));
         let served = versions.filter(|version| version["served"] == true);
         served.filter_map(|version| version["name"].as_str().map(str::to_owned)).collect()
     }

@@ -39,27 +39,28 @@ impl Worker {
     /// Takes a definition one step further. The change that this makes brings it here again.
     pub(super) async fn sync(&self, name: &str) -> Outcome {
         let Some(mut definition) = self.api.definitions.get(name) else { return Ok(None) };
-        if conditions::is_ending(&definition.object) {
+        if conditions::is_ending(&definition.head) {
             return self.end(&definition).await;
         }
         // What a definition gets depends on what the others have: names are given one by one.
         let mut naming = None;
-        if conditions::wants_names(&definition.object) {
+        if conditions::wants_names(&definition.head) {
             naming = Some(self.naming.lock().await);
             match self.api.definitions.get(name) {
                 Some(present) => definition = present,
                 None => return Ok(None),
             }
         }
-        let object = &definition.object;
+        let object = definition.object();
         let mut taken = Taken::default();
         if naming.is_some() {
             for other in self.api.definitions.of_group(object.str(&["spec", "group"])) {
-                taken.add(&other.object);
+                taken.add(&other.head);
             }
         }
         let now = self.api.registry.now();
-        let Some(next) = conditions::next(object, &taken, definition.storage.is_some(), now) else {
+        let Some(next) = conditions::next(&object, &taken, definition.storage.is_some(), now)
+        else {
             return Ok(None);
         };
         self.write(&definition, next).await?;
@@ -89,8 +90,7 @@ impl Worker {
             dry_run: false,
             warnings: &warnings,
         };
-        let name = definition.object.name();
-        let seen = definition.object.resource_version();
+        let (name, seen) = (definition.name(), definition.head.resource_version());
         let change = |present: Option<&Object>| match present {
             Some(present) if present.resource_version() == seen => Ok(next.clone()),
             Some(_) => Err(StatusError::conflict(GROUP, PLURAL, name, "it has changed")),

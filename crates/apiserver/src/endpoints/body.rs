@@ -12,13 +12,13 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use longshore_api::emptied::Emptied;
 use longshore_api::field::{Error, ErrorList, Path};
+use longshore_api::patch::gotext;
 use longshore_api::{Gvk, Model, Object, Reason, StatusError, cbor, json, yaml};
 use longshore_resources::Resource;
 use serde_json::{Map, Value};
 
 use super::kind_check;
 use super::negotiate::{self, Format};
-use crate::auth::go_quote;
 use crate::body::Body;
 
 /// The largest request body in bytes.
@@ -346,7 +346,7 @@ pub fn unreadable(gvk: &Gvk, object: &Value) -> Option<String> {
         IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
         _ => "invalid syntax",
     };
-    let why = format!("strconv.ParseInt: parsing {}: {why}", go_quote(given));
+    let why = format!("strconv.ParseInt: parsing {}: {why}", gotext::quote(given));
     if gvk.kind == "DaemonSet" {
         return Some(why);
     }

@@ -9,6 +9,7 @@ use longshore_api::{Reason, StatusError};
 use longshore_resources::Resource;
 
 use super::patch;
+use crate::registry::Served;
 use crate::request_info::RequestInfo;
 
 /// Whether a path is one of a resource at all.
@@ -25,11 +26,12 @@ pub fn exists(resource: &Resource, info: &RequestInfo) -> bool {
 /// # Errors
 /// 404, 405, 415 and 400, in this order, and 500 for what only a webhook could convert.
 pub fn check(
-    resource: &Resource,
+    served: &Served,
     info: &RequestInfo,
     headers: &HeaderMap,
     cbor: bool,
 ) -> Result<(), StatusError> {
+    let resource = &served.resource;
     let (group, plural, verb) = (&resource.group, &resource.plural, info.verb);
     let verbs = if info.subresource.is_empty() {
         &resource.verbs
@@ -45,6 +47,11 @@ pub fn check(
     }
     if matches!(verb, "update" | "patch") && info.name.is_empty() {
         return Err(StatusError::bad_request("name must be provided"));
+    }
+    // What is not there needs no conversion: namespaces end although they cannot be converted.
+    let takes = matches!(verb, "get" | "list" | "delete" | "deletecollection");
+    if takes && served.cache.snapshot().0.is_empty() {
+        return Ok(());
     }
     check_conversion(resource)
 }

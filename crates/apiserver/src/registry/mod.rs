@@ -12,10 +12,10 @@ mod delete;
 mod fields;
 mod quota;
 mod services;
+mod table;
 mod update;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,9 +23,8 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use jiff::Timestamp;
 use longshore_api::field::{Error, ErrorList, Path};
-use longshore_api::managed::Typing;
 use longshore_api::{
-    Gvk, Gvr, Model, Object, StatusError, defaults, gostruct, gvk, meta_validation, schema,
+    Gvk, Model, Object, StatusError, defaults, gostruct, gvk, meta_validation, schema,
 };
 use longshore_base::Clock;
 use longshore_base::rng::Rng;
@@ -36,12 +35,13 @@ use serde_json::Value;
 pub use delete::{DeleteOptions, Deleted, Preconditions};
 pub use fields::track_unstored;
 pub use services::ServiceRanges;
+pub use table::{Served, ServedTable};
 pub use update::{StorageConflict, UpdateOptions, segment_rule};
 
 use crate::admission::{Admission, Attributes, Operation};
 use crate::auth::{Authorization, UserInfo};
 use crate::cache::entry::name_in;
-use crate::cache::{Entry, Hub, Parts, ResourceCache, hub, view};
+use crate::cache::{Entry, Hub, Parts};
 
 /// Writes are retried this often when others write the same object at the same time.
 const CONFLICT_RETRIES_MAX: usize = 32;
@@ -49,113 +49,6 @@ const CONFLICT_RETRIES_MAX: usize = 32;
 pub const OBJECT_BYTES_MAX: usize = 1_572_864;
 /// What is told about a larger one.
 const TOO_LARGE: &str = "etcdserver: request is too large";
-
-/// A resource with the cache it is served from.
-pub struct Served {
-    /// The resource's description.
-    pub resource: Arc<Resource>,
-    /// Its objects.
-    pub cache: Arc<ResourceCache>,
-    /// The `apiVersion` of its objects.
-    pub api_version: String,
-}
-
-impl Served {
-    /// A resource that is served from a cache.
-    pub fn new(resource: Resource, cache: Arc<ResourceCache>) -> Arc<Self> {
-        let api_version = resource.gvk().api_version();
-        Arc::new(Self { resource: Arc::new(resource), cache, api_version })
-    }
-
-    /// What server-side apply knows of its objects; none for kinds without a schema.
-    pub fn typing(&self) -> Option<Typing<'_>> {
-        self.resource.model.as_ref().map(Model::typing)
-    }
-}
-
-/// All served resources.
-#[derive(Default)]
-pub struct ServedTable {
-    by_name: BTreeMap<Gvr, Arc<Served>>,
-    /// The first version of each resource, by resource and group.
-    first: HashMap<String, Vec<Arc<Served>>>,
-    in_order: Vec<Arc<Served>>,
-}
-
-impl ServedTable {
-    /// Builds the table and one cache for each storage location.
-    ///
-    /// # Panics
-    /// When two resources have the same name: the table is wrong.
-    pub fn new(resources: Vec<Resource>) -> Self {
-        let mut caches: BTreeMap<String, Arc<ResourceCache>> = BTreeMap::new();
-        let mut table = Self::default();
-        for resource in resources {
-            let prefix = format!("{}{}/", hub::ROOT, resource.storage);
-            let strategy = resource.strategy.clone();
-            let cache = caches.entry(prefix.clone()).or_insert_with(|| {
-                let view = Arc::new(view::Plain::new(strategy));
-                Arc::new(ResourceCache::new(Bytes::from(prefix), view))
-            });
-            let gvr = resource.gvr();
-            let added = table.add(Served::new(resource, cache.clone()));
-            assert!(added, "{gvr} is in the table twice");
-        }
-        table
-    }
-
-    /// The same built-in resources, and these custom ones behind them. What has the name of
-    /// a resource that is there already is left out.
-    pub fn with_custom(&self, custom: impl IntoIterator<Item = Arc<Served>>) -> Self {
-        let built_in = self.iter().filter(|served| served.resource.custom.is_none()).cloned();
-        let mut table = Self::default();
-        for served in built_in.chain(custom) {
-            table.add(served);
-        }
-        table
-    }
-
-    fn add(&mut self, served: Arc<Served>) -> bool {
-        let resource = &served.resource;
-        let std::collections::btree_map::Entry::Vacant(place) = self.by_name.entry(resource.gvr())
-        else {
-            return false;
-        };
-        place.insert(served.clone());
-        let same_name = self.first.entry(resource.plural.to_string()).or_default();
-        if same_name.iter().all(|other| other.resource.group != resource.group) {
-            same_name.push(served.clone());
-        }
-        self.in_order.push(served);
-        true
-    }
-
-    /// One resource.
-    pub fn get(&self, group: &str, version: &str, resource: &str) -> Option<Arc<Served>> {
-        self.by_name.get(&Gvr::new(group, version, resource)).cloned()
-    }
-
-    /// One resource in whatever version it is served first.
-    pub fn any_version(&self, group: &str, resource: &str) -> Option<&Arc<Served>> {
-        self.first.get(resource)?.iter().find(|served| served.resource.group == group)
-    }
-
-    /// All resources in the order of the table.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Served>> {
-        self.in_order.iter()
-    }
-
-    /// The distinct caches.
-    pub fn caches(&self) -> Vec<Arc<ResourceCache>> {
-        let mut caches: Vec<Arc<ResourceCache>> = Vec::new();
-        for served in self.iter().filter(|s| !s.resource.storage.is_empty()) {
-            if !caches.iter().any(|c| Arc::ptr_eq(c, &served.cache)) {
-                caches.push(served.cache.clone());
-            }
-        }
-        caches
-    }
-}
 
 /// Who writes what, and when.
 pub struct WriteContext<'a> {

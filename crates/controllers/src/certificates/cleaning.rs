@@ -2,20 +2,19 @@
 //!
 //! upstream: pkg/controller/certificates/cleaner/cleaner.go
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use longshore_api::Object;
-use longshore_client::Queue;
 use longshore_client::resource::CERTIFICATE_SIGNING_REQUESTS;
-use longshore_client::workers;
+use longshore_client::workers::Outcome;
 use serde_json::json;
 
-use super::WORKERS;
 use crate::Context;
-use crate::common::{Key, follow, gone_is_fine};
+use crate::common::gone_is_fine;
 
 /// How long answered requests stay.
 const ANSWERED: SignedDuration = SignedDuration::from_hours(1);
@@ -23,25 +22,19 @@ const ANSWERED: SignedDuration = SignedDuration::from_hours(1);
 const OPEN: SignedDuration = SignedDuration::from_hours(24);
 
 pub(crate) fn start(ctx: Context) {
-    let (queue, requests) = (Queue::new(), ctx.caches.get(CERTIFICATE_SIGNING_REQUESTS));
-    follow(&requests, &queue);
-    let shutdown = ctx.shutdown.clone();
-    let name = "certificatesigningrequest-cleaner-controller";
-    workers::run(name, queue, WORKERS, &shutdown, move |key: Key| {
-        let (ctx, requests) = (ctx.clone(), requests.clone());
-        async move {
-            let Some(request) = requests.get("", &key.1) else { return Ok(None) };
-            let Some(end) = end_of_life(&request) else { return Ok(None) };
-            let left = end.duration_since(ctx.clock.now());
-            if left.is_positive() {
-                return Ok(Some(Duration::try_from(left).unwrap_or_default()));
-            }
-            let options = json!({ "preconditions": { "uid": request.uid() } });
-            let of = CERTIFICATE_SIGNING_REQUESTS;
-            gone_is_fine(ctx.client.delete(of, "", &key.1, options).await)?;
-            Ok(None)
-        }
-    });
+    super::run(ctx, "certificatesigningrequest-cleaner-controller", sync);
+}
+
+async fn sync(ctx: Context, request: Arc<Object>) -> Outcome {
+    let Some(end) = end_of_life(&request) else { return Ok(None) };
+    let left = end.duration_since(ctx.clock.now());
+    if left.is_positive() {
+        return Ok(Some(Duration::try_from(left).unwrap_or_default()));
+    }
+    let options = json!({ "preconditions": { "uid": request.uid() } });
+    let of = CERTIFICATE_SIGNING_REQUESTS;
+    gone_is_fine(ctx.client.delete(of, "", request.name(), options).await)?;
+    Ok(None)
 }
 
 /// When a request is to be removed: the first of its reasons counts.

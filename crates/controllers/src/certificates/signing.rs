@@ -2,21 +2,23 @@
 //!
 //! upstream: pkg/controller/certificates/signer/signer.go
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::SignedDuration;
 use longshore_api::{Object, StatusError};
+use longshore_client::Error;
 use longshore_client::resource::CERTIFICATE_SIGNING_REQUESTS;
-use longshore_client::workers::{self, Outcome};
-use longshore_client::{Error, Informer, Queue};
+use longshore_client::workers::Outcome;
 use serde_json::json;
 
 use super::{
-    CLIENT, NODE_CLIENT, NODE_SERVING, WORKERS, Wanted, add_condition, check_node_client,
+    CLIENT, NODE_CLIENT, NODE_SERVING, Wanted, add_condition, check_node_client,
     check_node_serving, facts, has, pem, usages,
 };
 use crate::Context;
-use crate::common::{Key, follow, gone_is_fine, rfc3339};
+use crate::common::{gone_is_fine, rfc3339};
 
 /// The longest that a certificate is good for.
 ///
@@ -25,61 +27,44 @@ const LIFETIME_MAX: SignedDuration = SignedDuration::from_hours(365 * 24);
 /// The shortest.
 const LIFETIME_MIN: SignedDuration = SignedDuration::from_mins(10);
 
-#[derive(Clone)]
-struct Controller {
-    ctx: Context,
-    requests: Informer,
-}
-
 pub(crate) fn start(ctx: Context) {
-    let (queue, requests) = (Queue::new(), ctx.caches.get(CERTIFICATE_SIGNING_REQUESTS));
-    follow(&requests, &queue);
-    let shutdown = ctx.shutdown.clone();
-    let controller = Controller { ctx, requests };
-    let name = "certificatesigningrequest-signing-controller";
-    workers::run(name, queue, WORKERS, &shutdown, move |key: Key| {
-        let controller = controller.clone();
-        async move { controller.sync(&key.1).await }
-    });
+    super::run(ctx, "certificatesigningrequest-signing-controller", sync);
 }
 
-impl Controller {
-    async fn sync(&self, name: &str) -> Outcome {
-        let Some(request) = self.requests.get("", name) else { return Ok(None) };
-        let done = !request.str(&["status", "certificate"]).is_empty();
-        let approved = has(&request, "Approved") && !has(&request, "Denied");
-        if done || !approved || has(&request, "Failed") {
-            return Ok(None);
-        }
-        let Some(check) = check_of(request.str(&["spec", "signerName"])) else { return Ok(None) };
-        let pem = pem(&request);
-        let facts = facts(&pem).map_err(|why| failed(name, &why))?;
-        let usages = usages(&request);
-        let mut changed = Object::clone(&request);
-        match check(&facts, &usages) {
-            Err(why) => add_condition(
-                &mut changed,
-                json!({
-                    "type": "Failed", "status": "True", "reason": "SignerValidationFailure",
-                    "message": why, "lastUpdateTime": rfc3339(self.ctx.clock.now()),
-                }),
-            ),
-            Ok(()) => {
-                let wanted = Wanted {
-                    request: pem,
-                    usages: usages.into_iter().map(str::to_owned).collect(),
-                    lifetime: lifetime(request.int(&["spec", "expirationSeconds"])),
-                    now: self.ctx.clock.now(),
-                };
-                let issued = (self.ctx.config.issuer.0)(&wanted);
-                let issued = issued.map_err(|why| failed(name, &why))?;
-                changed.set(&["status", "certificate"], STANDARD.encode(issued));
-            }
-        }
-        let written = self.ctx.client.update_status(CERTIFICATE_SIGNING_REQUESTS, &changed).await;
-        gone_is_fine(written)?;
-        Ok(None)
+async fn sync(ctx: Context, request: Arc<Object>) -> Outcome {
+    let done = !request.str(&["status", "certificate"]).is_empty();
+    let approved = has(&request, "Approved") && !has(&request, "Denied");
+    if done || !approved || has(&request, "Failed") {
+        return Ok(None);
     }
+    let Some(check) = check_of(request.str(&["spec", "signerName"])) else { return Ok(None) };
+    let pem = pem(&request);
+    let facts = facts(&pem).map_err(|why| failed(request.name(), &why))?;
+    let usages = usages(&request);
+    let mut changed = Object::clone(&request);
+    match check(&facts, &usages) {
+        Err(why) => add_condition(
+            &mut changed,
+            json!({
+                "type": "Failed", "status": "True", "reason": "SignerValidationFailure",
+                "message": why, "lastUpdateTime": rfc3339(ctx.clock.now()),
+            }),
+        ),
+        Ok(()) => {
+            let wanted = Wanted {
+                request: pem,
+                usages: usages.into_iter().map(str::to_owned).collect(),
+                lifetime: lifetime(request.int(&["spec", "expirationSeconds"])),
+                now: ctx.clock.now(),
+            };
+            let issued = (ctx.config.issuer.0)(&wanted);
+            let issued = issued.map_err(|why| failed(request.name(), &why))?;
+            changed.set(&["status", "certificate"], STANDARD.encode(issued));
+        }
+    }
+    let written = ctx.client.update_status(CERTIFICATE_SIGNING_REQUESTS, &changed).await;
+    gone_is_fine(written)?;
+    Ok(None)
 }
 
 fn failed(name: &str, why: &str) -> Error {

@@ -126,6 +126,8 @@ pub fn serve(definition: &Object) -> Result<Kind, String> {
     let owned = |list: &[&str]| -> Vec<Text> {
         list.iter().map(|text| Text::Owned((*text).to_owned())).collect()
     };
+    let written = versions.iter().map(|version| written_schema(version).to_string().into());
+    let written: Vec<Arc<str>> = written.collect();
     let resource = |at: usize| {
         let version = &versions[at];
         let name = text(version, "name");
@@ -172,7 +174,7 @@ pub fn serve(definition: &Object) -> Result<Kind, String> {
             custom: Some(Custom {
                 list_kind: text(own, "listKind").to_owned().into(),
                 storage_version: text(&versions[storage], "name").to_owned().into(),
-                schema: Arc::new(written_schema(version).clone()),
+                schema: written[at].clone(),
                 converted_by_webhook: definition.str(&["spec", "conversion", "strategy"])
                     == "Webhook",
                 established: is_true(definition, "Established"),

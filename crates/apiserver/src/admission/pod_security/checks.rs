@@ -4,10 +4,10 @@
 
 use std::collections::BTreeSet;
 
+use longshore_api::patch::gotext;
 use serde_json::Value;
 
 use super::level::{Level, Policy};
-use crate::auth::go_quote;
 
 /// The newest version at which a rule changed; later ones are the same.
 const NEWEST: u32 = 35;
@@ -199,7 +199,7 @@ fn app_armor(pod: &Pod<'_>) -> Option<Violation> {
         let allowed =
             value.is_empty() || value == "runtime/default" || value.starts_with("localhost/");
         if key.starts_with(ANNOTATION) && !allowed {
-            annotations.insert(format!("{key}={}", go_quote(value)));
+            annotations.insert(format!("{key}={}", gotext::quote(value)));
         }
     }
     let mut who: Vec<String> = setters(own, &names).into_iter().collect();
@@ -387,7 +387,7 @@ fn seccomp_annotations(pod: &Pod<'_>) -> Option<Violation> {
         let allowed = matches!(value, "runtime/default" | "docker/default")
             || value.starts_with("localhost/");
         if !allowed {
-            forbidden.insert(format!("{key}={}", go_quote(value)));
+            forbidden.insert(format!("{key}={}", gotext::quote(value)));
         }
     }
     if forbidden.is_empty() {
