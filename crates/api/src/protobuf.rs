@@ -8,7 +8,7 @@ mod encode;
 pub mod envelope;
 #[cfg(test)]
 mod tests;
-mod wire;
+pub(crate) mod wire;
 
 use serde_json::Value;
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION, VARY};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION, VARY};
 use http::{Request, Response, StatusCode};
 use longshore_api::openapi::{self, Route, Subroute};
 use longshore_resources::table::{Resource, Text};
@@ -46,8 +46,25 @@ impl Made {
     }
 }
 
-/// The path that the one document of version 2 is kept under.
+/// The paths that the two forms of the one document of version 2 are kept under.
 const V2: &str = "v2";
+const V2_BINARY: &str = "v2 binary";
+
+/// A form of the document of version 2.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Json,
+    Binary,
+}
+
+/// How the binary form is called in answers.
+const BINARY_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// The subtypes that clients ask for the forms with; the second one is an older spelling.
+const FORMS: [(&str, Form); 3] = [
+    ("json", Form::Json),
+    ("com.github.proto-openapi.spec.v2@v1.0+protobuf", Form::Binary),
+    ("com.github.proto-openapi.spec.v2.v1.0+protobuf", Form::Binary),
+];
 
 impl Documents {
     /// Answers `/openapi/v3`: where the documents are.
@@ -57,7 +74,7 @@ impl Documents {
         }
         let mut paths = Map::new();
         let known = document_paths(handler);
-        self.made.lock().retain(|path, _| path == V2 || known.contains(path));
+        self.made.lock().retain(|path, _| path == V2 || path == V2_BINARY || known.contains(path));
         for path in known {
             let Some(Made { hash, .. }) = self.made(handler, &path) else { continue };
             let url = format!("/openapi/v3/{path}?hash={hash}");
@@ -99,17 +116,31 @@ impl Documents {
 
     /// Answers `/openapi/v2`.
     pub fn v2(&self, handler: &Arc<Handler>, request: &Request<Body>) -> Response<Body> {
-        if !takes_json(request) {
+        let accept = negotiate::header(request.headers());
+        let Some(form) = negotiate::choose_subtype(accept, &FORMS) else {
             return empty(StatusCode::NOT_ACCEPTABLE);
-        }
+        };
         let served = listed(handler, |_| true);
         let made = || {
             let paths = document_paths(handler);
             // One after the other: all of them at once are many times what the result is.
             openapi::document_v2(paths.iter().filter_map(|path| make(handler, path)))
         };
-        let Made { body, hash, .. } = self.kept(V2, served, made);
-        tagged(request, body, &hash)
+        let json = self.kept(V2, served.clone(), made);
+        if form == Form::Json {
+            return tagged(request, json.body, &json.hash);
+        }
+        let kept = self.made.lock().get(V2_BINARY).filter(|made| made.is_of(&served)).cloned();
+        let binary = kept.unwrap_or_else(|| {
+            let document = serde_json::from_slice(&json.body).unwrap_or(Value::Null);
+            let made = Made { body: openapi::encode_v2(&document).into(), ..json };
+            self.made.lock().insert(V2_BINARY.to_owned(), made.clone());
+            made
+        });
+        let mut response = tagged(request, binary.body, &binary.hash);
+        let kind = HeaderValue::from_static(BINARY_TYPE);
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+        response
     }
 
     fn made(&self, handler: &Arc<Handler>, path: &str) -> Option<Made> {

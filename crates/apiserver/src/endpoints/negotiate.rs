@@ -155,6 +155,17 @@ pub fn choose(accept: &str, formats: &[Format], shapes: Shapes) -> Option<Negoti
     candidates.find_map(|(clause, format)| clause.accept(format, shapes))
 }
 
+/// The first of some forms, told by their subtypes of `application`, that an `Accept` header names.
+///
+/// upstream: k8s.io/kube-openapi/pkg/handler/handler.go RegisterOpenAPIVersionedService
+pub fn choose_subtype<T: Copy>(accept: &str, forms: &[(&str, T)]) -> Option<T> {
+    let accept = if accept.is_empty() { "*/*" } else { accept };
+    let fits = |wanted: &str, given: &str| wanted == given || wanted == "*";
+    clauses(accept).iter().filter(|clause| fits(clause.kind, "application")).find_map(|clause| {
+        forms.iter().find(|(name, _)| fits(clause.subtype, name)).map(|(_, form)| *form)
+    })
+}
+
 /// Whether JSON is indented: when asked for in the query, or for clients that people read.
 fn for_people(headers: &HeaderMap, info: &RequestInfo) -> bool {
     match info.param("pretty") {
