@@ -245,8 +245,9 @@ pub async fn nodes(bench: &Bench<'_>, out: &mut Report) -> Result<()> {
     let mut idle: Vec<Wire> = Vec::new();
     for with_nodes in [false, true] {
         if with_nodes {
-            for connection in 0..NODES / STREAMS {
-                let mut wire = bench.target.connect().await?;
+            let mut wires = crate::load::connect(bench, NODES / STREAMS).await?;
+            let meter = Meter::start(bench.pid)?;
+            for (connection, wire) in wires.iter_mut().enumerate() {
                 for stream in 0..STREAMS {
                     let node = connection * STREAMS + stream;
                     let path = format!(
@@ -259,7 +260,13 @@ pub async fn nodes(bench: &Bench<'_>, out: &mut Report) -> Result<()> {
                     wire.read(|_, part| answered += usize::from(matches!(part, Part::Status(200))))
                         .await?;
                 }
-                idle.push(wire);
+            }
+            let opened = meter.stop(NODES as f64)?;
+            idle.extend(wires);
+            out.add("5,000 nodes open a watch of their own pods", opened.rate, "/s", Goal::None);
+            if opened.server_us > 0.0 {
+                let what = "  processor of the server for each";
+                out.add(what, opened.server_us, "us", Goal::None);
             }
         }
         let mut wires = crate::load::connect(bench, WRITERS).await?;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use longshore_api::Model;
 use longshore_api::managed::Typing;
-use longshore_api::{Gvr, Model};
 use longshore_resources::Resource;
 
 use crate::cache::{ResourceCache, hub, view};
@@ -36,9 +36,8 @@ impl Served {
 /// All served resources.
 #[derive(Default)]
 pub struct ServedTable {
-    by_name: BTreeMap<Gvr, Arc<Served>>,
-    /// The first version of each resource, by resource and group.
-    first: HashMap<String, Vec<Arc<Served>>>,
+    /// By resource, in the order of the table; few groups and versions have the same name.
+    by_name: HashMap<String, Vec<Arc<Served>>>,
     in_order: Vec<Arc<Served>>,
 }
 
@@ -77,27 +76,28 @@ impl ServedTable {
 
     fn add(&mut self, served: Arc<Served>) -> bool {
         let resource = &served.resource;
-        let std::collections::btree_map::Entry::Vacant(place) = self.by_name.entry(resource.gvr())
-        else {
+        if self.find(&resource.group, &resource.version, &resource.plural).is_some() {
             return false;
-        };
-        place.insert(served.clone());
-        let same_name = self.first.entry(resource.plural.to_string()).or_default();
-        if same_name.iter().all(|other| other.resource.group != resource.group) {
-            same_name.push(served.clone());
         }
+        let same_name = self.by_name.entry(resource.plural.to_string()).or_default();
+        same_name.push(served.clone());
         self.in_order.push(served);
         true
     }
 
     /// One resource.
     pub fn get(&self, group: &str, version: &str, resource: &str) -> Option<Arc<Served>> {
-        self.by_name.get(&Gvr::new(group, version, resource)).cloned()
+        self.find(group, version, resource).cloned()
+    }
+
+    fn find(&self, group: &str, version: &str, resource: &str) -> Option<&Arc<Served>> {
+        let mut same_name = self.by_name.get(resource)?.iter();
+        same_name.find(|s| s.resource.version == version && s.resource.group == group)
     }
 
     /// One resource in whatever version it is served first.
     pub fn any_version(&self, group: &str, resource: &str) -> Option<&Arc<Served>> {
-        self.first.get(resource)?.iter().find(|served| served.resource.group == group)
+        self.by_name.get(resource)?.iter().find(|served| served.resource.group == group)
     }
 
     /// All resources in the order of the table.
