@@ -17,7 +17,7 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value};
 
 use super::{Additional, Kind, Node, Schema, Values, formats};
-use crate::field::{ErrorList, Path};
+use crate::field::{Error, ErrorList, Path};
 
 use found::{Found, Rule};
 use ratchet::Before;
@@ -42,7 +42,7 @@ impl Schema {
     pub fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
         let mut walk = Walk::new(Reading::Objects);
         walk.node(self.root(), object, Some(&Before::new(old, self.root())));
-        found::tell(walk.found, &Path::default())
+        walk.told(&Path::default())
     }
 
     /// All broken rules of an object besides those of its own metadata: what upstream's strategy of
@@ -70,7 +70,7 @@ impl Schema {
             let mut walk = Walk::new(Reading::Objects);
             let old = old.get("status").unwrap_or(&Value::Null);
             walk.node(node, status, Some(&Before::new(old, node)));
-            errors = found::tell(walk.found, &Path::new("status"));
+            errors = walk.told(&Path::new("status"));
         }
         errors.extend(self.validate_changed_lists(object, Some(old)));
         errors
@@ -89,7 +89,7 @@ impl Node {
     pub fn validate(&self, path: &Path, value: &Value, reading: Reading) -> ErrorList {
         let mut walk = Walk::new(reading);
         walk.node(self, value, None);
-        found::tell(walk.found, path)
+        walk.told(path)
     }
 
     /// The types that values may have.
@@ -114,6 +114,11 @@ impl Node {
 
 /// Most bytes of the texts that are told of one object; more rules are broken without a text.
 const TOLD_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Most steps of checking an object: a value with a schema, or with one of those that are allowed. An
+/// object of the largest size with several alternatives for each of its values takes a tenth of them;
+/// what is larger would keep others waiting for seconds.
+const STEPS_MAX: usize = 20_000_000;
 
 /// The types that values may have.
 #[derive(Clone, Copy, PartialEq)]
@@ -148,6 +153,9 @@ struct Walk {
     found: Vec<Found>,
     /// How large their texts are.
     bytes: usize,
+    /// What was found before here is of others: alternatives, or what stood there before the update.
+    floor: usize,
+    steps: usize,
     /// How many checks went well: of alternatives that all fail the best is told.
     matched: usize,
 }
@@ -167,17 +175,39 @@ fn type_of(value: &Value) -> (&'static str, &'static str) {
 
 impl Walk {
     fn new(reading: Reading) -> Self {
-        Self { reading, path: String::new(), found: Vec::new(), bytes: 0, matched: 0 }
+        let (path, found) = (String::new(), Vec::new());
+        Self { reading, path, found, bytes: 0, floor: 0, steps: 0, matched: 0 }
+    }
+
+    /// What was found in a value at a path.
+    fn told(self, path: &Path) -> ErrorList {
+        let too_long = self.steps > STEPS_MAX;
+        let mut errors = found::tell(self.found, path);
+        if too_long {
+            errors.push(Error::invalid(path, "", "it takes too many steps to check by its schema"));
+        }
+        errors
     }
 
     /// Adds a broken rule of the current place.
     fn tell(&mut self, rule: Rule, message: String) {
         if self.is_full() {
-            self.found.push(Found::unsaid());
+            self.unsaid();
             return;
         }
         self.bytes += self.path.len() + message.len();
         self.found.push(Found { name: self.path.clone(), message, rule });
+    }
+
+    /// Notes a broken rule that there is no room for; one of them stands for all that follow.
+    fn unsaid(&mut self) {
+        if !self.ends_unsaid() {
+            self.found.push(Found::unsaid());
+        }
+    }
+
+    fn ends_unsaid(&self) -> bool {
+        self.found[self.floor..].last().is_some_and(Found::is_unsaid)
     }
 
     /// Whether there is no room for more texts.
@@ -195,9 +225,19 @@ impl Walk {
 
     /// Checks a value against a node. `before`: what stood there, for rules that were broken already.
     fn node(&mut self, node: &Node, value: &Value, before: Option<&Before<'_>>) {
+        self.steps += 1;
+        if self.steps > STEPS_MAX {
+            return;
+        }
+        let Some(before) = before else {
+            self.checks(node, value, None);
+            return;
+        };
         let (start, bytes) = (self.found.len(), self.bytes);
-        self.checks(node, value, before);
-        if self.found.len() > start && before.is_some_and(|before| before.equals(value)) {
+        let floor = std::mem::replace(&mut self.floor, start);
+        self.checks(node, value, Some(before));
+        self.floor = floor;
+        if self.found.len() > start && before.equals(value) {
             self.found.truncate(start);
             self.bytes = bytes;
         }

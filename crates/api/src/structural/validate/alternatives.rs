@@ -20,7 +20,9 @@ struct Trial {
 impl Walk {
     fn trial(&mut self, node: &Node, value: &Value) -> Trial {
         let (start, before, bytes) = (self.found.len(), self.matched, self.bytes);
+        let floor = std::mem::replace(&mut self.floor, start);
         self.node(node, value, None);
+        self.floor = floor;
         let trial = Trial {
             found: self.found.split_off(start),
             bytes: self.bytes - bytes,
@@ -31,7 +33,8 @@ impl Walk {
     }
 
     fn keep(&mut self, trial: Trial) {
-        self.found.extend(trial.found);
+        let said = self.ends_unsaid();
+        self.found.extend(trial.found.into_iter().skip_while(|found| said && found.is_unsaid()));
         self.bytes += trial.bytes;
         self.matched += trial.matched;
     }
@@ -124,11 +127,12 @@ impl Walk {
     /// Checks a value against those that are allowed.
     pub(super) fn allowed(&mut self, values: &Values, value: &Value) {
         let allowed = &values.allowed;
+        self.steps += allowed.len();
         if allowed.is_empty() || allowed.iter().any(|other| converts_to(value, other)) {
             return;
         }
         if self.is_full() {
-            self.found.push(Found::unsaid());
+            self.unsaid();
             return;
         }
         let shown = |value: &Value| match value {

@@ -24,6 +24,11 @@ impl Found {
     pub fn unsaid() -> Self {
         Self { name: String::new(), message: String::new(), rule: Rule::Whole }
     }
+
+    /// Whether it is such a one.
+    pub fn is_unsaid(&self) -> bool {
+        self.message.is_empty()
+    }
 }
 
 /// What kind of rule, with what its field error needs.
@@ -51,7 +56,7 @@ pub(super) fn tell(found: Vec<Found>, base: &Path) -> ErrorList {
     let mut told = HashSet::new();
     let mut errors = ErrorList::new();
     for one in found {
-        if one.message.is_empty() || told.contains(&one.message) {
+        if one.is_unsaid() || told.contains(&one.message) {
             continue;
         }
         let name = one.name.strip_prefix('.').unwrap_or(&one.name);

@@ -362,7 +362,42 @@ fn what_is_told_is_bounded() {
     let mut walk = Walk::new(Reading::Objects);
     walk.bytes = TOLD_BYTES_MAX + 1;
     walk.node(schema.root(), &value, None);
-    assert_eq!(walk.found.len(), 2000);
+    assert_eq!(walk.found.len(), 1);
+}
+
+/// All of many alternatives, each broken by each of many values, filled the memory with what there was
+/// no room to tell of.
+#[test]
+fn what_is_not_told_takes_no_room() {
+    let broken = json!({"minimum": 5});
+    let schema = json!({"type": "object", "properties": {"l": {"type": "array", "items": {
+        "type": "integer", "allOf": vec![&broken; 100], "anyOf": vec![&broken; 10], "not": {"not": broken},
+    }}}});
+    let schema = Schema::compile(&schema, false).expect("structural");
+    let (value, old) = (json!({"l": vec![1; 1000]}), json!({"l": [1]}));
+    for before in [None, Some(&Before::new(&old, schema.root()))] {
+        let mut walk = Walk::new(Reading::Objects);
+        walk.bytes = TOLD_BYTES_MAX + 1;
+        walk.node(schema.root(), &value, before);
+        assert!((1..10).contains(&walk.found.len()), "{}", walk.found.len());
+    }
+}
+
+#[test]
+fn checking_takes_no_more_than_so_many_steps() {
+    let allowed: Vec<u64> = (0..1000).collect();
+    let schema = json!({"type": "object", "properties": {"l": {"type": "array", "items": {
+        "type": "integer", "enum": allowed,
+    }}}});
+    let schema = Schema::compile(&schema, false).expect("structural");
+    let value = json!({"l": vec![999; 100]});
+    for (left, good) in [(110_000, true), (50_000, false)] {
+        let mut walk = Walk::new(Reading::Objects);
+        walk.steps = STEPS_MAX - left;
+        walk.node(schema.root(), &value, None);
+        assert!(walk.steps < STEPS_MAX + 2000);
+        assert_eq!(walk.told(&Path::default()).is_empty(), good);
+    }
 }
 
 #[test]
