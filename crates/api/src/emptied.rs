@@ -30,6 +30,11 @@ impl Emptied {
         self.0.is_empty()
     }
 
+    /// Whether a list or map was given empty at a path.
+    pub fn has(&self, path: &str) -> bool {
+        self.0.iter().any(|(place, _)| place == path)
+    }
+
     /// Puts them back where there is still nothing.
     pub fn put_back(&self, root: &mut Map<String, Value>) {
         for (path, list) in &self.0 {

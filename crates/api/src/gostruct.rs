@@ -115,6 +115,25 @@ pub fn render(group: &str, version: &str, kind: &str, errors: &mut ErrorList) {
     }
 }
 
+/// Gives an object the fields that a conversion from upstream's internal type adds: pointers there
+/// are none inside.
+pub fn converted(ty: &'static Type, value: &mut Value) {
+    let Value::Object(fields) = value else { return };
+    for field in &ty.fields {
+        if field.pointer && internal::is_value(ty.name, field.json_name) {
+            let number = matches!(field.shape, Shape::Scalar(_));
+            let entry = fields.entry(field.json_name).or_insert(Value::Null);
+            if number && entry.is_null() {
+                *entry = 0.into();
+            }
+        } else if let (Some(inner), Some(value)) =
+            (field.shape.as_struct(), fields.get_mut(field.json_name))
+        {
+            converted(inner, value);
+        }
+    }
+}
+
 /// Whether a value can be of a shape.
 fn fits(shape: Shape, value: &Value) -> bool {
     match shape {

@@ -35,6 +35,12 @@ impl Object {
         Self { emptied, ..self }
     }
 
+    /// Whether a list or map was given empty at a path such as `spec.overhead`: where upstream
+    /// looks for nil, that is something.
+    pub fn is_given_empty(&self, path: &str) -> bool {
+        self.emptied.has(path)
+    }
+
     /// The object with the lists and maps that were given empty; none when there are none.
     pub fn as_given(&self) -> Option<Self> {
         if self.emptied.is_empty() {

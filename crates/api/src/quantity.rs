@@ -279,8 +279,9 @@ impl fmt::Display for Quantity {
         }
         let small = self.nanos.unsigned_abs() < (1024 * NANO).unsigned_abs();
         match self.format {
-            Format::BinarySi if !small => {
-                let mut value = divide_up(self.nanos, NANO);
+            // A binary number with a fraction loses its form rather than the fraction.
+            Format::BinarySi if !small && self.nanos % NANO == 0 => {
+                let mut value = self.nanos / NANO;
                 let mut suffix = 0;
                 while value % 1024 == 0 && suffix + 1 < BINARY.len() {
                     value /= 1024;

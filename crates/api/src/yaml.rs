@@ -5,6 +5,7 @@
 mod encode;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::fmt;
 
@@ -20,7 +21,7 @@ pub const ALREADY_SET: &str = "already set in map";
 
 /// A body that is not one YAML document.
 #[derive(Debug, thiserror::Error)]
-#[error("error converting YAML to JSON: {0}")]
+#[error("{0}")]
 pub struct Error(String);
 
 /// A document that was read although it is not quite right.
@@ -71,8 +72,9 @@ fn read<T: for<'de> Deserialize<'de> + Integral>(
     options: Options,
 ) -> Result<T, Error> {
     let text = std::str::from_utf8(bytes).map_err(|error| Error(error.to_string()))?;
-    let mut read: T = serde_saphyr::from_str_with_options(first_document(text), options)
-        .map_err(|error| Error(error.to_string()))?;
+    let text = first_document(text);
+    let mut read: T = serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| Error(words::explain(&error.to_string(), text)))?;
     read.integral();
     Ok(read)
 }

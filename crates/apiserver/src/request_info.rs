@@ -58,8 +58,9 @@ impl RequestInfo {
         let query = parse_query(uri.query().unwrap_or(""));
         let mut info = Self { path, query, verb: lower(method), ..Self::default() };
         info.has_empty_segment = info.path.contains("//");
+        // Slashes between count: what is between two of them is an empty name.
         let segments: Vec<String> =
-            info.path.split('/').filter(|s| !s.is_empty()).map(str::to_owned).collect();
+            info.path.trim_matches('/').split('/').map(str::to_owned).collect();
         let mut parts = segments.iter().map(String::as_str);
         match parts.next() {
             Some("api") => {}

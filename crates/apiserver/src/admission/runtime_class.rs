@@ -69,7 +69,7 @@ impl Plain for RuntimeClass {
                 }
                 Ok(())
             }
-            _ if own.is_some_and(|own| !own.is_null()) => {
+            _ if own.is_some_and(|own| !own.is_null()) || pod.is_given_empty("spec.overhead") => {
                 let text = "pod rejected: Pod Overhead set without corresponding RuntimeClass \
                             defined Overhead";
                 Err(a.forbidden(Some(pod), text))

@@ -59,7 +59,8 @@ impl Config {
         {
             return Ok(Self { value: decoded.value, strict: None, force });
         }
-        let loose = yaml::decode_loose(bytes).map_err(|error| bad(error.to_string()))?;
+        let loose = yaml::decode_loose(bytes)
+            .map_err(|error| bad(format!("error converting YAML to JSON: {error}")))?;
         let strict = loose.repeated();
         let value = loose.value;
         let kind = match &value {

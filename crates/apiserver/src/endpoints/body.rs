@@ -224,7 +224,8 @@ pub fn parse_bare(
             let decoded = json::decode(bytes)
                 .map_err(|e| bad(format!("couldn't get version/kind; json parse error: {e}")))?;
             let duplicates = decoded.duplicates.iter();
-            let duplicates = duplicates.map(|path| format!("duplicate field {path:?}")).collect();
+            let duplicates =
+                duplicates.map(|path| format!("duplicate field {}", gotext::quote(path))).collect();
             Ok((decoded.value, duplicates))
         }
         "application/yaml" => {
@@ -305,7 +306,10 @@ fn normalise_from(
     if let Some(model) = want.model.as_ref().filter(|_| own) {
         let read = model.normalise(&mut value).map_err(cannot)?;
         emptied = read.emptied;
-        strict.extend(read.unknown.into_iter().map(|path| format!("unknown field \"{path}\"")));
+        strict.extend(read.unknown.iter().map(|path| match custom {
+            true => format!("unknown field \"{path}\""),
+            false => format!("unknown field {}", gotext::quote(path)),
+        }));
     }
     if strict.len() > 1 && source.json && !custom {
         in_order(&mut strict, source.bytes);
@@ -355,10 +359,9 @@ pub fn unreadable(gvk: &Gvk, object: &Value) -> Option<String> {
 
 /// Puts what is wrong with fields into the order of the body.
 fn in_order(strict: &mut [String], bytes: &[u8]) {
-    let paths = json::paths(bytes);
+    let paths: Vec<String> = json::paths(bytes).iter().map(|path| gotext::quote(path)).collect();
     let place = |problem: &String| {
-        let path = problem.split_once('"').and_then(|(_, rest)| rest.rsplit_once('"'));
-        let path = path.map_or("", |(path, _)| path);
+        let path = problem.find('"').map_or("", |quote| &problem[quote..]);
         let twice = usize::from(problem.starts_with("duplicate"));
         let mut places = paths.iter().enumerate().filter(|(_, known)| *known == path);
         places.nth(twice).map_or(usize::MAX, |(place, _)| place)

@@ -69,6 +69,8 @@ pub async fn connect(
     kubelets: Option<&Kubelets>,
     mut request: Request<Body>,
 ) -> Result<Response<Body>, StatusError> {
+    // What was written before is seen.
+    call.api.registry.hub().fresh().await.map_err(StatusError::internal)?;
     let log = call.info.subresource == "log";
     let target = match (call.info.resource.as_str(), call.info.subresource.as_str()) {
         ("pods", "proxy") => pod_proxy(call, request.uri()).await?,

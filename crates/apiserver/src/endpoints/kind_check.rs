@@ -3,6 +3,7 @@
 //! upstream: staging/src/k8s.io/apimachinery/pkg/runtime/serializer/json/{json,meta}.go,
 //! staging/src/k8s.io/apiserver/pkg/endpoints/handlers/rest.go transformDecodeError
 
+use longshore_api::patch::gotext;
 use longshore_api::{Gvk, StatusError, gvk, json, normalize, schema};
 use serde_json::Value;
 
@@ -70,14 +71,21 @@ pub fn check(
             fields.filter(|name| !matches!(name.as_str(), "apiVersion" | "kind")).collect();
         let order = json::paths(source);
         unknown.sort_by_cached_key(|name| order.iter().position(|path| path == *name));
-        warnings.extend(unknown.into_iter().map(|name| format!("unknown field \"{name}\"")));
+        warnings.extend(
+            unknown.into_iter().map(|name| format!("unknown field {}", gotext::quote(name))),
+        );
     } else if !is_registered(group, version, kind) {
         return Err(cannot(format!(
             "no kind {kind:?} is registered for version {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
         )));
     }
     if let Some(ty) = schema::kind(group, version, kind) {
-        normalize::normalize(ty, &mut value.clone()).map_err(|error| cannot(error.to_string()))?;
+        let read = normalize::normalize(ty, &mut value.clone());
+        let unknown = read.map_err(|error| cannot(error.to_string()))?;
+        if own {
+            let told = unknown.iter().map(|path| format!("unknown field {}", gotext::quote(path)));
+            warnings.extend(told);
+        }
     }
     if !own {
         return Err(cannot(format!(

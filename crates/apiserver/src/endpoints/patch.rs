@@ -115,7 +115,7 @@ impl Patch {
         let prefix = if kind == Kind::Json { "json patch " } else { "" };
         let mut duplicates: Vec<String> = duplicates
             .into_iter()
-            .map(|path| format!("{prefix}duplicate field {path:?}"))
+            .map(|path| format!("{prefix}duplicate field {}", patch::gotext::quote(&path)))
             .collect();
         if kind == Kind::Json {
             duplicates.extend(patch::json::unknown_fields(&value));

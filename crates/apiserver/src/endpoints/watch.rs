@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::Response;
 use http_body::Frame;
-use longshore_api::{Object, StatusError};
+use longshore_api::{Object, StatusError, gostruct};
 use serde_json::Value;
 use tokio::time::{Instant, Sleep};
 
@@ -322,6 +322,9 @@ impl Session {
             && let Some(model) = &self.served.resource.model
         {
             model.complete(&mut object);
+            if let Some(ty) = model.as_type() {
+                object.change(|value| gostruct::converted(ty, value));
+            }
         }
         let value = self.shaped(object);
         self.encode("BOOKMARK", &value)

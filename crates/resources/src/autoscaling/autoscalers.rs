@@ -26,6 +26,8 @@ pub(crate) struct Autoscalers;
 
 impl Strategy for Autoscalers {
     fn default(&self, object: &mut Object) {
+        let emptied = ["scaleUp", "scaleDown"]
+            .map(|side| object.is_given_empty(&format!("spec.behavior.{side}.policies")));
         let spec = workload::spec(object);
         fill(spec, "minReplicas", 1);
         if list(spec, "metrics").is_empty() {
@@ -34,7 +36,7 @@ impl Strategy for Autoscalers {
             crate::core::pods::tree::fill_always(spec, "metrics", json!([metric]));
         }
         if has(spec, "behavior") {
-            behavior(part_mut(spec, "behavior"));
+            behavior(part_mut(spec, "behavior"), emptied);
         }
         workload::complete(object, "autoscaling/v2.HorizontalPodAutoscaler");
     }
@@ -90,22 +92,21 @@ impl Strategy for Autoscalers {
     }
 }
 
-/// Scaling rules are full once there is one.
-fn behavior(behavior: &mut Value) {
+/// Scaling rules are full once there is one. Policies that were given empty are no missing ones.
+fn behavior(behavior: &mut Value, [up_emptied, down_emptied]: [bool; 2]) {
     let up = part_mut(behavior, "scaleUp");
     fill(up, "stabilizationWindowSeconds", 0);
     fill(up, "selectPolicy", "Max");
-    fill(
-        up,
-        "policies",
-        json!([
-            {"type": "Pods", "value": 4, "periodSeconds": 15},
-            {"type": "Percent", "value": 100, "periodSeconds": 15},
-        ]),
-    );
+    let percent = json!({"type": "Percent", "value": 100, "periodSeconds": 15});
+    if !up_emptied {
+        let pods = json!({"type": "Pods", "value": 4, "periodSeconds": 15});
+        fill(up, "policies", json!([pods, percent]));
+    }
     let down = part_mut(behavior, "scaleDown");
     fill(down, "selectPolicy", "Max");
-    fill(down, "policies", json!([{"type": "Percent", "value": 100, "periodSeconds": 15}]));
+    if !down_emptied {
+        fill(down, "policies", json!([percent]));
+    }
 }
 
 /// upstream: pkg/printers/internalversion/printers.go formatHPAMetrics

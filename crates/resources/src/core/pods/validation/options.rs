@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::common::has_bad_values;
 use super::{affinity, compute, paths, security};
-use crate::core::pods::tree::{entries, flag, list, part, text};
+use crate::core::pods::tree::{entries, flag, has, list, part, text};
 
 /// The exceptions for one pod or template.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +34,8 @@ pub(crate) struct Options {
     pub(crate) devices_with_host_users: bool,
     /// Plain init containers may ask for a restart when resized.
     pub(crate) init_restart_on_resize: bool,
+    /// Volumes may be labelled in any known way.
+    pub(crate) any_selinux_change: bool,
 }
 
 impl Options {
@@ -83,6 +85,8 @@ impl Options {
                 .any(|t| matches!(text(t, "operator"), "Lt" | "Gt")),
             devices_with_host_users: old.get("hostUsers") == Some(&Value::Bool(false))
                 && containers(old).any(|c| !list(c, "volumeDevices").is_empty()),
+            any_selinux_change: part(old, "securityContext")
+                .is_some_and(|context| has(context, "seLinuxChangePolicy")),
             init_restart_on_resize: list(old, "initContainers").iter().any(|c| {
                 text(c, "restartPolicy") != "Always"
                     && list(c, "resizePolicy")

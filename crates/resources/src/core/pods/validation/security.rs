@@ -130,13 +130,15 @@ pub(super) fn pod(spec: &Value, path: &Path, options: &Options, errors: &mut Err
         errors.push(Error::invalid(&path.child("shareProcessNamespace"), true, detail));
     }
     sysctls(spec, context, &path.child("sysctls"), options, errors);
+    let selinux: &[&str] =
+        if options.any_selinux_change { &["MountOption", "Recursive"] } else { &["Recursive"] };
     for (key, set) in [
-        ("fsGroupChangePolicy", ["Always", "OnRootMismatch"]),
-        ("supplementalGroupsPolicy", ["Merge", "Strict"]),
-        ("seLinuxChangePolicy", ["MountOption", "Recursive"]),
+        ("fsGroupChangePolicy", &["Always", "OnRootMismatch"][..]),
+        ("supplementalGroupsPolicy", &["Merge", "Strict"]),
+        ("seLinuxChangePolicy", selinux),
     ] {
         if let Some(policy) = opt_text(context, key) {
-            one_of(policy, &set, &path.child(key), errors);
+            one_of(policy, set, &path.child(key), errors);
         }
     }
     seccomp(part(context, "seccompProfile"), &path.child("seccompProfile"), errors);

@@ -220,12 +220,9 @@ fn gated(after: &mut Value, before: &Value, path: &Path, errors: &mut ErrorList)
     }
     let at = path.child("affinity").child("nodeAffinity");
     let at = at.child("requiredDuringSchedulingIgnoredDuringExecution").child("nodeSelectorTerms");
-    narrowed(
-        affinity::required_node_terms(after),
-        affinity::required_node_terms(before),
-        &at,
-        errors,
-    );
+    let required = new.as_ref().and_then(|nodes| part(nodes, affinity::REQUIRED));
+    let terms = required.and_then(|selector| selector.get("nodeSelectorTerms"));
+    narrowed(terms, affinity::required_node_terms(before), &at, errors);
     match old {
         Some(old) => fill_always(part_mut(after, "affinity"), "nodeAffinity", old),
         None => {
@@ -238,13 +235,14 @@ fn gated(after: &mut Value, before: &Value, path: &Path, errors: &mut ErrorList)
     }
 }
 
-fn narrowed(new: &[Value], old: &[Value], path: &Path, errors: &mut ErrorList) {
+fn narrowed(terms: Option<&Value>, old: &[Value], path: &Path, errors: &mut ErrorList) {
     if old.is_empty() {
         return;
     }
+    let new = terms.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     if new.len() != old.len() {
         let detail = "no additions/deletions to non-empty NodeSelectorTerms list are allowed";
-        errors.push(Error::invalid(path, new.to_vec(), detail));
+        errors.push(Error::invalid(path, terms.cloned().unwrap_or(Value::Null), detail));
         return;
     }
     for (i, (new, old)) in new.iter().zip(old).enumerate() {
