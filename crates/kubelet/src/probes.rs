@@ -13,7 +13,7 @@ use longshore_base::TaskKind;
 use longshore_client::recorder::Severity;
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::Shared;
 use crate::plan::{self, Health};
@@ -33,12 +33,18 @@ pub(crate) struct Verdict {
 
 /// What all probes say, by container id.
 #[derive(Default)]
-pub(crate) struct Results(Mutex<HashMap<String, Verdict>>);
+pub(crate) struct Results(Mutex<HashMap<String, Entry>>);
+
+/// What is known of a container, and the news that it has started.
+struct Entry {
+    verdict: Verdict,
+    started: watch::Sender<bool>,
+}
 
 impl Results {
     /// What the probes of a container say; `None` when it is not probed (yet).
     pub(crate) fn get(&self, id: &str) -> Option<Verdict> {
-        self.0.lock().get(id).copied()
+        self.0.lock().get(id).map(|entry| entry.verdict)
     }
 
     /// The same as the plan needs it.
@@ -51,8 +57,8 @@ impl Results {
 
     /// The pod of a container ends.
     pub(crate) fn ending(&self, id: &str) {
-        if let Some(verdict) = self.0.lock().get_mut(id) {
-            verdict.ending = true;
+        if let Some(entry) = self.0.lock().get_mut(id) {
+            entry.verdict.ending = true;
         }
     }
 
@@ -63,10 +69,20 @@ impl Results {
 
     fn change(&self, id: &str, change: impl FnOnce(&mut Verdict)) -> bool {
         let mut all = self.0.lock();
-        let Some(verdict) = all.get_mut(id) else { return false };
+        let Some(Entry { verdict, started }) = all.get_mut(id) else { return false };
         let before = (verdict.started, verdict.broken, verdict.ready);
         change(verdict);
+        started.send_if_modified(|now| std::mem::replace(now, verdict.started) != verdict.started);
         before != (verdict.started, verdict.broken, verdict.ready)
+    }
+
+    /// Waits until a container has started, or is forgotten.
+    async fn started(&self, id: &str) {
+        let Some(mut started) = self.0.lock().get(id).map(|entry| entry.started.subscribe()) else {
+            return;
+        };
+        // Its sender goes when the container is forgotten.
+        let _gone = started.wait_for(|started| *started).await.is_err();
     }
 }
 
@@ -91,7 +107,8 @@ pub(crate) fn begin(
             ready: spec["readinessProbe"].is_null(),
             ending: false,
         };
-        all.insert(id.to_owned(), verdict);
+        let started = watch::Sender::new(verdict.started);
+        all.insert(id.to_owned(), Entry { verdict, started });
     }
     for kind in KINDS {
         if spec[kind].is_object() {
@@ -143,7 +160,10 @@ impl Probe {
                 return;
             }
             if self.kind != "startupProbe" && !verdict.started {
-                continue; // the others wait for the start
+                // The others wait for the start, and then begin at once.
+                self.shared.probes.started(&self.id).await;
+                tick.reset_immediately();
+                continue;
             }
             let limit = Duration::from_secs(self.number("timeoutSeconds", 1));
             let outcome = match tokio::time::timeout(limit, self.ask()).await {
@@ -216,5 +236,28 @@ impl Probe {
             return ask::grpc(container, ip, &probe["grpc"]).await.map(|()| None);
         }
         ask::tcp(container, ip, &probe["tcpSocket"]).await.map(|()| None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_start_is_told_of_it_and_of_the_end() {
+        let results = Results::default();
+        let verdict = Verdict { started: false, broken: false, ready: false, ending: false };
+        let entry = || Entry { verdict, started: watch::Sender::new(false) };
+        results.0.lock().insert("a".to_owned(), entry());
+        results.0.lock().insert("b".to_owned(), entry());
+        let (mut a, mut b) = (Box::pin(results.started("a")), Box::pin(results.started("b")));
+        assert!(a.as_mut().now_or_never().is_none() && b.as_mut().now_or_never().is_none());
+        assert!(results.change("a", |verdict| verdict.started = true));
+        assert!(a.now_or_never().is_some() && b.as_mut().now_or_never().is_none());
+        results.forget("b");
+        assert!(b.now_or_never().is_some());
+        assert!(results.started("a").now_or_never().is_some());
     }
 }
