@@ -17,6 +17,7 @@ mod node;
 mod observe;
 mod plan;
 mod pods;
+mod ports;
 mod probes;
 mod resize;
 mod sandbox;
@@ -70,6 +71,7 @@ pub(crate) struct Shared {
     clock: Arc<dyn Clock>,
     images: images::Images,
     ledger: needs::Ledger,
+    ports: ports::Ports,
     probes: probes::Results,
     tokens: tokens::Tokens,
 }
@@ -112,6 +114,7 @@ pub async fn run(
     let shared = Arc::new(Shared {
         images: images::Images::default(),
         ledger: needs::Ledger::default(),
+        ports: ports::Ports::default(),
         probes: probes::Results::default(),
         tokens: tokens::Tokens::default(),
         runtime,

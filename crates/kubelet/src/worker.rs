@@ -164,6 +164,7 @@ impl Worker {
         let finished = plan.finished;
         if finished || gone {
             self.shared.ledger.release(pod.uid());
+            self.shared.ports.release(pod.uid());
         } else if !ends {
             let restarts = self.resizes.look(&self.shared, &pod, &observed, &specs);
             plan.stop.extend(restarts.into_iter().map(|id| (id, Why::Resized)));
@@ -196,10 +197,13 @@ impl Worker {
         if fresh && !self.admitted {
             admit::check(pod)?;
         }
+        if !self.admitted {
+            self.shared.ports.claim(pod, fresh)?;
+        }
         let outcome = self.resizes.allocate(&self.shared, pod, fresh, &self.poke);
-        outcome.map_err(|lack| admit::Refusal {
-            reason: format!("OutOf{}", lack.resource),
-            message: lack.to_string(),
+        outcome.map_err(|lack| {
+            self.shared.ports.release(pod.uid());
+            admit::Refusal { reason: format!("OutOf{}", lack.resource), message: lack.to_string() }
         })?;
         self.admitted = true;
         Ok(())
