@@ -1,8 +1,9 @@
 //! What goes wrong at the start is said in one line, with the right exit status, and leaves nothing running.
 
+use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::server::{LONGSHORE, Server};
+use crate::server::{LONGSHORE, Server, free_port};
 
 fn run(arguments: &[&str]) -> (Option<i32>, String) {
     let Output { status, stderr, .. } = Command::new(LONGSHORE).args(arguments).output().unwrap();
@@ -16,6 +17,16 @@ fn check_one_line(arguments: &[&str], code: i32, says: &str) {
     assert_eq!(status, Some(code), "{arguments:?}: {error}");
     assert!(error.contains(says), "{arguments:?}: {error}");
     assert_eq!(error.lines().count(), 1, "{arguments:?}: {error}");
+}
+
+/// The API server alone says one line and ends with status 1, with this data directory.
+#[track_caller]
+fn check_start(data: &Path, port: u16, says: &str) {
+    let (data, port) = (data.to_str().unwrap(), port.to_string());
+    let disable = "controllers,scheduler,kubelet,proxy,dns";
+    let place = ["--bind-address", "127.0.0.1", "--secure-port", &port, "--data-dir", data];
+    let arguments = [&["server", "--disable", disable][..], &place].concat();
+    check_one_line(&arguments, 1, says);
 }
 
 #[test]
@@ -100,22 +111,9 @@ fn wrong_settings_are_usage_errors() {
 #[test]
 fn a_busy_port_is_named() {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let port = listener.local_addr().unwrap().port().to_string();
+    let port = listener.local_addr().unwrap().port();
     let data = tempfile::tempdir().unwrap();
-    let data = data.path().to_str().unwrap();
-    let disable = "controllers,scheduler,kubelet,proxy,dns";
-    let arguments = [
-        "server",
-        "--bind-address",
-        "127.0.0.1",
-        "--secure-port",
-        &port,
-        "--data-dir",
-        data,
-        "--disable",
-        disable,
-    ];
-    check_one_line(&arguments, 1, &format!("127.0.0.1:{port}"));
+    check_start(data.path(), port, &format!("127.0.0.1:{port}"));
 }
 
 #[test]
@@ -142,39 +140,14 @@ fn a_busy_port_of_the_node_agent_is_named_before_anything_starts() {
 
 #[test]
 fn a_data_directory_that_cannot_be_made_is_named() {
-    let port = crate::server::free_port().to_string();
-    let disable = "controllers,scheduler,kubelet,proxy,dns";
-    let arguments = [
-        "server",
-        "--data-dir",
-        "/etc/hostname/data",
-        "--secure-port",
-        &port,
-        "--disable",
-        disable,
-    ];
-    check_one_line(&arguments, 1, "/etc/hostname/data");
+    check_start(Path::new("/etc/hostname/data"), free_port(), "/etc/hostname/data");
 }
 
 #[test]
 fn a_data_directory_in_use_is_refused() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());
-    let port = crate::server::free_port().to_string();
-    let path = data.path().to_str().unwrap();
-    let disable = "controllers,scheduler,kubelet,proxy,dns";
-    let arguments = [
-        "server",
-        "--bind-address",
-        "127.0.0.1",
-        "--secure-port",
-        &port,
-        "--data-dir",
-        path,
-        "--disable",
-        disable,
-    ];
-    check_one_line(&arguments, 1, "in use");
+    check_start(data.path(), free_port(), "in use");
     assert_eq!(server.kubectl(&["get", "--raw", "/readyz"]), "ok", "the first server goes on");
 }
 
@@ -188,21 +161,7 @@ fn a_damaged_data_directory_is_refused() {
         "this is no database, and it is long enough to tell, with more bytes than a header has",
     )
     .unwrap();
-    let port = crate::server::free_port().to_string();
-    let path = data.path().to_str().unwrap();
-    let disable = "controllers,scheduler,kubelet,proxy,dns";
-    let arguments = [
-        "server",
-        "--bind-address",
-        "127.0.0.1",
-        "--secure-port",
-        &port,
-        "--data-dir",
-        path,
-        "--disable",
-        disable,
-    ];
-    check_one_line(&arguments, 1, name);
+    check_start(data.path(), free_port(), name);
 }
 
 #[test]
@@ -210,21 +169,8 @@ fn a_damaged_certificate_is_named_with_what_to_do() {
     let data = tempfile::tempdir().unwrap();
     std::fs::create_dir(data.path().join("pki")).unwrap();
     std::fs::write(data.path().join("pki/ca.key"), "no key").unwrap();
-    let port = crate::server::free_port().to_string();
-    let path = data.path().to_str().unwrap();
-    let disable = "controllers,scheduler,kubelet,proxy,dns";
-    let arguments = [
-        "server",
-        "--bind-address",
-        "127.0.0.1",
-        "--secure-port",
-        &port,
-        "--data-dir",
-        path,
-        "--disable",
-        disable,
-    ];
-    check_one_line(&arguments, 1, "pki/ca.key is damaged: restore a copy of it, or remove it");
+    let says = "pki/ca.key is damaged: restore a copy of it, or remove it";
+    check_start(data.path(), free_port(), says);
 }
 
 #[test]
