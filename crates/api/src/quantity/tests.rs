@@ -146,3 +146,10 @@ fn binary_quantities_end_at_the_largest_integer() {
         );
     }
 }
+
+#[test]
+fn binary_quantities_keep_their_fractions() {
+    let parse = |text: &str| Quantity::parse(text).expect("a quantity");
+    assert_eq!(parse("30Mi").plus(parse("1.5")).to_string(), "31457281500m");
+    assert_eq!(parse("30Mi").plus(parse("2")).to_string(), "31457282");
+}
