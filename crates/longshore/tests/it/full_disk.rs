@@ -91,6 +91,9 @@ fn a_full_disk_refuses_writes_and_nothing_else() {
         create(&server, &name, &value).unwrap();
         kept.push(name);
     }
+    let finalizers = |list: &str| format!("{{\"metadata\":{{\"finalizers\":{list}}}}}");
+    let hold = finalizers("[\"example.com/hold\"]");
+    server.kubectl(&["patch", "configmap", "own-0", "-p", &hold]);
     disk.fill();
     let error = loop {
         let name = format!("own-{}", kept.len());
@@ -105,8 +108,14 @@ fn a_full_disk_refuses_writes_and_nothing_else() {
     // Reads and deletions go on; what was refused is not there.
     kept.sort();
     assert_eq!(names(&server), kept);
-    let gone = kept.remove(0);
+    let gone = kept.remove(1);
     server.kubectl(&["delete", "configmap", &gone]);
+    assert_eq!(names(&server), kept);
+    // So does what a deletion needs before it.
+    server.kubectl(&["delete", "configmap", "own-0", "--wait=false"]);
+    assert_eq!(names(&server), kept);
+    server.kubectl(&["patch", "configmap", "own-0", "--type=merge", "-p", &finalizers("null")]);
+    kept.remove(0);
     assert_eq!(names(&server), kept);
     let log = server.log();
     assert_eq!(log.matches("no room for a write").count(), 1, "{log}");
