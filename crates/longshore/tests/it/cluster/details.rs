@@ -8,6 +8,7 @@ pub fn run(cluster: &Cluster) {
     security(&space);
     resources(&space);
     namespaces(&space);
+    asked(&space);
     status(&space);
     node(&space);
 }
@@ -107,6 +108,35 @@ fn namespaces(space: &Space<'_>) {
     space.toolbox("published", "    ports: [{containerPort: 8080, hostPort: 18090}]\n");
     let answer = space.shell("host", &format!("wget -qO- http://{node}:18090/hostname"));
     assert_eq!(answer, "published");
+}
+
+/// What a pod may not ask for, what it brings itself, and what it gets while it runs.
+fn asked(space: &Space<'_>) {
+    space.make_toolbox(
+        "refused",
+        "  securityContext: {sysctls: [{name: kernel.msgmax, value: '65536'}]}\n",
+    );
+    space.wait("pod/refused", "jsonpath={.status.phase}=Failed");
+    assert_eq!(space.field("pod/refused", ".status.reason"), "SysctlForbidden");
+
+    space.toolbox(
+        "brings",
+        "    volumeMounts: [{name: own, mountPath: /etc/hosts}]\n  volumes: [{name: own, hostPath: {path: /etc/hosts}}]\n",
+    );
+    assert!(!space.shell("brings", "cat /etc/hosts").contains("Kubernetes-managed"));
+
+    space.toolbox(
+        "grows",
+        "    resources: {requests: {cpu: 10m, memory: 16Mi}, limits: {cpu: 100m, memory: 64Mi}}\n",
+    );
+    let more =
+        r#"{"spec":{"containers":[{"name":"toolbox","resources":{"limits":{"cpu":"200m"}}}]}}"#;
+    space.kubectl(&["patch", "pod", "grows", "--subresource=resize", "-p", more]);
+    let own = ".status.containerStatuses[0]";
+    space.wait("pod/grows", &format!("jsonpath={{{own}.resources.limits.cpu}}=200m"));
+    assert_eq!(space.field("pod/grows", &format!("{own}.restartCount")), "0");
+    let limit = "cat /sys/fs/cgroup/cpu.max 2>/dev/null || cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us";
+    assert!(space.shell("grows", limit).starts_with("20000"));
 }
 
 /// What the API tells of a pod.
