@@ -33,8 +33,6 @@ pub struct KeyValue {
     pub key: Bytes,
     /// The value, shared with the store and with everyone who read it.
     pub value: Bytes,
-    /// The revision of the write that made the key.
-    pub create_revision: Revision,
     /// The revision of the last write to the key.
     pub mod_revision: Revision,
 }

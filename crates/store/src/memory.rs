@@ -44,12 +44,8 @@ impl MemoryStore {
     fn commit(&self, state: &mut State, key: &Bytes, value: Option<Bytes>) -> Revision {
         let revision = Revision(state.log.len() as u64 + 1);
         let previous = state.get(key, revision);
-        let current = value.map(|value| KeyValue {
-            key: key.clone(),
-            value,
-            create_revision: previous.as_ref().map_or(revision, |kv| kv.create_revision),
-            mod_revision: revision,
-        });
+        let current =
+            value.map(|value| KeyValue { key: key.clone(), value, mod_revision: revision });
         state.log.push(Event { key: key.clone(), revision, current, previous });
         self.newest.send_replace(revision);
         revision

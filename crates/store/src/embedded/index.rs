@@ -11,7 +11,6 @@ use crate::{Error, Event, KeyValue, RangeRequest, RangeResponse, Revision};
 /// One state of a key.
 struct Version {
     revision: Revision,
-    create: Revision,
     /// `None` for a deletion.
     value: Option<Bytes>,
 }
@@ -55,8 +54,7 @@ impl Index {
         // Most keys have one version.
         let versions = self.keys.entry(key.clone()).or_insert_with(|| Vec::with_capacity(1));
         let before = versions.last().and_then(|v| key_value(&key, v));
-        let create = before.as_ref().map_or(revision, |kv| kv.create_revision);
-        let version = Version { revision, create, value };
+        let version = Version { revision, value };
         let current = key_value(&key, &version);
         assert!(versions.last().is_none_or(|v| v.revision < revision), "revisions only grow");
         versions.push(version);
@@ -160,7 +158,6 @@ fn key_value(key: &Bytes, version: &Version) -> Option<KeyValue> {
     Some(KeyValue {
         key: key.clone(),
         value: version.value.clone()?,
-        create_revision: version.create,
         mod_revision: version.revision,
     })
 }

@@ -224,28 +224,11 @@ impl Writer {
 
     /// A key's state after the batch so far.
     fn present(&self, batch: &Batch, key: &Bytes) -> Option<KeyValue> {
-        let committed = self.shared.index.read().get(key);
-        let Some(at) = batch.last.get(key) else { return committed };
+        let Some(at) = batch.last.get(key) else { return self.shared.index.read().get(key) };
         let change = &batch.changes[*at];
-        // The creation is needed only in conflict answers; a key created in this very batch
-        // reports its first revision in it.
-        let created = batch
-            .changes
-            .iter()
-            .rev()
-            .filter(|c| c.key == *key)
-            .take_while(|c| c.value.is_some())
-            .last()
-            .map(|c| c.revision);
-        let removed_here = batch.changes.iter().any(|c| c.key == *key && c.value.is_none());
-        let create_revision = match committed {
-            Some(kv) if !removed_here => kv.create_revision,
-            _ => created.unwrap_or(change.revision),
-        };
         Some(KeyValue {
             key: key.clone(),
             value: change.value.clone()?,
-            create_revision,
             mod_revision: change.revision,
         })
     }
