@@ -10,7 +10,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -18,6 +19,7 @@ use longshore_base::{Shutdown, TaskKind};
 use longshore_client::Informer;
 use longshore_client::transport::{Body, full};
 use longshore_cri::v1::{ContainerFilter, ListContainersRequest};
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -114,7 +116,10 @@ impl Server {
         let query = Query::parse(request.uri().query().unwrap_or(""));
         match parts.as_slice() {
             ["healthz"] => Ok(Response::new(full("ok"))),
-            ["pods" | "runningpods"] => Ok(self.list()),
+            ["pods" | "runningpods"] => {
+                let pods = self.pods.list();
+                Ok(pod_list(pods.iter().map(|pod| (**pod).clone().into_value()).collect()))
+            }
             ["containerLogs", namespace, pod, container] => {
                 let uid = self.uid(namespace, pod)?;
                 logs::answer(&self.shared, namespace, pod, &uid, container, &query)
@@ -131,14 +136,6 @@ impl Server {
             }
             _ => Err(Refused::new(StatusCode::NOT_FOUND, "404 page not found")),
         }
-    }
-
-    fn list(&self) -> Response<Body> {
-        let items: Vec<_> = self.pods.list().iter().map(|p| (**p).clone().into_value()).collect();
-        let list = serde_json::json!({
-            "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items,
-        });
-        Response::new(full(list.to_string()))
     }
 
     fn uid(&self, namespace: &str, pod: &str) -> Result<String, Refused> {
@@ -161,6 +158,15 @@ impl Server {
             Refused::new(StatusCode::NOT_FOUND, format!("container not found (\"{name}\")"))
         })
     }
+}
+
+/// The answer to a request for all pods. Clients read it by its content type, whatever they asked for.
+fn pod_list(items: Vec<Value>) -> Response<Body> {
+    let list = json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items });
+    let mut response = Response::new(full(list.to_string()));
+    let kind = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
 }
 
 /// The parameters of a request.
@@ -206,4 +212,15 @@ fn decode(text: &str) -> String {
         i += 1;
     }
     String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_are_told_to_be_json() {
+        let response = pod_list(vec![json!({ "metadata": { "name": "a" } })]);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+    }
 }

@@ -17,7 +17,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use jiff::{SignedDuration, Timestamp};
 use longshore_client::transport::{Body, BodyError};
 use longshore_cri::logs;
-use longshore_cri::v1::{ContainerFilter, ContainerState, ListContainersRequest};
+use longshore_cri::v1::{Container, ContainerFilter, ContainerState, ListContainersRequest};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::{Query, Refused};
@@ -67,7 +67,7 @@ pub(super) fn answer(
         stream: query.get("stream").to_owned(),
     };
     let dir = shared.config.logs_dir.join(format!("{namespace}_{pod}_{uid}")).join(container);
-    let file = find(&dir, query.flag("previous")).ok_or_else(|| {
+    let attempt = find(&dir, query.flag("previous")).ok_or_else(|| {
         let which =
             if query.flag("previous") { "previous terminated container" } else { "container" };
         bad(&format!("{which} {container:?} in pod {pod:?} not found"))
@@ -76,7 +76,8 @@ pub(super) fn answer(
         shared: shared.clone(),
         uid: uid.to_owned(),
         container: container.to_owned(),
-        path: file,
+        path: dir.join(format!("{attempt}.log")),
+        attempt,
         wanted,
         file: None,
         rest: Vec::new(),
@@ -94,16 +95,24 @@ pub(super) fn answer(
     Ok(response)
 }
 
-/// The log of the newest attempt, or of the one before.
-fn find(dir: &std::path::Path, previous: bool) -> Option<PathBuf> {
+/// The newest attempt that has a log, or the one before.
+fn find(dir: &std::path::Path, previous: bool) -> Option<u32> {
     let mut attempts: Vec<u32> = std::fs::read_dir(dir)
         .ok()?
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".log")?.parse().ok())
         .collect();
     attempts.sort_unstable();
-    let attempt = attempts.iter().rev().nth(usize::from(previous))?;
-    Some(dir.join(format!("{attempt}.log")))
+    attempts.into_iter().rev().nth(usize::from(previous))
+}
+
+/// Whether this attempt of a container runs. Another one may have taken its place since the last
+/// look, and nothing more comes into this one's log.
+fn runs(containers: &[Container], attempt: u32) -> bool {
+    let running = ContainerState::ContainerRunning as i32;
+    containers.iter().any(|found| {
+        found.state == running && found.metadata.as_ref().is_some_and(|m| m.attempt == attempt)
+    })
 }
 
 struct Reader {
@@ -111,6 +120,7 @@ struct Reader {
     uid: String,
     container: String,
     path: PathBuf,
+    attempt: u32,
     wanted: Wanted,
     file: Option<tokio::fs::File>,
     /// The start of a line that is not complete yet.
@@ -186,10 +196,7 @@ impl Reader {
         let filter = ContainerFilter { label_selector: selector, ..Default::default() };
         let request = ListContainersRequest { filter: Some(filter) };
         match self.shared.runtime.list_containers(request).await {
-            Ok(list) => {
-                let running = ContainerState::ContainerRunning as i32;
-                list.containers.iter().any(|c| c.state == running)
-            }
+            Ok(list) => runs(&list.containers, self.attempt),
             Err(_) => true,
         }
     }
@@ -243,4 +250,29 @@ async fn tail_start(file: &mut tokio::fs::File, lines: usize) -> std::io::Result
         }
     }
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_cri::v1::ContainerMetadata;
+
+    use super::*;
+
+    #[test]
+    fn a_container_that_was_restarted_runs_no_more() {
+        let container = |attempt, state: ContainerState| Container {
+            metadata: Some(ContainerMetadata { name: "a".to_owned(), attempt }),
+            state: state as i32,
+            ..Default::default()
+        };
+        let first = container(0, ContainerState::ContainerRunning);
+        assert!(runs(std::slice::from_ref(&first), 0));
+        let restarted = [
+            container(1, ContainerState::ContainerRunning),
+            container(0, ContainerState::ContainerExited),
+        ];
+        assert!(!runs(&restarted, 0));
+        assert!(runs(&restarted, 1));
+        assert!(!runs(&[], 0));
+    }
 }

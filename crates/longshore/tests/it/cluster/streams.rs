@@ -56,6 +56,14 @@ impl Lines {
     fn next(&mut self) -> Option<String> {
         self.lines.next().map(|line| line.unwrap())
     }
+
+    /// It says no more, and ends by itself: not because its time is over.
+    #[track_caller]
+    fn ends(&mut self) {
+        assert_eq!(self.next(), None);
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{status}");
+    }
 }
 
 impl Drop for Lines {
@@ -109,7 +117,7 @@ fn logs(space: &Space<'_>) {
     assert_eq!(follower.next().as_deref(), Some("more"));
     // The command may be gone with the container before it can say that it did its work.
     space.try_kubectl(&["exec", "two", "-c", "a", "--", "kill", "1"]);
-    assert_eq!(follower.next(), None);
+    follower.ends();
     let count = ".status.containerStatuses[0].restartCount";
     space.wait("pod/two", &format!("jsonpath={{{count}}}=1"));
     let previous = space.kubectl(&["logs", "two", "-c", "a", "--previous"]);
@@ -154,6 +162,7 @@ fn terminal(space: &Space<'_>) {
     while let Some(line) = session.next() {
         heard.push(line);
     }
+    session.ends();
     assert!(heard.iter().any(|line| line.trim_end() == "said word"), "{heard:?}");
 }
 
