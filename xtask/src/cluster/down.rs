@@ -40,6 +40,7 @@ pub fn remember(cluster: &Cluster) -> Result<()> {
 pub fn run(cluster: &Cluster) -> Result<()> {
     say("stopping the server");
     cluster.server().stop()?;
+    let sockets = shim_sockets(cluster);
     if cluster.path("containerd/root").exists() {
         say("removing the pods");
         // A crash may have ended containerd and left the containers: it finds them again.
@@ -53,6 +54,10 @@ pub fn run(cluster: &Cluster) -> Result<()> {
     containerd::daemon(cluster).stop()?;
     say("cleaning up");
     kill_rest(cluster)?;
+    // A shim that was killed has left its own.
+    for socket in sockets.iter().filter(|socket| socket.exists()) {
+        fs::remove_file(socket).with_context(|| format!("remove {}", socket.display()))?;
+    }
     unmount(&cluster.dir)?;
     let networks = networks(&cluster.path("cni"));
     let before = fs::read_to_string(cluster.path("before")).unwrap_or_default();
@@ -89,12 +94,34 @@ fn remove_pods(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
+/// The folder in which containerd keeps something about each task.
+fn tasks(cluster: &Cluster) -> PathBuf {
+    cluster.path("containerd/state/io.containerd.runtime.v2.task/k8s.io")
+}
+
+/// The sockets on which the shims of our containerd listen; they lie outside of the cluster's folder.
+///
+/// upstream: containerd, runtime/v2/shim (`address`; `bootstrap.json` since 2.0)
+fn shim_sockets(cluster: &Cluster) -> BTreeSet<PathBuf> {
+    let address = |task: PathBuf| {
+        fs::read_to_string(task.join("address")).ok().or_else(|| {
+            let text = fs::read(task.join("bootstrap.json")).ok()?;
+            let found: Value = serde_json::from_slice(&text).ok()?;
+            found["address"].as_str().map(str::to_owned)
+        })
+    };
+    let tasks = fs::read_dir(tasks(cluster)).into_iter().flatten().flatten();
+    tasks
+        .filter_map(|task| address(task.path()))
+        .filter_map(|text| text.trim().strip_prefix("unix://").map(PathBuf::from))
+        .collect()
+}
+
 /// Kills shims of our containerd and the processes of containers that they left.
 fn kill_rest(cluster: &Cluster) -> Result<()> {
     let socket = cluster.socket().display().to_string();
-    let state = cluster.path("containerd/state/io.containerd.runtime.v2.task/k8s.io");
     let mut left = BTreeSet::new();
-    for entry in fs::read_dir(&state).into_iter().flatten() {
+    for entry in fs::read_dir(tasks(cluster)).into_iter().flatten() {
         let pid =
             entry.ok().and_then(|entry| fs::read_to_string(entry.path().join("init.pid")).ok());
         left.extend(pid.and_then(|text| text.trim().parse::<u32>().ok()));

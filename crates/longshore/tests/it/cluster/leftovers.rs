@@ -124,6 +124,22 @@ impl Drop for Machine {
     }
 }
 
+/// Ends the shims of a cluster in a way that leaves them no time to tidy up.
+fn kill_shims(cluster: &Cluster) {
+    let socket = cluster.state().join("containerd").display().to_string();
+    let mut killed = 0;
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        if line.contains("containerd-shim") && line.contains(&socket) {
+            let pid = entry.file_name();
+            assert!(Command::new("kill").arg("-KILL").arg(pid).status().unwrap().success());
+            killed += 1;
+        }
+    }
+    assert!(killed > 0, "a running pod has a shim");
+}
+
 fn ip(arguments: &[&str]) {
     let output = Command::new("ip").args(arguments).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -149,6 +165,7 @@ fn down_leaves_nothing() {
         if crash {
             cluster.signal("containerd", "-KILL");
             cluster.signal("server", "-KILL");
+            kill_shims(&cluster);
         }
         cluster.down();
         traces.are_gone();
