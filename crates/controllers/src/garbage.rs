@@ -6,7 +6,7 @@
 //!
 //! upstream: pkg/controller/garbagecollector
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use longshore_api::Object;
@@ -25,6 +25,8 @@ use crate::kinds::{Event, Handler, Kind, Kinds};
 ///
 /// upstream: --concurrent-gc-syncs
 const WORKERS: usize = 20;
+/// Custom objects that went lately are remembered, so many of them.
+const GONE_MAX: usize = 16_384;
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
@@ -43,6 +45,12 @@ struct Controller {
 struct Graph {
     /// Dependents by the uid of an owner.
     owners: HashMap<String, Dependents>,
+    /// The uids of custom objects that went lately, and their order: a dependent may be told of only
+    /// after its owner and the owner's kind are gone.
+    ///
+    /// upstream: pkg/controller/garbagecollector/uid_cache.go
+    gone: HashSet<String>,
+    gone_order: VecDeque<String>,
 }
 
 #[derive(Default)]
@@ -77,8 +85,22 @@ impl Graph {
         dependents.nodes.iter().cloned().collect()
     }
 
+    /// Remembers a custom object that went, for dependents that are not known yet.
+    fn remember(&mut self, owner: &Object) {
+        if !self.gone.insert(owner.uid().to_owned()) {
+            return;
+        }
+        self.gone_order.push_back(owner.uid().to_owned());
+        if self.gone_order.len() > GONE_MAX
+            && let Some(oldest) = self.gone_order.pop_front()
+        {
+            self.gone.remove(&oldest);
+        }
+    }
+
     fn is_gone(&self, owner: &str) -> bool {
-        self.owners.get(owner).is_some_and(|dependents| dependents.orphaned)
+        let orphaned = self.owners.get(owner).is_some_and(|dependents| dependents.orphaned);
+        orphaned || self.gone.contains(owner)
     }
 
     fn dependents(&self, owner: &str) -> Vec<Node> {
@@ -141,6 +163,10 @@ impl Controller {
         if let Some(old) = old {
             // Another object may have got the name meanwhile.
             if deleted || old.uid() != object.uid() {
+                // Built-in kinds stay, and can be asked.
+                if at >= self.ctx.config.collected.len() {
+                    graph.remember(old);
+                }
                 graph.orphan(old).into_iter().for_each(|dependent| queue.add(dependent));
             }
             graph.unlink(&node, old);
@@ -365,5 +391,42 @@ impl Controller {
         }}));
         let (namespace, name) = (object.namespace(), object.name());
         gone_is_fine(self.ctx.client.patch(of, namespace, name, "", &patch).await).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(uid: &str, owner: &str) -> Object {
+        Object::from_value(json!({ "metadata": {
+            "name": uid, "namespace": "default", "uid": uid, "ownerReferences": [{ "uid": owner }],
+        }}))
+        .expect("an object")
+    }
+
+    #[test]
+    fn dependents_that_come_late_find_their_owner_gone() {
+        let mut graph = Graph::default();
+        let (owner, one, two) =
+            (object("owner", "none"), object("one", "owner"), object("two", "owner"));
+        let node = |object: &Object| (0, key_of(object));
+        graph.link(&node(&one), &one);
+        graph.remember(&owner);
+        assert_eq!(graph.orphan(&owner), [node(&one)]);
+        // The first is gone before anybody hears of the second.
+        graph.unlink(&node(&one), &one);
+        graph.link(&node(&two), &two);
+        assert!(graph.is_gone("owner"));
+    }
+
+    #[test]
+    fn what_is_remembered_has_a_limit() {
+        let mut graph = Graph::default();
+        for uid in 0..=GONE_MAX {
+            graph.remember(&object(&uid.to_string(), "none"));
+        }
+        assert!(!graph.is_gone("0") && graph.is_gone("1") && graph.is_gone(&GONE_MAX.to_string()));
+        assert_eq!((graph.gone.len(), graph.gone_order.len()), (GONE_MAX, GONE_MAX));
     }
 }

@@ -92,14 +92,22 @@ impl Cluster {
         assert!(outcome.is_ok(), "never: {:#?}", cache.list());
     }
 
-    /// Waits until the server does not have an object any more.
-    pub async fn until_gone(&self, of: Resource, namespace: &str, name: &str) {
+    /// Waits until the server shows an object as wanted. The caches may be behind it.
+    pub async fn until_shown(
+        &self,
+        of: Resource,
+        namespace: &str,
+        name: &str,
+        wanted: impl Fn(Option<&Object>) -> bool,
+    ) {
         let waiting = async {
-            while self.client.find(of, namespace, name).await.expect("an answer").is_some() {
+            while !wanted(self.client.find(of, namespace, name).await.expect("an answer").as_ref())
+            {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, waiting).await.expect("it goes");
+        let outcome = tokio::time::timeout(PATIENCE, waiting).await;
+        assert!(outcome.is_ok(), "{name:?} is never as wanted");
     }
 }
 

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 
+/// The name of the definition.
+const NAME: &str = "widgets.example.com";
 /// How often a definition is made and deleted.
 const ROUNDS: usize = 10;
 
@@ -14,7 +16,7 @@ fn definition() -> Value {
     let schema = json!({ "type": "object" });
     json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": { "name": "widgets.example.com" },
+        "metadata": { "name": NAME },
         "spec": {
             "group": "example.com", "scope": "Namespaced",
             "names": { "plural": "widgets", "kind": "Widget" },
@@ -63,24 +65,25 @@ async fn dependents_go_with_owners_whose_definition_is_deleted() {
     let widgets = Resource::named("example.com", "v1", "widgets", "Widget").expect("few names");
     cluster.until(SERVICE_ACCOUNTS, |all| all.iter().any(|a| a.namespace() == "default")).await;
     for _ in 0..ROUNDS {
-        cluster.create(CUSTOM_RESOURCE_DEFINITIONS, definition()).await;
+        let definitions = CUSTOM_RESOURCE_DEFINITIONS;
+        cluster.create(definitions, definition()).await;
         let established = |definition: &Object| {
             let mut conditions = definition.list(&["status", "conditions"]).iter();
             conditions.any(|c| c["type"] == "Established" && c["status"] == "True")
         };
-        let all_are = |all: &[std::sync::Arc<Object>]| all.iter().any(|d| established(d));
-        cluster.until(CUSTOM_RESOURCE_DEFINITIONS, all_are).await;
+        let is = |found: Option<&Object>| found.is_some_and(established);
+        cluster.until_shown(definitions, "", NAME, is).await;
         let owner = cluster.create(widgets, widget("owner")).await;
         for name in ["one", "two"] {
             cluster.create(PODS, pod(name, &owner)).await;
         }
         // When this one is gone, the collector has seen the owner as well.
         cluster.create(widgets, orphan()).await;
-        cluster.until_gone(widgets, "default", "orphan").await;
-        let of = CUSTOM_RESOURCE_DEFINITIONS;
-        let deleted = cluster.client.delete(of, "", "widgets.example.com", Value::Null).await;
-        deleted.expect("it is there");
-        cluster.until(PODS, <[_]>::is_empty).await;
-        cluster.until(CUSTOM_RESOURCE_DEFINITIONS, <[_]>::is_empty).await;
+        cluster.until_shown(widgets, "default", "orphan", |found| found.is_none()).await;
+        cluster.client.delete(definitions, "", NAME, Value::Null).await.expect("it is there");
+        for name in ["one", "two"] {
+            cluster.until_shown(PODS, "default", name, |found| found.is_none()).await;
+        }
+        cluster.until_shown(definitions, "", NAME, |found| found.is_none()).await;
     }
 }
