@@ -12,10 +12,6 @@ use super::LOOK_EVERY;
 /// How long a process may take to end after SIGTERM before it is killed.
 const STOP_MAX: Duration = Duration::from_secs(20);
 
-/// How often, and how many times, a process without a command line is looked at again.
-const SETTLE_EVERY: Duration = Duration::from_millis(2);
-const SETTLE_LOOKS: usize = 100;
-
 /// A process that outlives `up`.
 pub struct Daemon {
     pid_file: PathBuf,
@@ -44,7 +40,9 @@ impl Daemon {
             }
         };
         let Ok(pid) = text.trim().parse() else { return Ok(None) };
-        Ok(settled_command_line(pid).contains(&self.mark).then_some(pid))
+        let line = command_line(pid);
+        let ours = line.contains(&self.mark) || line.is_empty() && has_program(pid);
+        Ok(ours.then_some(pid))
     }
 
     /// Whether it runs.
@@ -116,23 +114,47 @@ pub fn command_line(pid: u32) -> String {
     String::from_utf8_lossy(&bytes).replace('\0', " ")
 }
 
-/// The command line of a process; while it becomes another program, the kernel shows none for a moment.
-fn settled_command_line(pid: u32) -> String {
-    for _ in 0..SETTLE_LOOKS {
-        let line = command_line(pid);
-        // A zombie has none for good. upstream: proc(5), the state comes after the name in brackets
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let state = stat.rsplit(')').next().unwrap_or_default().trim_start().chars().next();
-        if !line.is_empty() || matches!(state, None | Some('Z' | 'X')) {
-            return line;
-        }
-        std::thread::sleep(SETTLE_EVERY);
-    }
-    String::new()
+/// Whether a process runs a program. While it becomes another one, it has no command line, for as long as the disk
+/// takes to read the new program's first pages; a zombie and a thread of the kernel never have a program.
+///
+/// upstream: proc(5), `/proc/pid/exe`
+fn has_program(pid: u32) -> bool {
+    fs::read_link(format!("/proc/{pid}/exe")).is_ok()
 }
 
 /// The numbers of all processes.
 pub fn all() -> Result<Vec<u32>> {
     let entries = fs::read_dir("/proc").context("read /proc")?;
     Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use super::*;
+
+    #[test]
+    fn a_process_runs_until_it_is_a_zombie() {
+        use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
+        let dir = tempfile::tempdir().unwrap();
+        let daemon = |mark: &str| Daemon::new(dir.path(), "one", mark.to_owned());
+        assert!(!daemon("cat").running().unwrap());
+        let mut child =
+            Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        fs::write(dir.path().join("one.pid"), child.id().to_string()).unwrap();
+        // Most often it is still becoming `cat` here, and has no command line.
+        assert!(daemon("cat").running().unwrap());
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(b"x").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        assert!(daemon("cat").running().unwrap());
+        assert!(!daemon("dog").running().unwrap(), "the number belongs to another program");
+        drop(input);
+        let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(Pid::from_child(&child)), ended).unwrap();
+        assert!(!daemon("cat").running().unwrap());
+        assert!(child.wait().unwrap().success());
+    }
 }

@@ -7,6 +7,7 @@
 mod details;
 mod leftovers;
 mod lifecycle;
+mod machine;
 mod network;
 mod probes;
 mod registry;
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::server::LONGSHORE;
+use machine::Machine;
 
 /// How long anything in the cluster may take.
 const WAIT_MAX: Duration = Duration::from_secs(120);
@@ -34,17 +36,24 @@ pub const TOOLBOX: &str = "localhost/longshore/toolbox:dev";
 /// A running cluster; taken away when dropped.
 pub struct Cluster {
     dir: tempfile::TempDir,
-    /// Whether it makes its network namespace; otherwise the test has made one of that name, and the cluster takes what
-    /// is in it for the machine's network.
-    own_namespace: bool,
+    /// The network that it takes for the machine's, dropped after the cluster is taken away; without one the cluster
+    /// makes a namespace of its own.
+    machine: Option<Machine>,
 }
 
 impl Cluster {
-    /// One that does not run yet.
-    pub fn new(own_namespace: bool) -> Self {
+    /// One in a network namespace of its own that does not run yet.
+    pub fn new() -> Self {
         // Short, because sockets lie in it.
         let dir = tempfile::Builder::new().prefix("ls-").tempdir_in("/tmp").unwrap();
-        Self { dir, own_namespace }
+        Self { dir, machine: None }
+    }
+
+    /// One in the network of the machine, or of what looks like one to it.
+    pub fn on_machine() -> Self {
+        let mut cluster = Self::new();
+        cluster.machine = Some(Machine::new(cluster.netns()));
+        cluster
     }
 
     /// The folder of the cluster and of the test's own files.
@@ -63,9 +72,9 @@ impl Cluster {
     }
 
     fn xtask(&self, arguments: &[&str]) -> Output {
-        let mut command = match self.own_namespace {
-            true => Command::new(env!("CARGO")),
-            false => self.command(env!("CARGO")),
+        let mut command = match self.machine {
+            None => Command::new(env!("CARGO")),
+            Some(_) => self.command(env!("CARGO")),
         };
         command
             .current_dir(ROOT)
@@ -82,7 +91,7 @@ impl Cluster {
     pub fn up(&self) {
         let name = self.netns();
         let mut arguments = vec!["up", "--no-sample"];
-        if self.own_namespace {
+        if self.machine.is_none() {
             arguments.extend(["--netns", &name]);
         }
         let output = self.xtask(&arguments);
@@ -274,7 +283,7 @@ fn build() {
 #[test]
 fn pods_run_in_real_containers() {
     build();
-    let cluster = Cluster::new(true);
+    let cluster = Cluster::new();
     cluster.up();
     let parts: &[fn(&Cluster)] = &[
         details::run,

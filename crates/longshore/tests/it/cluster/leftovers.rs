@@ -31,7 +31,10 @@ impl Traces {
         });
         let traces = Self {
             dir: cluster.state(),
-            namespace: cluster.own_namespace.then(|| Path::new("/run/netns").join(cluster.netns())),
+            namespace: cluster
+                .machine
+                .is_none()
+                .then(|| Path::new("/run/netns").join(cluster.netns())),
             cgroups: groups.collect(),
             sockets: sockets.collect(),
         };
@@ -97,33 +100,6 @@ fn network(cluster: &Cluster) -> String {
     .join("\n")
 }
 
-/// A network namespace that goes with the test, in which a cluster finds a machine of its own.
-struct Machine(String);
-
-impl Machine {
-    fn new(name: String) -> Self {
-        let machine = Self(name);
-        let of = |arguments: &[&str]| ip(&[&["-n", machine.0.as_str()], arguments].concat());
-        ip(&["netns", "add", &machine.0]);
-        of(&["link", "set", "lo", "up"]);
-        of(&["link", "add", "eth0", "type", "veth", "peer", "name", "beyond"]);
-        of(&["link", "set", "eth0", "up"]);
-        of(&["link", "set", "beyond", "up"]);
-        of(&["addr", "add", "192.0.2.1/24", "dev", "eth0"]);
-        of(&["route", "add", "default", "via", "192.0.2.254"]);
-        // Somebody else's table, which has to stay.
-        let table = ["netns", "exec", &machine.0, "nft", "add", "table", "ip", "filter"];
-        ip(&table);
-        machine
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        ip(&["netns", "delete", &self.0]);
-    }
-}
-
 /// Ends the shims of a cluster in a way that leaves them no time to tidy up.
 fn kill_shims(cluster: &Cluster) {
     let socket = cluster.state().join("containerd").display().to_string();
@@ -140,16 +116,10 @@ fn kill_shims(cluster: &Cluster) {
     assert!(killed > 0, "a running pod has a shim");
 }
 
-fn ip(arguments: &[&str]) {
-    let output = Command::new("ip").args(arguments).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
 #[test]
 fn down_leaves_nothing() {
     super::build();
-    let cluster = Cluster::new(false);
-    let _machine = Machine::new(cluster.netns());
+    let cluster = Cluster::on_machine();
     let before = network(&cluster);
     for crash in [false, true] {
         cluster.up();
