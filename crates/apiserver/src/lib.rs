@@ -15,6 +15,7 @@ pub mod limits;
 pub mod metrics;
 pub mod nonresource;
 pub mod openapi;
+pub mod outbound;
 pub mod pki;
 pub mod reader;
 pub mod registry;

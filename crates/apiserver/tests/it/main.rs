@@ -4,5 +4,7 @@
 
 mod cache;
 mod custom;
+mod other;
+mod outbound;
 mod serve;
 mod wire;
