@@ -77,6 +77,12 @@ impl Quantity {
         Self { nanos: i128::from(value) * (NANO / 1000), format: Format::DecimalSi }
     }
 
+    /// The same number, preferably written in another form.
+    #[must_use]
+    pub fn in_format(self, format: Format) -> Self {
+        Self { format, ..self }
+    }
+
     /// Parses a text.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);

@@ -118,6 +118,10 @@ resources! {
     RUNTIME_CLASSES = "node.k8s.io" "v1" "runtimeclasses" "RuntimeClass";
     CSI_NODES = "storage.k8s.io" "v1" "csinodes" "CSINode";
     STORAGE_CLASSES = "storage.k8s.io" "v1" "storageclasses" "StorageClass";
+    VOLUME_ATTRIBUTES_CLASSES =
+        "storage.k8s.io" "v1" "volumeattributesclasses" "VolumeAttributesClass";
+    HORIZONTAL_POD_AUTOSCALERS =
+        "autoscaling" "v2" "horizontalpodautoscalers" "HorizontalPodAutoscaler";
     LEASES = "coordination.k8s.io" "v1" "leases" "Lease";
     POD_DISRUPTION_BUDGETS = "policy" "v1" "poddisruptionbudgets" "PodDisruptionBudget";
     CERTIFICATE_SIGNING_REQUESTS =

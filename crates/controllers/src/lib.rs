@@ -27,6 +27,7 @@ mod node_ipam;
 mod node_lifecycle;
 mod node_ttl;
 mod nodes;
+mod pod_autoscaler;
 mod pod_gc;
 mod pods;
 mod replicaset;
@@ -118,7 +119,7 @@ type Entry = (&'static str, fn(Context));
 /// All controllers. The names are upstream's.
 ///
 /// upstream: cmd/kube-controller-manager/names/controller_names.go
-const TABLE: [Entry; 39] = [
+const TABLE: [Entry; 41] = [
     ("deployment-controller", deployment::start),
     ("replicaset-controller", replicaset::start),
     ("replicationcontroller-controller", replicaset::start_replication),
@@ -128,12 +129,14 @@ const TABLE: [Entry; 39] = [
     ("cronjob-controller", cronjob::start),
     ("ttl-after-finished-controller", ttl_after_finished::start),
     ("disruption-controller", disruption::start),
+    ("horizontal-pod-autoscaler-controller", pod_autoscaler::start),
     ("resourcequota-controller", resource_quota::start),
     ("persistentvolume-binder-controller", volume_binder::start),
     ("ephemeral-volume-controller", ephemeral_volume::start),
     ("persistentvolume-expander-controller", volume_expand::start),
     ("persistentvolumeclaim-protection-controller", storage_protection::start_claims),
     ("persistentvolume-protection-controller", storage_protection::start_volumes),
+    ("volumeattributesclass-protection-controller", storage_protection::start_classes),
     ("clusterrole-aggregation-controller", role_aggregation::start),
     ("endpoints-controller", endpoints::start),
     ("endpointslice-controller", endpointslice::start),
@@ -171,6 +174,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 fn account(name: &str) -> &str {
     match name {
         "garbage-collector-controller" => "generic-garbage-collector",
+        "horizontal-pod-autoscaler-controller" => "horizontal-pod-autoscaler",
         "persistentvolume-binder-controller" => "persistent-volume-binder",
         "persistentvolume-expander-controller" => "expand-controller",
         "bootstrap-signer-controller" => "bootstrap-signer",
@@ -200,6 +204,7 @@ fn account(name: &str) -> &str {
 fn component(name: &str) -> &str {
     match name {
         "node-lifecycle-controller" | "node-ipam-controller" => "node-controller",
+        "horizontal-pod-autoscaler-controller" => "horizontal-pod-autoscaler",
         "replicationcontroller-controller" => "replication-controller",
         "endpoints-controller" => "endpoint-controller",
         "endpointslice-controller" => "endpoint-slice-controller",

@@ -1,9 +1,13 @@
-//! Volumes and claims that are in use stay until nobody uses them.
+//! Volumes, claims and classes of attributes that are in use stay until nobody uses them.
 //!
-//! upstream: pkg/controller/volume/pvcprotection, pkg/controller/volume/pvprotection
+//! upstream: pkg/controller/volume/{pvcprotection,pvprotection,vacprotection}
+
+use std::collections::BTreeSet;
 
 use longshore_api::Object;
-use longshore_client::resource::{PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, Resource};
+use longshore_client::resource::{
+    PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, Resource, VOLUME_ATTRIBUTES_CLASSES,
+};
 use longshore_client::workers::{self, Outcome};
 use longshore_client::{Queue, informer::Change};
 use serde_json::Value;
@@ -13,6 +17,7 @@ use crate::common::{Key, follow, gone_is_fine};
 
 const CLAIM_FINALIZER: &str = "kubernetes.io/pvc-protection";
 const VOLUME_FINALIZER: &str = "kubernetes.io/pv-protection";
+const CLASS_FINALIZER: &str = "kubernetes.io/vac-protection";
 
 /// Starts the controller of claims.
 pub(crate) fn start_claims(ctx: Context) {
@@ -69,6 +74,58 @@ pub(crate) fn start_volumes(ctx: Context) {
     });
 }
 
+/// Starts the controller of classes of attributes.
+pub(crate) fn start_classes(ctx: Context) {
+    let queue = Queue::new();
+    let classes = ctx.caches.get(VOLUME_ATTRIBUTES_CLASSES);
+    let users = [ctx.caches.get(PERSISTENT_VOLUME_CLAIMS), ctx.caches.get(PERSISTENT_VOLUMES)];
+    follow(&classes, &queue);
+    for cache in &users {
+        let again = queue.clone();
+        cache.on_change(move |change| {
+            // Only who lets go of a class can free it.
+            let (before, now) = match change {
+                Change::Applied { old: Some(old), new } => (old, classes_of(new)),
+                Change::Applied { old: None, .. } => return,
+                Change::Deleted(gone) => (gone, BTreeSet::new()),
+            };
+            for class in classes_of(before).difference(&now) {
+                again.add((String::new(), (*class).to_owned()));
+            }
+        });
+    }
+    let shutdown = ctx.shutdown.clone();
+    let name = "volumeattributesclass-protection-controller";
+    workers::run(name, queue, 1, &shutdown, move |key: Key| {
+        let (ctx, classes, users) = (ctx.clone(), classes.clone(), users.clone());
+        async move {
+            for cache in &users {
+                cache.synced().await;
+            }
+            let Some(class) = classes.get("", &key.1) else { return Ok(None) };
+            let of = VOLUME_ATTRIBUTES_CLASSES;
+            if let Some(outcome) = protect(&ctx, of, &class, CLASS_FINALIZER).await {
+                return outcome;
+            }
+            let in_use = class.is_deleting()
+                && users.iter().any(|cache| {
+                    cache.list().iter().any(|user| classes_of(user).contains(key.1.as_str()))
+                });
+            release(&ctx, of, &class, CLASS_FINALIZER, in_use).await
+        }
+    });
+}
+
+/// The classes of attributes that a claim or volume has, or is to get.
+fn classes_of(user: &Object) -> BTreeSet<&str> {
+    let places: [&[&str]; 3] = [
+        &["spec", "volumeAttributesClassName"],
+        &["status", "currentVolumeAttributesClassName"],
+        &["status", "modifyVolumeStatus", "targetVolumeAttributesClassName"],
+    ];
+    places.into_iter().map(|place| user.str(place)).filter(|name| !name.is_empty()).collect()
+}
+
 /// The claims that a pod uses, its own ephemeral ones too.
 fn claims_of(pod: &Object) -> Vec<String> {
     let volumes = pod.list(&["spec", "volumes"]).iter();
@@ -117,6 +174,21 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn classes_of_a_claim() {
+        let claim = json!({
+            "spec": {"volumeAttributesClassName": "new"},
+            "status": {
+                "currentVolumeAttributesClassName": "old",
+                "modifyVolumeStatus": {"targetVolumeAttributesClassName": "new", "status": "Pending"},
+            },
+        });
+        let claim = Object::from_value(claim).unwrap();
+        assert_eq!(classes_of(&claim).into_iter().collect::<Vec<_>>(), ["new", "old"]);
+        let none = json!({"spec": {"volumeAttributesClassName": ""}});
+        assert!(classes_of(&Object::from_value(none).unwrap()).is_empty());
+    }
 
     #[test]
     fn claims_of_a_pod() {
