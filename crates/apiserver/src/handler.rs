@@ -17,9 +17,10 @@ use longshore_api::{Reason, StatusError};
 use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
+use crate::admission::{Annotations, webhook};
 use crate::auth::{self, Attributes, Decision, UserInfo};
 use crate::body::Body;
-use crate::endpoints::options::field_manager;
+use crate::endpoints::options::{field_manager, given};
 use crate::endpoints::{self, Api, Call, body, compress, custom_route, negotiate, respond, route};
 use crate::limits::{self, Busy, Held, Limits};
 use crate::metrics::Metrics;
@@ -52,6 +53,8 @@ pub struct Handler {
     pub authorization: Arc<auth::Authorization>,
     /// Counters.
     pub metrics: Metrics,
+    /// Counters of webhooks.
+    pub webhook_metrics: Arc<webhook::Metrics>,
     /// The way to kubelets; `None` when there are none to reach.
     pub kubelets: Option<endpoints::connect::Kubelets>,
     /// Reads of the caches.
@@ -70,10 +73,26 @@ impl Handler {
         kubelets: Option<endpoints::connect::Kubelets>,
         reader: Arc<dyn Reader>,
         nonresource: nonresource::NonResource,
+        webhook_metrics: Arc<webhook::Metrics>,
     ) -> Self {
         let limits = Limits::default();
         let metrics = Metrics::default();
-        Self { api, authentication, authorization, metrics, kubelets, reader, nonresource, limits }
+        Self {
+            api,
+            authentication,
+            authorization,
+            metrics,
+            webhook_metrics,
+            kubelets,
+            reader,
+            nonresource,
+            limits,
+        }
+    }
+
+    /// The text that `/metrics` answers with.
+    pub fn render_metrics(&self) -> String {
+        self.metrics.render() + &self.webhook_metrics.render()
     }
 
     /// Answers one request.
@@ -261,6 +280,7 @@ impl Handler {
             Arc::make_mut(&mut info).namespace.clear();
         }
         let manager = field_manager(&info, request.headers());
+        let options = given(&info);
         let mut call = Call {
             api: self.api.clone(),
             served,
@@ -270,6 +290,8 @@ impl Handler {
             now: self.api.registry.now(),
             manager,
             warnings: parking_lot::Mutex::default(),
+            options,
+            annotations: Annotations::default(),
         };
         let (request, turn) = match self.turn(&call, request).await {
             Ok(request) => request,

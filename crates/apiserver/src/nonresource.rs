@@ -211,7 +211,7 @@ impl NonResource {
 }
 
 fn metrics(handler: &Arc<Handler>) -> Response<Body> {
-    respond::bytes(200, "text/plain; version=0.0.4; charset=utf-8", handler.metrics.render())
+    respond::bytes(200, "text/plain; version=0.0.4; charset=utf-8", handler.render_metrics())
 }
 
 fn root_paths(handler: &Arc<Handler>) -> Vec<String> {

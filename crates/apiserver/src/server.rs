@@ -19,7 +19,7 @@ use longshore_store::Store;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::admission::{Admission, Tools};
+use crate::admission::{Admission, Extras, Tools, webhook};
 use crate::auth::{Authentication, Authorization, ClientCertificates, TokenIssuer, UserInfo};
 use crate::body::Body;
 use crate::bootstrap;
@@ -29,6 +29,7 @@ use crate::endpoints::{Api, connect::Kubelets};
 use crate::handler::{Caller, Handler};
 use crate::limits::{WatchLimits, Watches};
 use crate::nonresource::NonResource;
+use crate::outbound;
 use crate::reader::Reader;
 use crate::registry::{Registry, Served, ServedTable, ServiceRanges, UpdateOptions, WriteContext};
 use crate::serve::{PeerInfo, Service};
@@ -93,10 +94,15 @@ impl Server {
         let openid = (tokens.openid_configuration(&config.address), tokens.jwks().clone());
         let authentication =
             Authentication::new(config.client_certificates, tokens, reader.clone());
+        let outbound = outbound::Client::default();
+        let webhook_metrics = Arc::<webhook::Metrics>::default();
         let admission = Admission::new(&Tools {
             reader: reader.clone(),
             authorization: authorization.clone(),
             rng: config.rng.clone(),
+            table: table.clone(),
+            outbound: outbound.clone(),
+            webhook_metrics: webhook_metrics.clone(),
         });
         let rng = config.rng.clone();
         let registry = Registry::new(
@@ -131,6 +137,7 @@ impl Server {
             config.kubelets,
             reader.clone(),
             nonresource,
+            webhook_metrics,
         );
         Ok(Self { handler: Arc::new(handler), reader })
     }
@@ -289,6 +296,7 @@ impl RegistryWriter {
             manager: Some("kube-apiserver"),
             dry_run: false,
             warnings: &warnings,
+            extras: Extras::default(),
         };
         if create {
             return registry.create(&ctx, object).await.map(drop);

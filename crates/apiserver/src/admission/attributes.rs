@@ -1,9 +1,13 @@
 //! What admission plugins know about a request besides the objects.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use jiff::Timestamp;
-use longshore_api::{Object, StatusError};
+use longshore_api::{Gvk, Object, StatusError};
 use longshore_resources::Resource;
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 
 use crate::auth::UserInfo;
 
@@ -18,6 +22,47 @@ pub enum Operation {
     Delete,
     /// exec, attach, port-forward, proxy.
     Connect,
+}
+
+impl Operation {
+    /// As rules and reviews name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
+        }
+    }
+}
+
+/// Texts for the audit log, by key. The first text of a key stands.
+pub type Annotations = Mutex<BTreeMap<String, String>>;
+
+/// How admission sees an object that is written through another kind, such as a scale.
+pub trait Facade: Send + Sync {
+    /// The object as it is shown.
+    ///
+    /// # Errors
+    /// When it cannot be shown in this way.
+    fn show(&self, object: &Object) -> Result<Object, StatusError>;
+
+    /// Takes over what admission has changed in what it was shown.
+    ///
+    /// # Errors
+    /// When the change cannot be made.
+    fn take(&self, object: &mut Object, shown: &Object) -> Result<(), StatusError>;
+}
+
+/// What a request says besides its object.
+#[derive(Clone, Copy, Default)]
+pub struct Extras<'a> {
+    /// Its options, without their kind.
+    pub options: Option<&'a Value>,
+    /// Where texts for the audit log go.
+    pub annotations: Option<&'a Annotations>,
+    /// None for an object that is shown as it is.
+    pub facade: Option<&'a dyn Facade>,
 }
 
 /// A request that passed authorization.
@@ -41,6 +86,41 @@ pub struct Attributes<'a> {
     pub now: Timestamp,
     /// Texts for `Warning` headers.
     pub warnings: &'a Mutex<Vec<String>>,
+    /// What else it says.
+    pub extras: Extras<'a>,
+    /// What mutating admission remembers of this request.
+    pub round: Option<&'a Round>,
+}
+
+/// What mutating admission remembers of a request: plugins run a second time when one of them has
+/// changed the object behind the backs of others.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/admission/reinvocation.go
+#[derive(Default)]
+pub struct Round {
+    again: AtomicBool,
+    second: AtomicBool,
+    /// What the mutating webhooks remember.
+    pub webhooks: Mutex<super::webhook::Called>,
+}
+
+impl Round {
+    /// All plugins shall run once more.
+    pub fn ask_again(&self) {
+        self.again.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this is the second time.
+    pub fn is_second(&self) -> bool {
+        self.second.load(Ordering::Relaxed)
+    }
+
+    /// Begins the second time, if somebody has asked for it.
+    pub(super) fn begin_second(&self) -> bool {
+        let again = self.again.load(Ordering::Relaxed);
+        self.second.store(again, Ordering::Relaxed);
+        again
+    }
 }
 
 impl Attributes<'_> {
@@ -62,6 +142,36 @@ impl Attributes<'_> {
     /// Whether an object is changed.
     pub fn updates(&self) -> bool {
         self.operation == Operation::Update
+    }
+
+    /// The kind of the object that the request is about.
+    pub fn kind(&self) -> Gvk {
+        let sub = self.resource.subresource(self.subresource);
+        sub.map_or_else(|| self.resource.gvk(), |sub| sub.kind.clone())
+    }
+
+    /// The options of the request as an object; null for those that have none.
+    pub fn options(&self) -> Value {
+        let kind = match self.operation {
+            Operation::Create => "CreateOptions",
+            Operation::Update => "UpdateOptions",
+            Operation::Delete => "DeleteOptions",
+            Operation::Connect => return Value::Null,
+        };
+        let mut options = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
+        for (key, value) in self.extras.options.and_then(Value::as_object).into_iter().flatten() {
+            if !matches!(key.as_str(), "kind" | "apiVersion") {
+                options[key] = value.clone();
+            }
+        }
+        options
+    }
+
+    /// Adds a text for the audit log.
+    pub fn annotate(&self, key: String, text: String) {
+        if let Some(annotations) = self.extras.annotations {
+            annotations.lock().entry(key).or_insert(text);
+        }
     }
 
     /// Adds a text for a `Warning` header.

@@ -25,18 +25,22 @@ mod resources;
 mod runtime_class;
 mod service_account;
 mod storage_protection;
+pub mod webhook;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use longshore_api::{Object, StatusError};
 use longshore_base::rng::Rng;
 
-pub use attributes::{Attributes, Operation};
+pub use attributes::{Annotations, Attributes, Extras, Facade, Operation, Round};
 
 use crate::auth::Authorization;
+use crate::outbound;
 use crate::reader::Reader;
+use crate::registry::ServedTable;
 
 /// The plugins of a default cluster. The order is upstream's and matters: later plugins see what
 /// earlier ones set.
@@ -61,6 +65,8 @@ fn plugins(tools: &Tools) -> Vec<Box<dyn Plugin>> {
         plain(pod_topology_labels::PodTopologyLabels::new(tools)),
         plain(node_features::NodeDeclaredFeatures::new(tools)),
         plain(pod_resize::PodResize::new(tools)),
+        Box::new(webhook::Mutating::new(tools)),
+        Box::new(webhook::Validating::new(tools)),
     ]
 }
 
@@ -73,6 +79,12 @@ pub struct Tools {
     pub authorization: Arc<Authorization>,
     /// For random suffixes.
     pub rng: Arc<dyn Rng>,
+    /// What is served.
+    pub table: Arc<ArcSwap<ServedTable>>,
+    /// Calls of other servers.
+    pub outbound: outbound::Client,
+    /// What is counted of webhooks.
+    pub webhook_metrics: Arc<webhook::Metrics>,
 }
 
 /// The outcome of a plugin.
@@ -166,8 +178,24 @@ impl Admission {
         Self { plugins: plugins(tools) }
     }
 
-    /// Lets every plugin change the object. Stops at the first refusal.
+    /// Lets every plugin change the object, a second time if one of them asks for it. Stops at the
+    /// first refusal.
     pub async fn mutate(
+        &self,
+        a: &Attributes<'_>,
+        mut object: Option<&mut Object>,
+        old: Option<&Object>,
+    ) -> Verdict {
+        let round = Round::default();
+        let a = Attributes { round: Some(&round), ..*a };
+        self.mutate_once(&a, object.as_deref_mut(), old).await?;
+        if round.begin_second() {
+            self.mutate_once(&a, object, old).await?;
+        }
+        Ok(())
+    }
+
+    async fn mutate_once(
         &self,
         a: &Attributes<'_>,
         mut object: Option<&mut Object>,

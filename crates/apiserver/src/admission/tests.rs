@@ -67,6 +67,9 @@ impl Setup {
             reader: reader.clone(),
             authorization: Arc::new(Authorization::new(reader.clone(), Vec::new())),
             rng: Arc::new(SeededRng::new(1)),
+            table: Arc::default(),
+            outbound: outbound::Client::default(),
+            webhook_metrics: Arc::default(),
         };
         let admission = Admission::new(&tools);
         Self { reader, admission, resources: longshore_resources::all() }
@@ -95,6 +98,8 @@ impl Setup {
             dry_run: false,
             now: "2026-06-01T00:00:00Z".parse().expect("a valid time"),
             warnings: &warnings,
+            extras: Extras::default(),
+            round: None,
         };
         match object {
             Some(object) => {

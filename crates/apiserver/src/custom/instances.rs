@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use super::Definition;
 use super::status::Worker;
+use crate::admission::Extras;
 use crate::cache::{Entry, Interest, ResourceCache};
 use crate::registry::{DeleteOptions, Served, WriteContext};
 
@@ -70,8 +71,10 @@ impl Worker {
             manager: None,
             dry_run: false,
             warnings: &warnings,
+            extras: Extras::default(),
         };
-        match registry.delete(&ctx, entry.name(), &DeleteOptions::default()).await {
+        let options = DeleteOptions { admitted: true, ..DeleteOptions::default() };
+        match registry.delete(&ctx, entry.name(), &options).await {
             Err(error) if error.code != 404 => Err(error),
             _ => Ok(()),
         }

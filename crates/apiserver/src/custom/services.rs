@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use super::status::MANAGER;
+use crate::admission::Extras;
 use crate::auth::UserInfo;
 use crate::endpoints::Api;
 use crate::registry::{DeleteOptions, Served, WriteContext};
@@ -128,6 +129,7 @@ impl Registrar {
             manager: Some(MANAGER),
             dry_run: false,
             warnings,
+            extras: Extras::default(),
         }
     }
 }

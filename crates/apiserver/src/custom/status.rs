@@ -11,6 +11,7 @@ use longshore_resources::apiextensions::conditions::{self, Taken};
 use parking_lot::Mutex;
 
 use super::{Definition, GROUP, PLURAL};
+use crate::admission::Extras;
 use crate::auth::UserInfo;
 use crate::endpoints::Api;
 use crate::registry::{UpdateOptions, WriteContext};
@@ -89,6 +90,7 @@ impl Worker {
             manager: Some(MANAGER),
             dry_run: false,
             warnings: &warnings,
+            extras: Extras::default(),
         };
         let (name, seen) = (definition.name(), definition.head.resource_version());
         let change = |present: Option<&Object>| match present {

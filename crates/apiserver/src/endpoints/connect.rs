@@ -20,6 +20,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 
 use super::{Call, respond};
+use crate::admission::Operation;
 use crate::body::{Body, BodyError};
 use crate::handler::no_such_resource;
 use crate::request_info::RequestInfo;
@@ -72,6 +73,9 @@ pub async fn connect(
     // What was written before is seen.
     call.api.registry.hub().fresh().await.map_err(StatusError::internal)?;
     let log = call.info.subresource == "log";
+    if !log {
+        admit(call, request.uri()).await?;
+    }
     let target = match (call.info.resource.as_str(), call.info.subresource.as_str()) {
         ("pods", "proxy") => pod_proxy(call, request.uri()).await?,
         ("nodes", "proxy") => node_proxy(call, request.uri())?,
@@ -105,6 +109,20 @@ pub async fn connect(
         Some((agreed, client)) => websocket::send(&agreed, client, response.into_body()),
         None => response,
     })
+}
+
+/// Asks admission about a stream; its options are the object.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/rest.go ConnectResource
+async fn admit(call: &Call, uri: &Uri) -> Result<(), StatusError> {
+    let ctx = call.write_context(false);
+    let mut attributes = ctx.admission(Operation::Connect, &call.info.name);
+    attributes.extras.options = None;
+    let (_, path) = split_path(&call.info, uri.path());
+    let mut object = options::as_object(&call.info, &attributes.kind(), path);
+    let admission = call.api.registry.admission();
+    admission.mutate(&attributes, Some(&mut object), None).await?;
+    admission.validate(&attributes, Some(&object), None).await
 }
 
 /// What the kubelet says against a request for logs, as a Status.

@@ -32,7 +32,9 @@ use http::{Request, Response};
 use jiff::Timestamp;
 use longshore_api::{Object, StatusError};
 use longshore_base::rng::Rng;
+use serde_json::Value;
 
+use crate::admission::{Annotations, Extras};
 use crate::auth::UserInfo;
 use crate::body::Body;
 use crate::cache::{Entry, Pins};
@@ -79,6 +81,10 @@ pub struct Call {
     pub manager: String,
     /// Texts for `Warning` headers.
     pub warnings: parking_lot::Mutex<Vec<String>>,
+    /// Its options as admission is told them; those of deletions are in their bodies.
+    pub options: Value,
+    /// Texts for the audit log.
+    pub annotations: Annotations,
 }
 
 impl Call {
@@ -98,6 +104,11 @@ impl Call {
             manager: Some(&self.manager),
             dry_run,
             warnings: &self.warnings,
+            extras: Extras {
+                options: Some(&self.options),
+                annotations: Some(&self.annotations),
+                facade: None,
+            },
         }
     }
 }

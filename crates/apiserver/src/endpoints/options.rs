@@ -69,6 +69,25 @@ fn values<'a>(info: &'a RequestInfo, name: &str) -> Vec<&'a str> {
     info.query.get(name).map_or_else(Vec::new, |v| v.iter().map(String::as_str).collect())
 }
 
+/// The options of a create, update or patch as admission is told them.
+pub fn given(info: &RequestInfo) -> Value {
+    let mut options = json!({});
+    if !matches!(info.verb, "create" | "update" | "patch") {
+        return options;
+    }
+    let dry_run = values(info, "dryRun");
+    if !dry_run.is_empty() {
+        options["dryRun"] = json!(dry_run);
+    }
+    for name in ["fieldManager", "fieldValidation"] {
+        let value = info.param(name);
+        if !value.is_empty() {
+            options[name] = value.into();
+        }
+    }
+    options
+}
+
 /// Whose the changes of a write are: the manager that it names, else the client's name in front
 /// of its version.
 ///
@@ -119,6 +138,7 @@ pub async fn delete_options(
         Some(false) => Some("Background".to_owned()),
         None => text(&value["propagationPolicy"]),
     };
+    let dry_run = value["dryRun"].as_array().is_some_and(|list| !list.is_empty());
     let options = DeleteOptions {
         grace_period_seconds: value["gracePeriodSeconds"].as_i64(),
         preconditions: Preconditions {
@@ -127,8 +147,10 @@ pub async fn delete_options(
         },
         propagation,
         cascades: value["orphanDependents"] == Value::Bool(false),
+        of_collection: false,
+        admitted: false,
+        given: value,
     };
-    let dry_run = value["dryRun"].as_array().is_some_and(|list| !list.is_empty());
     Ok((options, dry_run))
 }
 

@@ -42,13 +42,13 @@ pub async fn bind(
     check_meta(call, &binding, name)?;
     check_binding(&binding)?;
     let mut ctx = call.write_context(options.dry_run);
-    let pods = call.api.registry.table().get("", "v1", "pods");
-    let pods = pods.ok_or_else(crate::handler::no_such_resource)?;
-    ctx.served = &pods;
     let mut object = binding.clone();
     let attributes = ctx.admission(Operation::Create, name);
     call.api.registry.admission().mutate(&attributes, Some(&mut object), None).await?;
     call.api.registry.admission().validate(&attributes, Some(&object), None).await?;
+    let pods = call.api.registry.table().get("", "v1", "pods");
+    let pods = pods.ok_or_else(crate::handler::no_such_resource)?;
+    ctx.served = &pods;
     let key = pods.cache.key(&call.info.namespace, name);
     let change = |pod: &mut Object| {
         check_preconditions(pod, &object, &key)?;
@@ -174,6 +174,8 @@ pub async fn evict(
         },
         propagation: text(&["deleteOptions", "propagationPolicy"]),
         cascades: false,
+        admitted: true,
+        ..DeleteOptions::default()
     };
     let mut ctx = call.write_context(write.dry_run || asked_dry);
     let mut object = eviction.clone();

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use super::options::WriteOptions;
 use super::patch::Patch;
 use super::{Call, apply, body, read, write};
+use crate::admission::Facade;
 use crate::body::Body;
 use crate::registry::{StorageConflict, UpdateOptions, rfc3339};
 
@@ -128,7 +129,9 @@ pub async fn write(
         managers.put_back(&mut new, &scale)?;
         Ok(new)
     };
+    let facade = AsScale { call, managers: &managers };
     let mut ctx = call.write_context(options.dry_run);
+    ctx.extras.facade = Some(&facade);
     // Its managed fields come out of those of the scale.
     ctx.manager = None;
     let update = UpdateOptions::default();
@@ -137,6 +140,33 @@ pub async fn write(
     let (scale, _) =
         scale_of(call, &stored.object).map_err(|error| StatusError::bad_request(error.message))?;
     Ok(read::object(call, 200, scale))
+}
+
+/// How admission sees a workload of which the scale is written.
+struct AsScale<'a> {
+    call: &'a Call,
+    managers: &'a Managers<'a>,
+}
+
+impl Facade for AsScale<'_> {
+    fn show(&self, object: &Object) -> Result<Object, StatusError> {
+        self.managers.scale_of(object)
+    }
+
+    fn take(&self, object: &mut Object, scale: &Object) -> Result<(), StatusError> {
+        match custom_paths(self.call) {
+            Some(paths) => custom::apply_scale(paths, object, scale)?,
+            None => {
+                let errors = validate_scale(scale);
+                if !errors.is_empty() {
+                    let name = &self.call.info.name;
+                    return Err(StatusError::invalid("autoscaling", "Scale", name, &errors));
+                }
+                apply_scale(object, scale);
+            }
+        }
+        Ok(())
+    }
 }
 
 enum Wanted {

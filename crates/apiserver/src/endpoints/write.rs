@@ -125,7 +125,8 @@ pub async fn delete_collection(
     body: Body,
 ) -> Result<Response<Body>, StatusError> {
     let selection = ListOptions::of(&call.served, &call.info)?;
-    let (options, dry_run) = delete_options(call, headers, body).await?;
+    let (mut options, dry_run) = delete_options(call, headers, body).await?;
+    options.of_collection = true;
     warn_of_orphans(call, &options);
     let page = read::page(call, &selection).await?;
     for entry in &page.entries {

@@ -8,6 +8,7 @@ mod connect;
 mod error;
 pub mod services;
 pub mod tls;
+pub mod webhook;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use super::services::{Reservation, ServiceRanges, address_of};
 use super::{CONFLICT_RETRIES_MAX, Registry, Served, ServedTable, WriteContext};
+use crate::admission::Extras;
 use crate::auth::UserInfo;
 use crate::cache::Hub;
 
@@ -194,6 +195,7 @@ impl Registry {
             manager: Some("kube-apiserver"),
             dry_run: false,
             warnings: &warnings,
+            extras: Extras::default(),
         };
         self.create(&ctx, object).await
     }

@@ -38,6 +38,12 @@ pub struct DeleteOptions {
     pub propagation: Option<String>,
     /// `orphanDependents: false` was asked for: a deletion under way is answered with 202.
     pub cascades: bool,
+    /// The options as they were given.
+    pub given: Value,
+    /// The object is one of many that are deleted with one request, which names none.
+    pub of_collection: bool,
+    /// Admission is not asked: it has admitted what the deletion is a part of.
+    pub admitted: bool,
 }
 
 /// How a deletion ended.
@@ -88,9 +94,13 @@ impl Registry {
         } else {
             check_preconditions(ctx, name, &old, &options.preconditions)?;
         }
-        let attributes = ctx.admission(Operation::Delete, name);
-        self.admission.mutate(&attributes, None, Some(&old)).await?;
-        self.admission.validate(&attributes, None, Some(&old)).await?;
+        if !options.admitted {
+            let asked = if options.of_collection { "" } else { name };
+            let mut attributes = ctx.admission(Operation::Delete, asked);
+            attributes.extras.options = Some(&options.given);
+            self.admission.mutate(&attributes, None, Some(&old)).await?;
+            self.admission.validate(&attributes, None, Some(&old)).await?;
+        }
         let mut new = old.clone();
         let waits = if namespace && (!old.is_deleting() || holds_content(&old)) {
             end_namespace(ctx, &mut new, options);

@@ -38,7 +38,7 @@ pub use services::ServiceRanges;
 pub use table::{Served, ServedTable};
 pub use update::{StorageConflict, UpdateOptions, segment_rule};
 
-use crate::admission::{Admission, Attributes, Operation};
+use crate::admission::{Admission, Attributes, Extras, Operation};
 use crate::auth::{Authorization, UserInfo};
 use crate::cache::entry::name_in;
 use crate::cache::{Entry, Hub, Parts};
@@ -69,6 +69,8 @@ pub struct WriteContext<'a> {
     pub dry_run: bool,
     /// Collects texts for `Warning` headers.
     pub warnings: &'a parking_lot::Mutex<Vec<String>>,
+    /// What else admission is told.
+    pub extras: Extras<'a>,
 }
 
 impl WriteContext<'_> {
@@ -99,6 +101,8 @@ impl WriteContext<'_> {
             dry_run: self.dry_run,
             now: self.now,
             warnings: self.warnings,
+            extras: self.extras,
+            round: None,
         }
     }
 
@@ -491,6 +495,19 @@ pub fn shown(served: &Served, mut object: Object) -> Object {
         recast(&gvk, &mut object);
     }
     object
+}
+
+/// An object of one version of a resource in another one.
+///
+/// # Errors
+/// When it cannot be converted.
+pub async fn convert(
+    from: &Served,
+    to: &Served,
+    mut object: Object,
+) -> Result<Object, StatusError> {
+    from.resource.strategy.to_storage(&mut object);
+    Ok(shown(to, object))
 }
 
 /// Gives a converted object what its new version always writes, and no more.

@@ -17,7 +17,7 @@ use longshore_resources::quota::Counted;
 use serde_json::{Map, Value};
 
 use super::{Registry, Served, UpdateOptions, WriteContext};
-use crate::admission::Attributes;
+use crate::admission::{Attributes, Extras};
 use crate::auth::UserInfo;
 use crate::cache::range;
 
@@ -95,6 +95,7 @@ impl Registry {
                 manager: Some("kube-apiserver"),
                 dry_run: false,
                 warnings: &warnings,
+                extras: Extras::default(),
             };
             let change = |quota: Option<&Object>| {
                 let gone = || StatusError::not_found("", "resourcequotas", name);

@@ -14,7 +14,7 @@ use super::fields::{keep_times, shrink};
 use super::{
     CONFLICT_RETRIES_MAX, Registry, Stored, WriteContext, dedup_owners, finish, with_version,
 };
-use crate::admission::Operation;
+use crate::admission::{Attributes, Operation};
 use crate::cache::{Entry, hub};
 
 /// What the caller of an update decides.
@@ -111,7 +111,7 @@ impl Registry {
         }
         self.fill_and_track(ctx, &mut new, Some(&old))?;
         let attributes = ctx.admission(Operation::Update, name);
-        self.admission.mutate(&attributes, Some(&mut new), Some(&old)).await?;
+        self.mutate(&attributes, &mut new, &old).await?;
         dedup_owners(&mut new, true, ctx.warnings);
         self.check_rights(ctx, name, &new, Some(&old))?;
         check_version(ctx, name, &new, &old)?;
@@ -126,7 +126,13 @@ impl Registry {
             "status" => strategy.status_warnings(&new),
             _ => Vec::new(),
         });
-        self.admission.validate(&attributes, Some(&new), Some(&old)).await?;
+        match ctx.extras.facade {
+            None => self.admission.validate(&attributes, Some(&new), Some(&old)).await?,
+            Some(facade) => {
+                let (shown, before) = (facade.show(&new)?, facade.show(&old)?);
+                self.admission.validate(&attributes, Some(&shown), Some(&before)).await?;
+            }
+        }
         self.charge(&attributes, &new, Some(&old)).await?;
         finish(ctx.resource(), &mut new);
         if !ctx.dry_run {
@@ -168,6 +174,25 @@ impl Registry {
         self.release_addresses(ctx, &old, Some(&new).filter(|_| !finished)).await;
         let object = ctx.answered(with_version(new, entry.revision));
         Ok(Ok(Stored { object, created: false, entry: (!finished).then_some(entry) }))
+    }
+
+    /// Lets admission change the object, or what it is shown of it.
+    async fn mutate(
+        &self,
+        attributes: &Attributes<'_>,
+        new: &mut Object,
+        old: &Object,
+    ) -> Result<(), StatusError> {
+        let Some(facade) = attributes.extras.facade else {
+            return self.admission.mutate(attributes, Some(new), Some(old)).await;
+        };
+        let (mut shown, before) = (facade.show(new)?, facade.show(old)?);
+        let unchanged = shown.clone();
+        self.admission.mutate(attributes, Some(&mut shown), Some(&before)).await?;
+        if shown != unchanged {
+            facade.take(new, &shown)?;
+        }
+        Ok(())
     }
 
     /// Fails with 422 when the change breaks rules of metadata or of the resource.

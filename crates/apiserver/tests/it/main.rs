@@ -7,4 +7,5 @@ mod custom;
 mod other;
 mod outbound;
 mod serve;
+mod webhooks;
 mod wire;

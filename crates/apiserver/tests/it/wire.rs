@@ -40,13 +40,17 @@ impl Drop for Rig {
 pub(crate) struct Answer {
     pub code: u16,
     media_type: String,
-    headers: http::HeaderMap,
+    pub headers: http::HeaderMap,
     body: Bytes,
 }
 
 impl Answer {
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body.to_vec()).unwrap()
     }
 
     fn lines(&self) -> Vec<Value> {

@@ -4,7 +4,7 @@
 //! staging/src/k8s.io/apimachinery/pkg/conversion/queryparams
 
 use longshore_api::field::{Error, Path};
-use longshore_api::{StatusError, normalize, schema};
+use longshore_api::{Gvk, Object, StatusError, normalize, schema};
 use serde_json::json;
 
 use crate::endpoints::list_options::parse_number;
@@ -69,4 +69,41 @@ pub(super) fn check_ports(info: &RequestInfo) -> Result<(), StatusError> {
         }
     }
     Ok(())
+}
+
+/// The options of a stream as an object of their kind.
+pub fn as_object(info: &RequestInfo, kind: &Gvk, path: &str) -> Object {
+    let mut object = Object::default();
+    object.set(&["kind"], kind.kind.as_str());
+    object.set(&["apiVersion"], kind.api_version());
+    let values = |name: &str| info.query.get(name).cloned().unwrap_or_default();
+    match info.subresource.as_str() {
+        "exec" | "attach" => {
+            for name in ["stdin", "stdout", "stderr", "tty"] {
+                if info.flag(name) {
+                    object.set(&[name], true);
+                }
+            }
+            let container = info.param("container");
+            if !container.is_empty() {
+                object.set(&["container"], container);
+            }
+            let command = values("command");
+            if info.subresource == "exec" && !command.is_empty() {
+                object.set(&["command"], command);
+            }
+        }
+        "portforward" => {
+            let ports: Vec<u64> = (values("ports").iter())
+                .flat_map(|ports| ports.split(','))
+                .filter_map(|port| port.parse().ok())
+                .collect();
+            if !ports.is_empty() {
+                object.set(&["ports"], ports);
+            }
+        }
+        _ if !path.is_empty() => object.set(&["path"], path),
+        _ => {}
+    }
+    object
 }

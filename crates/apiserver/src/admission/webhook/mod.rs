@@ -1,0 +1,137 @@
+//! Admission webhooks: other servers that change requests or refuse them.
+//!
+//! Configurations are read from the watch cache and prepared when they change. Mutating webhooks
+//! are called one after the other in the order of the names of their configurations, validating
+//! ones at the same time.
+//!
+//! upstream: staging/src/k8s.io/apiserver/pkg/admission/plugin/webhook
+
+mod call;
+mod conditions;
+mod hook;
+mod matching;
+mod metrics;
+mod mutating;
+mod review;
+mod rules;
+mod validating;
+mod versions;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use longshore_api::Object;
+use longshore_base::rng::Rng;
+
+use super::{Attributes, Plugin, Tools, Verdict};
+use crate::outbound::Client;
+use crate::reader::Reader;
+use crate::registry::ServedTable;
+use call::Trouble;
+pub use conditions::Conditions;
+use hook::{Hook, Source};
+pub use metrics::Metrics;
+pub use mutating::Called;
+
+/// The steps as metrics name them.
+const ADMIT: &str = "admit";
+const VALIDATE: &str = "validating";
+
+/// What both kinds of webhooks need.
+struct Shared {
+    step: &'static str,
+    source: Source,
+    reader: Arc<dyn Reader>,
+    table: Arc<ArcSwap<ServedTable>>,
+    outbound: Client,
+    rng: Arc<dyn Rng>,
+    metrics: Arc<Metrics>,
+}
+
+impl Shared {
+    fn new(tools: &Tools, step: &'static str, plural: &'static str) -> Self {
+        Self {
+            step,
+            source: Source::new(tools.reader.clone(), plural),
+            reader: tools.reader.clone(),
+            table: tools.table.clone(),
+            outbound: tools.outbound.clone(),
+            rng: tools.rng.clone(),
+            metrics: tools.webhook_metrics.clone(),
+        }
+    }
+
+    /// Counts a call.
+    fn observe(&self, hook: &Hook, a: &Attributes<'_>, trouble: Option<&Trouble>, took: Duration) {
+        let ignored = hook.ignores_failures && matches!(trouble, Some(Trouble::Calling { .. }));
+        let rejected = trouble.is_some() && !ignored;
+        let code = trouble.map_or(200, |trouble| trouble.code().min(call::CODE_MAX));
+        let operation = a.operation.name();
+        if let Some(trouble) = trouble.filter(|_| rejected) {
+            self.metrics.rejection(&hook.name, self.step, operation, trouble.kind(), code);
+        }
+        self.metrics.request(&hook.name, self.step, operation, code, rejected, took);
+    }
+
+    fn failed_open(&self, hook: &Hook, why: &str) {
+        tracing::warn!(webhook = hook.name, why, "a webhook failed and is passed over");
+        self.metrics.fail_open(&hook.name, self.step);
+    }
+}
+
+/// The plugin of mutating webhooks.
+pub(super) struct Mutating(Shared);
+
+impl Mutating {
+    pub(super) fn new(tools: &Tools) -> Self {
+        Self(Shared::new(tools, ADMIT, "mutatingwebhookconfigurations"))
+    }
+}
+
+impl Plugin for Mutating {
+    fn name(&self) -> &'static str {
+        "MutatingAdmissionWebhook"
+    }
+
+    fn mutate<'a>(
+        &'a self,
+        a: &'a Attributes<'a>,
+        object: Option<&'a mut Object>,
+        old: Option<&'a Object>,
+    ) -> BoxFuture<'a, Verdict> {
+        if matching::is_exempt(a) {
+            return std::future::ready(Ok(())).boxed();
+        }
+        self.0.mutate(a, object, old).boxed()
+    }
+}
+
+/// The plugin of validating webhooks.
+pub(super) struct Validating(Shared);
+
+impl Validating {
+    pub(super) fn new(tools: &Tools) -> Self {
+        Self(Shared::new(tools, VALIDATE, "validatingwebhookconfigurations"))
+    }
+}
+
+impl Plugin for Validating {
+    fn name(&self) -> &'static str {
+        "ValidatingAdmissionWebhook"
+    }
+
+    fn validate<'a>(
+        &'a self,
+        a: &'a Attributes<'a>,
+        object: Option<&'a Object>,
+        old: Option<&'a Object>,
+    ) -> BoxFuture<'a, Verdict> {
+        if matching::is_exempt(a) {
+            return std::future::ready(Ok(())).boxed();
+        }
+        self.0.validate(a, object, old).boxed()
+    }
+}

@@ -1,0 +1,69 @@
+//! Validating webhooks: all at the same time, on the object as it will be stored.
+//!
+//! upstream: staging/src/k8s.io/apiserver/pkg/admission/plugin/webhook/validating
+
+use futures_util::future::join_all;
+use longshore_api::{Object, StatusError};
+use tokio::time::Instant;
+
+use super::Shared;
+use super::call::Trouble;
+use super::matching::{Invocation, Request};
+use super::versions::Versions;
+use crate::admission::{Attributes, Verdict};
+
+impl Shared {
+    /// Calls all webhooks that ask for it; the first refusal is told.
+    pub(super) async fn validate(
+        &self,
+        a: &Attributes<'_>,
+        object: Option<&Object>,
+        old: Option<&Object>,
+    ) -> Verdict {
+        let hooks = self.source.hooks();
+        if hooks.is_empty() {
+            return Ok(());
+        }
+        let request = Request::of(a, object);
+        let mut shown = object.cloned();
+        let mut versions = Versions::new(a, shown.as_mut(), old);
+        let mut invocations = Vec::new();
+        for hook in hooks.iter() {
+            if let Some(invocation) = self.invocation(&request, hook, &mut versions).await? {
+                versions.of(self, &invocation).await?;
+                invocations.push(invocation);
+            }
+        }
+        let versions = &versions;
+        let calls = invocations
+            .iter()
+            .enumerate()
+            .map(|(index, invocation)| self.ask(a, invocation, versions, index));
+        join_all(calls).await.into_iter().collect()
+    }
+
+    async fn ask(
+        &self,
+        a: &Attributes<'_>,
+        invocation: &Invocation,
+        versions: &Versions<'_>,
+        index: usize,
+    ) -> Result<(), StatusError> {
+        let hook = &invocation.hook;
+        let started = Instant::now();
+        let outcome = self.call(a, invocation, versions).await;
+        self.observe(hook, a, outcome.as_ref().err(), started.elapsed());
+        match outcome {
+            Ok(_) => Ok(()),
+            Err(Trouble::Calling { why, .. }) if hook.ignores_failures => {
+                self.failed_open(hook, &why);
+                let key = format!(
+                    "failed-open.validating.webhook.admission.k8s.io/round_0_index_{index}"
+                );
+                a.annotate(key, hook.name.clone());
+                Ok(())
+            }
+            Err(trouble) => Err(trouble.into_status(&hook.name)),
+        }
+    }
+}
