@@ -7,6 +7,7 @@
 //! staging/src/k8s.io/apiserver/pkg/endpoints/openapi and k8s.io/kube-openapi/pkg/builder3
 
 mod binary;
+mod merge;
 mod operations;
 mod paths;
 mod schemas;
@@ -21,6 +22,7 @@ use serde_json::{Map, Value, json};
 use crate::Gvk;
 
 pub use binary::encode_v2;
+pub use merge::merge_v2;
 pub use schemas::name;
 pub use v2::document_v2;
 

@@ -22,7 +22,8 @@ use longshore_client::{Queue, workers};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use crate::cache::{Entry, ResourceCache, hub};
+use crate::aggregate::follow::follow;
+use crate::cache::{Entry, Interest, ResourceCache, hub};
 use crate::registry::{Registry, Served};
 
 /// The group of definitions.
@@ -123,6 +124,15 @@ pub async fn start(api: Arc<crate::endpoints::Api>, shutdown: Shutdown) -> Resul
     });
     let registrar = Arc::new(services::Registrar::new(api.clone()));
     registrar.groups().into_iter().for_each(|group| groups.add(group));
+    if let Some(cache) = registrar.cache() {
+        let groups = groups.clone();
+        // Their names are those of version and group.
+        follow(cache, Interest::default(), &shutdown, move |entry| {
+            if let Some((_, group)) = entry.name().split_once('.') {
+                groups.add(group.to_owned());
+            }
+        });
+    }
     workers::run("custom-api-services", groups, 1, &shutdown, move |group: String| {
         let registrar = registrar.clone();
         async move { registrar.sync(&group).await }

@@ -5,13 +5,16 @@
 #[cfg(test)]
 mod tests;
 
+mod merge;
+
 use base64::Engine as _;
 use longshore_api::Gvk;
 use longshore_api::gvk::compare_versions;
 use longshore_resources::{Resource, Scope, Subresource};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::aggregate::Told;
 use crate::registry::ServedTable;
 
 /// The groups in the order of the table, each with its versions, preferred first.
@@ -68,8 +71,8 @@ pub fn core_versions(address: &str) -> Value {
 }
 
 /// `/apis`.
-pub fn group_list(table: &ServedTable) -> Value {
-    let groups: Vec<Value> = groups(table)
+pub fn group_list(table: &ServedTable, told: &[Told]) -> Value {
+    let groups: Vec<Value> = merge::groups(table, told)
         .iter()
         .filter(|(name, _)| !name.is_empty())
         .map(|(name, versions)| group_value(name, versions))
@@ -78,8 +81,8 @@ pub fn group_list(table: &ServedTable) -> Value {
 }
 
 /// `/apis/GROUP`; `None` for an unknown group.
-pub fn group(table: &ServedTable, name: &str) -> Option<Value> {
-    let groups = groups(table);
+pub fn group(table: &ServedTable, told: &[Told], name: &str) -> Option<Value> {
+    let groups = merge::groups(table, told);
     let (name, versions) = groups.iter().find(|(group, _)| group == name && !name.is_empty())?;
     let mut value = group_value(name, versions);
     value["kind"] = "APIGroup".into();
@@ -195,32 +198,12 @@ fn subresource_value(resource: &Resource, sub: &Subresource, name: &str) -> Valu
 /// The aggregated document of `/api` (`core`) or `/apis`.
 ///
 /// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/discovery/aggregated
-pub fn aggregated(table: &ServedTable, core: bool) -> Value {
-    let items: Vec<Value> = groups(table)
-        .iter()
-        .filter(|(name, _)| name.is_empty() == core)
-        .map(|(name, versions)| {
-            let mut metadata = Map::new();
-            if !name.is_empty() {
-                metadata.insert("name".into(), name.as_str().into());
-            }
-            let versions: Vec<Value> = versions
-                .iter()
-                .map(|version| {
-                    json!({
-                        "version": version, "freshness": "Current",
-                        "resources": aggregated_resources(table, name, version),
-                    })
-                })
-                .collect();
-            json!({ "metadata": metadata, "versions": versions })
-        })
-        .collect();
+pub fn aggregated(table: &ServedTable, told: &[Told], core: bool) -> Value {
     json!({
         "kind": "APIGroupDiscoveryList",
         "apiVersion": "apidiscovery.k8s.io/v2",
         "metadata": {},
-        "items": items,
+        "items": merge::aggregated(table, told, core),
     })
 }
 

@@ -18,6 +18,7 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
 use crate::admission::{Annotations, webhook};
+use crate::aggregate::{Aggregator, Passed, Passing};
 use crate::auth::{self, Attributes, Decision, UserInfo};
 use crate::body::Body;
 use crate::endpoints::options::{field_manager, given};
@@ -43,10 +44,20 @@ pub enum Caller {
     InProcess(Arc<UserInfo>),
 }
 
+/// What a request asks for, and for whom.
+#[derive(Clone)]
+struct Asked<'a> {
+    caller: &'a Caller,
+    info: Arc<RequestInfo>,
+    audit_id: &'a str,
+}
+
 /// What the chain needs.
 pub struct Handler {
     /// What the endpoints share.
     pub api: Arc<Api>,
+    /// The servers that requests are passed on to.
+    pub aggregator: Arc<Aggregator>,
     /// Tells who a caller is.
     pub authentication: auth::Authentication,
     /// Tells what a user may do.
@@ -61,38 +72,14 @@ pub struct Handler {
     pub reader: Arc<dyn Reader>,
     /// What is served besides resources.
     pub nonresource: nonresource::NonResource,
-    limits: Limits,
+    /// How much goes on at the same time.
+    pub limits: Limits,
 }
 
 impl Handler {
-    /// A chain in front of the endpoints.
-    pub fn new(
-        api: Arc<Api>,
-        authentication: auth::Authentication,
-        authorization: Arc<auth::Authorization>,
-        kubelets: Option<endpoints::connect::Kubelets>,
-        reader: Arc<dyn Reader>,
-        nonresource: nonresource::NonResource,
-        webhook_metrics: Arc<webhook::Metrics>,
-    ) -> Self {
-        let limits = Limits::default();
-        let metrics = Metrics::default();
-        Self {
-            api,
-            authentication,
-            authorization,
-            metrics,
-            webhook_metrics,
-            kubelets,
-            reader,
-            nonresource,
-            limits,
-        }
-    }
-
     /// The text that `/metrics` answers with.
     pub fn render_metrics(&self) -> String {
-        self.metrics.render() + &self.webhook_metrics.render()
+        self.metrics.render() + &self.webhook_metrics.render() + &self.aggregator.render_metrics()
     }
 
     /// Answers one request.
@@ -100,7 +87,9 @@ impl Handler {
         let info = Arc::new(RequestInfo::parse(request.method(), request.uri()));
         let started = Instant::now();
         let is_head = *request.method() == Method::HEAD;
-        let answer = self.guarded(request, &caller, info.clone());
+        let audit_id = self.api.rng.uuid();
+        let asked = Asked { caller: &caller, info: info.clone(), audit_id: &audit_id };
+        let answer = self.guarded(request, asked);
         let mut response = match AssertUnwindSafe(answer).catch_unwind().await {
             Ok(response) => response,
             Err(_) => {
@@ -112,27 +101,24 @@ impl Handler {
             *response.body_mut() = crate::body::full("");
         }
         self.metrics.request(&info, response.status().as_u16(), started.elapsed());
-        let id = uuid_header(&*self.api.rng);
-        response.headers_mut().insert(HeaderName::from_static("audit-id"), id);
+        if let Ok(id) = HeaderValue::from_str(&audit_id) {
+            response.headers_mut().insert(HeaderName::from_static("audit-id"), id);
+        }
         response
     }
 
-    async fn guarded(
-        self: &Arc<Self>,
-        request: Request<Body>,
-        caller: &Caller,
-        info: Arc<RequestInfo>,
-    ) -> Response<Body> {
-        if is_long_running(&info) {
-            return self.answer(request, caller, info).await;
+    async fn guarded(self: &Arc<Self>, request: Request<Body>, asked: Asked<'_>) -> Response<Body> {
+        if is_long_running(&asked.info) {
+            return self.answer(request, asked).await;
         }
-        let timeout = match request_timeout(&info) {
+        let timeout = match request_timeout(&asked.info) {
             Ok(timeout) => timeout,
             Err(error) => return respond::error(&error),
         };
         let answer = async {
-            // Writes take their turn when their bodies are there.
-            let permit = if limits::reads(request.method()) {
+            // Writes take their turn when their bodies are there. What is passed on waits for others.
+            let reads = limits::reads(request.method());
+            let permit = if reads && self.aggregator.services().route(&asked.info.path).is_none() {
                 match self.limits.enter(request.method()).await {
                     Ok(permit) => Some(permit),
                     Err(Busy) => return limits::too_many_requests(),
@@ -141,8 +127,10 @@ impl Handler {
                 None
             };
             let headers = request.headers().get(ACCEPT_ENCODING).cloned();
-            let response = self.answer(request, caller, info).await;
-            let response = compress::compress(headers.as_ref(), response);
+            let mut response = self.answer(request, asked).await;
+            if response.extensions().get::<Passed>().is_none() {
+                response = compress::compress(headers.as_ref(), response);
+            }
             drop(permit);
             response
         };
@@ -158,9 +146,9 @@ impl Handler {
     async fn answer(
         self: &Arc<Self>,
         mut request: Request<Body>,
-        caller: &Caller,
-        info: Arc<RequestInfo>,
+        asked: Asked<'_>,
     ) -> Response<Body> {
+        let Asked { caller, info, audit_id } = asked;
         if let Some(broken) = undetermined(&info) {
             return broken;
         }
@@ -177,6 +165,14 @@ impl Handler {
             let name = HeaderName::from_static("x-content-type-options");
             response.headers_mut().insert(name, nosniff);
             return response;
+        }
+        if let Some(service) = self.aggregator.holder(&info.path, &self.api.registry.table()) {
+            let client = match caller {
+                Caller::Peer(peer) => Some(peer.remote_addr.ip()),
+                Caller::InProcess(_) => None,
+            };
+            let passing = Passing { info: &info, user: &user, client, audit_id };
+            return Box::pin(self.aggregator.pass_on(&service, request, &passing)).await;
         }
         if info.is_resource {
             self.resource(request, info, user).await
@@ -425,10 +421,6 @@ fn request_timeout(info: &RequestInfo) -> Result<Duration, StatusError> {
     Ok(if wanted.is_zero() { REQUEST_TIMEOUT } else { wanted.min(REQUEST_TIMEOUT) })
 }
 
-fn uuid_header(rng: &dyn longshore_base::rng::Rng) -> HeaderValue {
-    HeaderValue::from_str(&rng.uuid()).expect("a uuid is a valid header value")
-}
-
 /// What discovery answers for a path, if it is a discovery path.
 pub(crate) fn discovery_answer(handler: &Handler, path: &str) -> Option<serde_json::Value> {
     let table = handler.api.registry.table();
@@ -436,8 +428,8 @@ pub(crate) fn discovery_answer(handler: &Handler, path: &str) -> Option<serde_js
     match segments.as_slice() {
         ["api"] => Some(discovery::core_versions(&handler.nonresource.address)),
         ["api", "v1"] => discovery::resource_list(&table, "", "v1"),
-        ["apis"] => Some(discovery::group_list(&table)),
-        ["apis", group] => discovery::group(&table, group),
+        ["apis"] => Some(discovery::group_list(&table, &handler.aggregator.told())),
+        ["apis", group] => discovery::group(&table, &handler.aggregator.told(), group),
         ["apis", group, version] => discovery::resource_list(&table, group, version),
         _ => None,
     }

@@ -2,6 +2,7 @@
 //! `resources`.
 
 pub mod admission;
+pub mod aggregate;
 pub mod auth;
 pub mod body;
 pub mod bootstrap;

@@ -226,7 +226,13 @@ fn root_paths(handler: &Arc<Handler>) -> Vec<String> {
         paths.push(format!("/apis/{group}"));
         paths.extend(versions.iter().map(|version| format!("/apis/{group}/{version}")));
     }
+    for service in handler.aggregator.services().remote() {
+        let path = service.path();
+        paths.extend(path.rsplit_once('/').map(|(group, _)| group.to_owned()));
+        paths.push(path);
+    }
     paths.sort();
+    paths.dedup();
     paths
 }
 
@@ -268,7 +274,8 @@ fn discovery_root(
         let value = discovery_answer(handler, path).unwrap_or_default();
         return negotiated(handler, request, info, &value);
     };
-    let value = discovery::aggregated(&handler.api.registry.table(), core);
+    let value =
+        discovery::aggregated(&handler.api.registry.table(), &handler.aggregator.told(), core);
     let etag = hex(&Sha512::digest(value.to_string().as_bytes())).to_uppercase();
     let etag = format!("\"{etag}\"");
     let known = headers.get(IF_NONE_MATCH).and_then(|v| v.to_str().ok());

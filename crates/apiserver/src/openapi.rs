@@ -34,15 +34,18 @@ pub struct Documents {
 struct Made {
     /// The resources that are in it. It does not keep them.
     of: Vec<Weak<Served>>,
+    /// The generation of the documents of other servers that are in it; 0 for none.
+    elsewhere: u64,
     body: Bytes,
     hash: String,
 }
 
 impl Made {
     /// Whether a document of these resources would be the same.
-    fn is_of(&self, served: &[Arc<Served>]) -> bool {
+    fn is_of(&self, served: &[Arc<Served>], elsewhere: u64) -> bool {
         let same = |(a, b): (&Weak<Served>, &Arc<Served>)| std::ptr::eq(a.as_ptr(), Arc::as_ptr(b));
-        self.of.len() == served.len() && self.of.iter().zip(served).all(same)
+        let resources = self.of.len() == served.len();
+        resources && self.elsewhere == elsewhere && self.of.iter().zip(served).all(same)
     }
 }
 
@@ -78,6 +81,10 @@ impl Documents {
         for path in known {
             let Some(Made { hash, .. }) = self.made(handler, &path) else { continue };
             let url = format!("/openapi/v3/{path}?hash={hash}");
+            paths.insert(path, json!({ "serverRelativeURL": url }));
+        }
+        let elsewhere = handler.aggregator.spec_paths(&handler.api.registry.table());
+        for (path, url) in elsewhere {
             paths.insert(path, json!({ "serverRelativeURL": url }));
         }
         respond::json(200, &json!({ "paths": paths }))
@@ -124,13 +131,18 @@ impl Documents {
         let made = || {
             let paths = document_paths(handler);
             // One after the other: all of them at once are many times what the result is.
-            openapi::document_v2(paths.iter().filter_map(|path| make(handler, path)))
+            let mut all = openapi::document_v2(paths.iter().filter_map(|path| make(handler, path)));
+            for (prefix, document) in handler.aggregator.whole_specs() {
+                openapi::merge_v2(&mut all, &document, &prefix);
+            }
+            all
         };
-        let json = self.kept(V2, served.clone(), made);
+        let elsewhere = handler.aggregator.spec_generation();
+        let json = self.kept(V2, served.clone(), elsewhere, made);
         if form == Form::Json {
             return tagged(request, json.body, &json.hash);
         }
-        let kept = self.made.lock().get(V2_BINARY).filter(|made| made.is_of(&served)).cloned();
+        let kept = self.made.lock().get(V2_BINARY).filter(|m| m.is_of(&served, elsewhere)).cloned();
         let binary = kept.unwrap_or_else(|| {
             let document = serde_json::from_slice(&json.body).unwrap_or(Value::Null);
             let made = Made { body: openapi::encode_v2(&document).into(), ..json };
@@ -150,21 +162,28 @@ impl Documents {
             }
             None => Vec::new(),
         };
-        if let Some(made) = self.made.lock().get(path).filter(|made| made.is_of(&served)) {
+        if let Some(made) = self.made.lock().get(path).filter(|made| made.is_of(&served, 0)) {
             return Some(made.clone());
         }
         let document = make(handler, path)?;
-        Some(self.kept(path, served, || document))
+        Some(self.kept(path, served, 0, || document))
     }
 
     /// The kept document of a path with its hash; made when it is not there or of other resources.
-    fn kept(&self, path: &str, of: Vec<Arc<Served>>, make: impl FnOnce() -> Value) -> Made {
-        if let Some(made) = self.made.lock().get(path).filter(|made| made.is_of(&of)) {
+    fn kept(
+        &self,
+        path: &str,
+        of: Vec<Arc<Served>>,
+        elsewhere: u64,
+        make: impl FnOnce() -> Value,
+    ) -> Made {
+        if let Some(made) = self.made.lock().get(path).filter(|made| made.is_of(&of, elsewhere)) {
             return made.clone();
         }
         let body = Bytes::from(make().to_string());
         let hash = hex(&Sha512::digest(&body)).to_uppercase();
-        let made = Made { of: of.iter().map(Arc::downgrade).collect(), body, hash };
+        let of = of.iter().map(Arc::downgrade).collect();
+        let made = Made { of, elsewhere, body, hash };
         self.made.lock().insert(path.to_owned(), made.clone());
         made
     }

@@ -13,21 +13,23 @@ use http::{Request, Response};
 use longshore_api::{Gvr, Object, StatusError};
 use longshore_base::rng::Rng;
 use longshore_base::{Clock, Shutdown, TaskKind, readiness};
-use longshore_client::{Client, Transport};
+use longshore_client::{Client, Queue, Transport, workers};
 use longshore_resources::Resource;
 use longshore_store::Store;
 use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::admission::{Admission, Extras, Tools, webhook};
+use crate::aggregate::{self, Aggregator, follow};
 use crate::auth::{Authentication, Authorization, ClientCertificates, TokenIssuer, UserInfo};
 use crate::body::Body;
 use crate::bootstrap;
-use crate::cache::{Entry, Hub, Pins, hub};
+use crate::cache::{Entry, Hub, Interest, Pins, hub};
 use crate::custom::{self, Definitions};
 use crate::endpoints::{Api, connect::Kubelets};
 use crate::handler::{Caller, Handler};
-use crate::limits::{WatchLimits, Watches};
+use crate::limits::{Limits, WatchLimits, Watches};
+use crate::metrics::Metrics;
 use crate::nonresource::NonResource;
 use crate::outbound;
 use crate::reader::Reader;
@@ -48,7 +50,7 @@ pub struct Config {
     pub service_range: (Ipv4Addr, u8),
     /// Node ports of services.
     pub node_ports: RangeInclusive<u16>,
-    /// The authorities that sign client certificates.
+    /// The authorities that sign client certificates, and the proxies that speak for users.
     pub client_certificates: ClientCertificates,
     /// Issues and checks service-account tokens.
     pub tokens: Arc<TokenIssuer>,
@@ -88,13 +90,17 @@ impl Server {
         }
         let table = Arc::new(ArcSwap::from_pointee(table));
         let reader: Arc<dyn Reader> = Arc::new(CacheReader::new(table.clone()));
+        let outbound = outbound::Client::default();
+        let front_proxy = config.client_certificates.front_proxy();
+        let identity = front_proxy.and_then(|proxy| proxy.identity().cloned());
+        let aggregator = Aggregator::new(&table.load(), reader.clone(), outbound.clone(), identity);
+        let aggregator = Arc::new(aggregator);
         let authorization = Authorization::new(reader.clone(), crate::bootstrap::node_rules());
         let authorization = Arc::new(authorization);
         let tokens = config.tokens;
         let openid = (tokens.openid_configuration(&config.address), tokens.jwks().clone());
         let authentication =
             Authentication::new(config.client_certificates, tokens, reader.clone());
-        let outbound = outbound::Client::default();
         let webhook_metrics = Arc::<webhook::Metrics>::default();
         let admission = Admission::new(&Tools {
             reader: reader.clone(),
@@ -120,6 +126,7 @@ impl Server {
         let api = Api { registry, definitions, pins, watches, rng, cbor: config.cbor };
         let api = Arc::new(api);
         custom::start(api.clone(), shutdown.clone()).await?;
+        aggregate::start(&api, &aggregator, &shutdown);
         let (ready, signal) = readiness::channel();
         ready.set();
         let nonresource = NonResource {
@@ -130,15 +137,18 @@ impl Server {
             openid: Some(openid),
             openapi: crate::openapi::Documents::default(),
         };
-        let handler = Handler::new(
+        let handler = Handler {
             api,
+            aggregator,
             authentication,
             authorization,
-            config.kubelets,
-            reader.clone(),
-            nonresource,
+            metrics: Metrics::default(),
             webhook_metrics,
-        );
+            kubelets: config.kubelets,
+            reader: reader.clone(),
+            nonresource,
+            limits: Limits::default(),
+        };
         Ok(Self { handler: Arc::new(handler), reader })
     }
 
@@ -156,6 +166,25 @@ impl Server {
             futures_util::future::try_join_all(writes).await?;
         }
         self.handler.api.registry.repair_addresses().await
+    }
+
+    /// Keeps a default object, whatever happens to it.
+    pub fn keep(&self, gvr: Gvr, object: Object, shutdown: &Shutdown) {
+        let table = self.handler.api.registry.table();
+        let Some(served) = table.any_version(&gvr.group, &gvr.resource) else { return };
+        let (namespace, name) = (object.namespace().to_owned(), object.name().to_owned());
+        let interest = Interest { namespace, name, ..Interest::default() };
+        let queue = Queue::new();
+        let changed = queue.clone();
+        follow::follow(served.cache.clone(), interest, shutdown, move |_| changed.add(()));
+        let writer = Arc::new(RegistryWriter { handler: self.handler.clone() });
+        workers::run("default objects", queue, 1, shutdown, move |()| {
+            let (writer, wanted) = (writer.clone(), vec![(gvr.clone(), object.clone())]);
+            async move {
+                bootstrap::ensure(writer.as_ref(), wanted).await?;
+                Ok(None)
+            }
+        });
     }
 
     /// The request chain.

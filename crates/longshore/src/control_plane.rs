@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
-use longshore_apiserver::auth::{ClientCertificates, TokenIssuer};
+use longshore_apiserver::auth::{ClientCertificates, FrontProxy, TokenIssuer};
 use longshore_apiserver::bootstrap;
 use longshore_apiserver::limits::WatchLimits;
 use longshore_apiserver::pki::{self, Pki};
@@ -69,7 +69,7 @@ impl ControlPlane {
                 rng: Arc::new(SystemRng),
                 service_range: (config.service_network.address, config.service_network.prefix),
                 node_ports: config.node_ports.clone(),
-                client_certificates: ClientCertificates::new(&pki.ca.pair().certificates())?,
+                client_certificates: client_certificates(&pki)?,
                 tokens: tokens.clone(),
                 kubelets: Some(kubelets(&pki)?),
                 address: format!("{}:{}", config.advertise, address.port()),
@@ -82,8 +82,10 @@ impl ControlPlane {
         .await
         .context("the stored objects cannot be loaded")?;
         let mut objects = bootstrap::objects();
-        objects.push(bootstrap::authentication_config(pki.ca.cert_pem()));
+        let trust = bootstrap::trust::config_map(pki.ca.cert_pem(), pki.front_proxy_ca.cert_pem());
+        objects.push(trust.clone());
         server.bootstrap(objects).await.context("the default objects cannot be written")?;
+        server.keep(trust.0, trust.1, &shutdown);
         let network = Arc::new(Network(server.handler().clone()));
         let listener = tokio::spawn(serve::serve(listener, tls, network, shutdown));
         Ok(Self { address, listener, server, pki, tokens })
@@ -156,6 +158,13 @@ fn write_admin(
         }
         done => done.with_context(|| format!("cannot write {}", path.display())),
     }
+}
+
+/// The server trusts front proxies, and is one for aggregated servers.
+fn client_certificates(pki: &Pki) -> Result<ClientCertificates> {
+    let proxy = FrontProxy::new(&pki.front_proxy_ca.pair().certificates())?;
+    let proxy = proxy.with_identity(&pki.front_proxy_client);
+    Ok(ClientCertificates::new(&pki.ca.pair().certificates())?.with_front_proxy(proxy))
 }
 
 fn kubelets(pki: &Pki) -> Result<longshore_apiserver::endpoints::connect::Kubelets> {

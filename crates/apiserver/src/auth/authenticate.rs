@@ -32,8 +32,8 @@ pub struct Credentials<'a> {
     pub memo: Option<&'a Memo>,
 }
 
-/// The authenticators, asked in order: client certificate, bearer token, WebSocket token,
-/// anonymous.
+/// The authenticators, asked in order: front proxy, client certificate, bearer token, WebSocket
+/// token, anonymous.
 pub struct Authentication {
     certificates: ClientCertificates,
     tokens: Arc<TokenIssuer>,
@@ -63,6 +63,13 @@ impl Authentication {
     ) -> Result<Arc<UserInfo>, StatusError> {
         let mut failed = Vec::new();
         let chain = credentials.peer_certificates;
+        if let Some(proxy) = &self.certificates.front_proxy {
+            match proxy.authenticate(credentials.headers, chain, now) {
+                Ok(Some(user)) => return Ok(Arc::new(with_authenticated(user))),
+                Ok(None) => {}
+                Err(text) => failed.push(text),
+            }
+        }
         match self.certificates.authenticate(chain, credentials.memo, now) {
             Ok(Some(user)) => return Ok(user),
             Ok(None) => {}

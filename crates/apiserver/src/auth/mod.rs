@@ -6,6 +6,7 @@
 mod attributes;
 mod authenticate;
 mod authorize;
+pub mod front_proxy;
 mod impersonation;
 mod legacy_token;
 mod node;
@@ -22,6 +23,7 @@ pub use authenticate::{
     Authentication, Credentials, review_self, strip_credentials, user_value, with_authenticated,
 };
 pub use authorize::{Authorization, RulesFor};
+pub use front_proxy::FrontProxy;
 pub use impersonation::{impersonate, is_requested as impersonation_requested};
 pub use rule::PolicyRule;
 pub use token::{DEFAULT_ISSUER, KeyError, TokenIssuer, TokenSpec};

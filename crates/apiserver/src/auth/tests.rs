@@ -48,7 +48,9 @@ fn setup() -> Setup {
         Arc::new(SeededRng::new(1)),
     )
     .expect("good keys");
+    let proxy = FrontProxy::new(&pki.front_proxy_ca.pair().certificates()).expect("trusted");
     let certificates = ClientCertificates::new(&pki.ca.pair().certificates()).expect("trusted");
+    let certificates = certificates.with_front_proxy(proxy);
     let authentication = Authentication::new(certificates, Arc::new(tokens), reader.clone());
     Setup { reader, authentication, pki, _dir: dir }
 }
@@ -105,6 +107,50 @@ fn certificates_name_user_and_groups_until_they_end() {
     let nothing = Credentials { headers: &headers, peer_certificates: &[], memo: None };
     let user = setup.authentication.authenticate(&nothing, now()).expect("anonymous");
     assert_eq!(*user, UserInfo::anonymous());
+}
+
+#[test]
+fn only_a_front_proxy_says_who_the_user_is() {
+    let setup = setup();
+    let mut headers = HeaderMap::new();
+    for (name, value) in [
+        ("x-remote-user", "jane"),
+        ("x-remote-uid", "7"),
+        ("x-remote-group", "devs"),
+        ("x-remote-group", "ops"),
+        ("x-remote-extra-example.com%2fscope", "a"),
+        ("x-remote-extra-example.com%2fscope", "b"),
+    ] {
+        headers.append(name, value.parse().expect("a header"));
+    }
+    let ask = |headers: &HeaderMap, chain: &[_]| {
+        let credentials = Credentials { headers, peer_certificates: chain, memo: None };
+        setup.authentication.authenticate(&credentials, now())
+    };
+    let proxy = setup.pki.front_proxy_client.certificates();
+    let user = ask(&headers, &proxy).expect("the proxy is trusted");
+    let mut jane = UserInfo::new("jane", &["devs", "ops", "system:authenticated"]);
+    jane.extra.insert("example.com/scope".to_owned(), vec!["a".to_owned(), "b".to_owned()]);
+    assert_eq!(*user, jane);
+    // It is nobody itself.
+    assert_eq!(ask(&HeaderMap::new(), &proxy).expect_err("no user").code, 401);
+    // Others do not say who they are: not users, not strangers, and not another certificate of
+    // the proxies' authority.
+    let (cert, key) = setup.pki.client_certificate("eve", &[], now()).expect("issued");
+    let eve = pki::Pair { cert_pem: cert, key_pem: key }.certificates();
+    assert_eq!(ask(&headers, &eve).expect("a user").name, "eve");
+    assert_eq!(ask(&headers, &[]).expect("anonymous").name, user::ANONYMOUS);
+    let subject = pki::Subject {
+        common_name: "other-client",
+        organizations: &[],
+        names: Vec::new(),
+        ips: Vec::new(),
+        usage: pki::Usage::Client,
+    };
+    let other = setup.pki.front_proxy_ca.issue(&subject, now()).expect("issued").certificates();
+    assert_eq!(ask(&headers, &other).expect_err("not allowed").code, 401);
+    let stranger = self::setup().pki.front_proxy_client.certificates();
+    assert_eq!(ask(&headers, &stranger).expect_err("unknown").code, 401);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::authenticate::with_authenticated;
+use super::front_proxy::FrontProxy;
 use super::user::{CREDENTIAL_ID, UserInfo};
 
 /// The object identifier of the subject attribute that holds a user's uid.
@@ -47,10 +48,15 @@ impl Memo {
     }
 }
 
-/// Judges client certificates against the cluster's authority.
+/// Who clients' certificates may come from.
+#[derive(Debug)]
+pub(super) struct Authorities(Arc<dyn ClientCertVerifier>);
+
+/// Judges client certificates: those of users, and those of proxies that speak for users.
 #[derive(Debug)]
 pub struct ClientCertificates {
-    verifier: Arc<dyn ClientCertVerifier>,
+    authorities: Authorities,
+    pub(super) front_proxy: Option<FrontProxy>,
 }
 
 /// The authorities of client certificates could not be used.
@@ -58,9 +64,8 @@ pub struct ClientCertificates {
 #[error("prepare the client certificate check: {0}")]
 pub struct AuthorityError(String);
 
-impl ClientCertificates {
-    /// Trusts certificates issued by these authorities.
-    pub fn new(authorities: &[CertificateDer<'static>]) -> Result<Self, AuthorityError> {
+impl Authorities {
+    pub(super) fn new(authorities: &[CertificateDer<'static>]) -> Result<Self, AuthorityError> {
         let mut roots = RootCertStore::empty();
         for authority in authorities {
             roots.add(authority.clone()).map_err(|e| AuthorityError(e.to_string()))?;
@@ -69,7 +74,42 @@ impl ClientCertificates {
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()
             .map_err(|e| AuthorityError(e.to_string()))?;
-        Ok(Self { verifier })
+        Ok(Self(verifier))
+    }
+
+    /// Whether a chain, leaf first, comes from one of the authorities; the error says why not.
+    pub(super) fn verify(
+        &self,
+        chain: &[CertificateDer<'static>],
+        now: Timestamp,
+    ) -> Result<(), String> {
+        let (leaf, intermediates) = chain.split_first().ok_or("there is no certificate")?;
+        let seconds = u64::try_from(now.as_second()).unwrap_or(0);
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let verified = self.0.verify_client_cert(leaf, intermediates, time);
+        let failed = |error| format!("verifying a client certificate failed: {error}");
+        verified.map(drop).map_err(failed)
+    }
+}
+
+impl ClientCertificates {
+    /// Trusts certificates issued by these authorities.
+    ///
+    /// # Errors
+    /// When an authority cannot be used.
+    pub fn new(authorities: &[CertificateDer<'static>]) -> Result<Self, AuthorityError> {
+        Ok(Self { authorities: Authorities::new(authorities)?, front_proxy: None })
+    }
+
+    /// Besides, proxies may say who a user is.
+    #[must_use]
+    pub fn with_front_proxy(self, proxy: FrontProxy) -> Self {
+        Self { front_proxy: Some(proxy), ..self }
+    }
+
+    /// The proxies that may say who a user is.
+    pub fn front_proxy(&self) -> Option<&FrontProxy> {
+        self.front_proxy.as_ref()
     }
 
     /// The user of a certificate chain; `None` when it names none; the error says why it is not
@@ -80,15 +120,11 @@ impl ClientCertificates {
         memo: Option<&Memo>,
         now: Timestamp,
     ) -> Result<Option<Arc<UserInfo>>, String> {
-        let Some((leaf, intermediates)) = chain.split_first() else { return Ok(None) };
+        let Some(leaf) = chain.first() else { return Ok(None) };
         if let Some(user) = memo.and_then(|memo| memo.get(now)) {
             return Ok(Some(user));
         }
-        let seconds = u64::try_from(now.as_second()).unwrap_or(0);
-        let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        self.verifier
-            .verify_client_cert(leaf, intermediates, time)
-            .map_err(|error| format!("verifying a client certificate failed: {error}"))?;
+        self.authorities.verify(chain, now)?;
         let (_, cert) = X509Certificate::from_der(leaf).map_err(|e| e.to_string())?;
         let user = user(leaf, &cert)?.map(|user| Arc::new(with_authenticated(user)));
         if let (Some(memo), Some(user)) = (memo, &user) {

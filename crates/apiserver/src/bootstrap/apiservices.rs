@@ -7,7 +7,8 @@ use longshore_api::{Gvr, Object};
 use serde_json::json;
 
 const GROUP: &str = "apiregistration.k8s.io";
-const AUTO_MANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
+/// Marks the API services that come and go with what is served here.
+pub const AUTO_MANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
 
 /// Group, version and the priorities of both.
 const TABLE: [(&str, &str, i64, i64); 21] = [
@@ -33,6 +34,13 @@ const TABLE: [(&str, &str, i64, i64); 21] = [
     ("resource.k8s.io", "v1", 16_200, 21),
     ("flowcontrol.apiserver.k8s.io", "v1", 16_100, 21),
 ];
+
+/// How a built-in version stands among others: the priorities of its group and its own.
+pub fn priorities(group: &str, version: &str) -> Option<(i64, i64)> {
+    let mut table = TABLE.iter();
+    let found = table.find(|(own, of, ..)| *own == group && *of == version);
+    found.map(|(_, _, minimum, priority)| (*minimum, *priority))
+}
 
 pub(super) fn objects() -> Vec<(Gvr, Object)> {
     let one = |(group, version, minimum, priority): (&str, &str, i64, i64)| {

@@ -7,12 +7,14 @@
 mod apiservices;
 mod flows;
 mod rbac;
+pub mod trust;
 
 use futures_util::future::BoxFuture;
 use longshore_api::{Gvr, Object, StatusError};
 use serde_json::{Value, json};
 
 use crate::auth::PolicyRule;
+pub use apiservices::{AUTO_MANAGED, priorities};
 
 /// Reads and writes objects as the API server itself.
 pub trait Writer: Send + Sync {
@@ -90,17 +92,6 @@ pub fn node_rules() -> Vec<PolicyRule> {
         .unwrap_or_default()
 }
 
-/// The config map with which aggregated servers check the cluster's client certificates.
-///
-/// upstream: pkg/controlplane/controller/clusterauthenticationtrust
-pub fn authentication_config(ca_pem: &str) -> (Gvr, Object) {
-    let metadata =
-        json!({"name": "extension-apiserver-authentication", "namespace": "kube-system"});
-    let (gvr, mut object) = object("", "v1", "configmaps", "ConfigMap", metadata);
-    object.set(&["data", "client-ca-file"], ca_pem);
-    (gvr, object)
-}
-
 fn object(
     group: &str,
     version: &str,
@@ -176,6 +167,11 @@ pub fn reconcile(found: &Object, wanted: &Object) -> Option<Object> {
             }
             changed.set(&["spec"], wanted.get(&["spec"]).cloned().unwrap_or_default());
         }
+        // What was changed since the server started stays until it starts again.
+        "APIService" if found.label(AUTO_MANAGED).is_some() => {
+            changed.set(&["spec"], wanted.get(&["spec"]).cloned().unwrap_or_default());
+        }
+        "ConfigMap" if wanted.name() == trust::NAME => changed = trust::combine(found, wanted),
         _ => return None,
     }
     (changed != *found).then_some(changed)

@@ -77,3 +77,26 @@ fn reconcile_adds_what_is_missing_and_keeps_the_rest() {
 fn node_rules_let_nodes_ask_for_reviews() {
     assert!(node_rules().iter().any(|rule| rule.resources == ["tokenreviews"]));
 }
+
+#[test]
+fn the_trust_config_map_keeps_what_other_servers_put_there() {
+    let pem = |seed: &str| {
+        let params = rcgen::CertificateParams::new(vec![seed.to_owned()]).expect("a name");
+        let key = rcgen::KeyPair::generate().expect("a key");
+        params.self_signed(&key).expect("a certificate").pem()
+    };
+    let (ours, proxy, other) = (pem("a"), pem("b"), pem("c"));
+    let (_, wanted) = trust::config_map(&ours, &proxy);
+    assert_eq!(reconcile(&wanted, &wanted), None);
+    let mut found = wanted.clone();
+    found.set(&["data", "client-ca-file"], other.as_str());
+    found.set(&["data", "requestheader-allowed-names"], "[\"their-proxy\"]");
+    found.remove(&["data", "requestheader-client-ca-file"]);
+    let combined = reconcile(&found, &wanted).expect("something is missing");
+    let names = "[\"their-proxy\",\"front-proxy-client\"]";
+    assert_eq!(combined.str(&["data", "requestheader-allowed-names"]), names);
+    let clients = combined.str(&["data", "client-ca-file"]);
+    assert!(clients.contains(ours.trim()) && clients.contains(other.trim()));
+    assert_eq!(combined.str(&["data", "requestheader-client-ca-file"]), proxy);
+    assert_eq!(reconcile(&combined, &wanted), None);
+}

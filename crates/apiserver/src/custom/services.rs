@@ -10,20 +10,28 @@ use longshore_api::{Object, StatusError};
 use longshore_client::Error;
 use longshore_client::workers::Outcome;
 use parking_lot::Mutex;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::status::MANAGER;
 use crate::admission::Extras;
 use crate::auth::UserInfo;
+use crate::bootstrap::AUTO_MANAGED;
+use crate::cache::ResourceCache;
 use crate::endpoints::Api;
-use crate::registry::{DeleteOptions, Served, WriteContext};
+use crate::registry::{DeleteOptions, Served, UpdateOptions, WriteContext};
 
 const GROUP: &str = "apiregistration.k8s.io";
 const PLURAL: &str = "apiservices";
-/// Marks the API services that come and go with what is served.
-const AUTO_MANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
 /// How custom groups stand among others, and their versions among each other.
 const PRIORITIES: (i64, i64) = (1000, 100);
+
+/// What the API service of a custom version says.
+fn spec(group: &str, version: &str) -> Value {
+    json!({
+        "group": group, "version": version,
+        "groupPriorityMinimum": PRIORITIES.0, "versionPriority": PRIORITIES.1,
+    })
+}
 
 /// Keeps the API services of one group at a time.
 pub(super) struct Registrar {
@@ -34,6 +42,12 @@ pub(super) struct Registrar {
 impl Registrar {
     pub(super) fn new(api: Arc<Api>) -> Self {
         Self { api, user: UserInfo::new("system:apiserver", &["system:masters"]) }
+    }
+
+    /// The cache of the API services; none where there are none.
+    pub(super) fn cache(&self) -> Option<Arc<ResourceCache>> {
+        let table = self.api.registry.table();
+        table.any_version(GROUP, PLURAL).map(|served| served.cache.clone())
     }
 
     /// The groups that have API services of this kind now.
@@ -68,9 +82,13 @@ impl Registrar {
         }
         for version in &wanted {
             let name = format!("{version}.{group}");
-            // What somebody else made under this name stays as it is.
-            if served.cache.get("", &name).is_none() {
-                self.add(&served, group, version, &name).await?;
+            let spec = spec(group, version);
+            match served.cache.get("", &name) {
+                None => self.add(&served, &name, spec).await?,
+                // What somebody else made under this name stays as it is.
+                Some(entry) if entry.label(AUTO_MANAGED) != Some("true") => {}
+                Some(entry) if entry.object().get(&["spec"]) == Some(&spec) => {}
+                Some(_) => self.restore(&served, &name, spec).await?,
             }
         }
         Ok(None)
@@ -83,25 +101,30 @@ impl Registrar {
         served.filter_map(|version| version["name"].as_str().map(str::to_owned)).collect()
     }
 
-    async fn add(
-        &self,
-        served: &Served,
-        group: &str,
-        version: &str,
-        name: &str,
-    ) -> Result<(), Error> {
+    async fn add(&self, served: &Served, name: &str, spec: Value) -> Result<(), Error> {
         let object = Object::from_value(json!({
             "apiVersion": served.api_version, "kind": "APIService",
-            "metadata": {"name": name, "labels": {AUTO_MANAGED: "true"}},
-            "spec": {
-                "group": group, "version": version,
-                "groupPriorityMinimum": PRIORITIES.0, "versionPriority": PRIORITIES.1,
-            },
+            "metadata": {"name": name, "labels": {AUTO_MANAGED: "true"}}, "spec": spec,
         }));
         let warnings = Mutex::default();
         let ctx = self.context(served, &warnings);
         match self.api.registry.create(&ctx, object.unwrap_or_default()).await {
             Err(error) if error.code != 409 => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes back what somebody has changed.
+    async fn restore(&self, served: &Served, name: &str, spec: Value) -> Result<(), Error> {
+        let warnings = Mutex::default();
+        let ctx = self.context(served, &warnings);
+        let change = |present: Option<&Object>| {
+            let mut next = present.cloned().unwrap_or_default();
+            next.set(&["spec"], spec.clone());
+            Ok(next)
+        };
+        match self.api.registry.update(&ctx, name, UpdateOptions::default(), &change).await {
+            Err(error) if !matches!(error.code, 404 | 409) => Err(error.into()),
             _ => Ok(()),
         }
     }

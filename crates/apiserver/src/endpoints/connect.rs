@@ -501,8 +501,8 @@ fn outgoing(target: &Target, request: Request<Body>) -> Result<Request<Body>, St
 }
 
 /// Joins the two upgraded connections.
-fn switch(
-    mut response: Response<hyper::body::Incoming>,
+pub(crate) fn switch<B>(
+    mut response: Response<B>,
     client_side: hyper::upgrade::OnUpgrade,
 ) -> Response<Body> {
     let server_side = hyper::upgrade::on(&mut response);

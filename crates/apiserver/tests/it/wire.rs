@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt as _;
 use longshore_api::{cbor, protobuf, yaml};
-use longshore_apiserver::auth::{ClientCertificates, TokenIssuer, UserInfo};
+use longshore_apiserver::auth::{ClientCertificates, FrontProxy, TokenIssuer, UserInfo};
 use longshore_apiserver::body::full;
 use longshore_apiserver::limits::WatchLimits;
 use longshore_apiserver::pki;
@@ -24,8 +24,9 @@ const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 const METADATA: &str = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
 
 pub(crate) struct Rig {
-    server: Server,
-    client: Client,
+    pub server: Server,
+    pub client: Client,
+    pub pki: pki::Pki,
     shutdown: Shutdown,
     pub store: Arc<dyn Store>,
 }
@@ -41,7 +42,7 @@ pub(crate) struct Answer {
     pub code: u16,
     media_type: String,
     pub headers: http::HeaderMap,
-    body: Bytes,
+    pub body: Bytes,
 }
 
 impl Answer {
@@ -68,6 +69,9 @@ async fn serve_watches(store: Arc<dyn Store>, cbor: bool, watches: WatchLimits) 
     let pki = pki::ensure(dir.path(), &[], &[], SystemClock.now()).unwrap();
     let (private, public) = (&pki.service_account_key, &pki.service_account_public);
     let tokens = TokenIssuer::new("https://test", private, public, Arc::new(SystemRng)).unwrap();
+    let proxy = FrontProxy::new(&pki.front_proxy_ca.pair().certificates()).unwrap();
+    let certificates = ClientCertificates::new(&pki.ca.pair().certificates()).unwrap();
+    let proxy = proxy.with_identity(&pki.front_proxy_client);
     let config = Config {
         store: store.clone(),
         resources: longshore_resources::all(),
@@ -75,7 +79,7 @@ async fn serve_watches(store: Arc<dyn Store>, cbor: bool, watches: WatchLimits) 
         rng: Arc::new(SystemRng),
         service_range: (Ipv4Addr::new(10, 96, 0, 0), 16),
         node_ports: 30000..=32767,
-        client_certificates: ClientCertificates::new(&pki.ca.pair().certificates()).unwrap(),
+        client_certificates: certificates.with_front_proxy(proxy),
         tokens: Arc::new(tokens),
         kubelets: None,
         address: "192.0.2.1:6443".into(),
@@ -86,7 +90,7 @@ async fn serve_watches(store: Arc<dyn Store>, cbor: bool, watches: WatchLimits) 
     let shutdown = Shutdown::new();
     let server = Server::start(config, shutdown.clone()).await.unwrap();
     let client = server.client(UserInfo::new("admin", &["system:masters"]));
-    Rig { server, client, shutdown, store }
+    Rig { server, client, pki, shutdown, store }
 }
 
 pub(crate) async fn rig(cbor: bool) -> Rig {
