@@ -127,13 +127,14 @@ impl Proxy {
     }
 
     async fn apply(&self, old: Option<&Ruleset>, new: &Ruleset) -> Result<(), Error> {
-        let text = match old {
+        let texts = match old {
             Some(old) => render::change(old, new),
-            None => render::whole(new),
+            None => vec![render::whole(new)],
         };
-        if !text.is_empty() {
+        if !texts.is_empty() {
             let nft = self.nft.clone();
-            let work = tokio::task::spawn_blocking(move || nft.apply(&text));
+            let work = move || texts.iter().try_for_each(|text| nft.apply(text));
+            let work = tokio::task::spawn_blocking(work);
             work.await.map_err(|error| Error::Run(std::io::Error::other(error)))??;
             tracing::debug!(chains = new.chains.len(), "service rules applied");
         }

@@ -1,21 +1,26 @@
-//! The text that takes the kernel from one ruleset to another, as one transaction. Pure.
+//! The texts that take the kernel from one ruleset to another, each a transaction. Pure.
 //!
 //! Order matters: what is referred to must be there before, and what goes must not be referred to
-//! any more. Sets that clients are remembered in are left alone while their endpoint stays.
+//! any more. That holds for packets on their way, too: one that a transaction overtakes goes on in the rules
+//! from before it, but finds the elements from after it. So what is new is there one transaction before
+//! anything leads to it, and what is old stays until nothing has led to it for a transaction: otherwise about
+//! one packet in a million would find no way while endpoints come and go.
+//! Sets that clients are remembered in are left alone while their endpoint stays.
+//!
+//! upstream: Linux, net/netfilter/nf_tables_core.c (nft_do_chain), nft_lookup.c
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::ruleset::{Chain, Ruleset, Set};
+use crate::ruleset::{Chain, Ruleset};
 
 /// Family and name of the table.
 pub const TABLE: &str = "ip kube-proxy";
 
 /// The text that makes the table anew, whatever it held before.
 pub fn whole(new: &Ruleset) -> String {
-    let mut text = format!("add table {TABLE}\ndelete table {TABLE}\nadd table {TABLE}\n");
-    text.push_str(&change(&Ruleset::default(), new));
-    text
+    let table = format!("add table {TABLE}\ndelete table {TABLE}\nadd table {TABLE}\n");
+    table + &change(&Ruleset::default(), new).concat()
 }
 
 /// The text that deletes the table, whether it is there or not.
@@ -23,53 +28,64 @@ pub fn nothing() -> String {
     format!("add table {TABLE}\ndelete table {TABLE}\n")
 }
 
-/// The text that changes the table from `old` to `new`; empty when they are equal.
-pub fn change(old: &Ruleset, new: &Ruleset) -> String {
+/// The texts that change the table from `old` to `new`, to be applied one after the other; none when they are equal.
+pub fn change(old: &Ruleset, new: &Ruleset) -> Vec<String> {
+    let mut texts = vec![prepare(old, new), switch(old, new), remove(old, new)];
+    texts.retain(|text| !text.is_empty());
+    texts
+}
+
+/// Adds what is not there yet; nothing leads to it.
+fn prepare(old: &Ruleset, new: &Ruleset) -> String {
     let mut text = String::new();
     let out = &mut text;
-    // A set whose definition changes is made anew, and so are the rules that refer to it.
-    let remade = |name: &String, set: &Set| {
-        old.sets.get(name).is_some_and(|o| o.kind != set.kind || o.definition != set.definition)
-    };
-    let remade: Vec<&String> =
-        new.sets.iter().filter(|(n, s)| remade(n, s)).map(|(n, _)| n).collect();
-    let refers = |chain: &Chain| {
-        chain.rules.iter().any(|r| {
-            r.split(' ')
-                .any(|word| word.strip_prefix('@').is_some_and(|w| remade.iter().any(|n| *n == w)))
+    let fresh = || new.chains.iter().filter(|(name, _)| !old.chains.contains_key(*name));
+    // Chains on hooks are for the next step: packets are led to them at once.
+    for (name, _) in fresh().filter(|(_, chain)| chain.hook.is_none()) {
+        line(out, format_args!("add chain {TABLE} {name}"));
+    }
+    for (name, set) in new.sets.iter().filter(|(name, _)| !old.sets.contains_key(*name)) {
+        line(out, format_args!("add {} {TABLE} {name} {{ {} }}", set.kind, set.definition));
+    }
+    for (name, chain) in fresh().filter(|(_, chain)| chain.hook.is_none()) {
+        rules(out, name, chain);
+    }
+    text
+}
+
+/// Changes what is there, so that it leads to what is new.
+fn switch(old: &Ruleset, new: &Ruleset) -> String {
+    let mut text = String::new();
+    let out = &mut text;
+    let changed = || {
+        new.chains.iter().filter(|(name, chain)| match old.chains.get(*name) {
+            Some(before) => before.rules != chain.rules,
+            None => chain.hook.is_some(),
         })
     };
-    for (name, chain) in &new.chains {
-        if !old.chains.contains_key(name) {
-            let hook = chain.hook.map(|hook| format!(" {{ {hook} }}")).unwrap_or_default();
-            line(out, format_args!("add chain {TABLE} {name}{hook}"));
+    for (name, chain) in changed() {
+        match chain.hook.filter(|_| !old.chains.contains_key(name)) {
+            Some(hook) => line(out, format_args!("add chain {TABLE} {name} {{ {hook} }}")),
+            None => line(out, format_args!("flush chain {TABLE} {name}")),
         }
     }
-    let differs = |name: &String, chain: &Chain| {
-        old.chains.get(name).is_none_or(|o| o.rules != chain.rules) || refers(chain)
-    };
-    for (name, chain) in &old.chains {
-        if new.chains.get(name).is_none_or(|n| n.rules != chain.rules || refers(n)) {
-            line(out, format_args!("flush chain {TABLE} {name}"));
-        }
+    for (name, chain) in changed() {
+        rules(out, name, chain);
     }
-    for name in &remade {
-        line(out, format_args!("delete {} {TABLE} {name}", old.sets[*name].kind));
+    elements(out, old, new);
+    text
+}
+
+/// Deletes what nothing leads to any more.
+fn remove(old: &Ruleset, new: &Ruleset) -> String {
+    let mut text = String::new();
+    let out = &mut text;
+    let gone = || old.chains.keys().filter(|name| !new.chains.contains_key(*name));
+    // They refer to one another.
+    for name in gone() {
+        line(out, format_args!("flush chain {TABLE} {name}"));
     }
-    for (name, set) in &new.sets {
-        if !old.sets.contains_key(name) || remade.contains(&name) {
-            line(out, format_args!("add {} {TABLE} {name} {{ {} }}", set.kind, set.definition));
-        }
-    }
-    for (name, chain) in &new.chains {
-        if differs(name, chain) {
-            for rule in &chain.rules {
-                line(out, format_args!("add rule {TABLE} {name} {rule}"));
-            }
-        }
-    }
-    elements(out, old, new, &remade);
-    for name in old.chains.keys().filter(|name| !new.chains.contains_key(*name)) {
+    for name in gone() {
         line(out, format_args!("delete chain {TABLE} {name}"));
     }
     for (name, set) in old.sets.iter().filter(|(name, _)| !new.sets.contains_key(*name)) {
@@ -78,11 +94,16 @@ pub fn change(old: &Ruleset, new: &Ruleset) -> String {
     text
 }
 
-fn elements(out: &mut String, old: &Ruleset, new: &Ruleset, remade: &[&String]) {
+fn rules(out: &mut String, chain: &str, of: &Chain) {
+    for rule in &of.rules {
+        line(out, format_args!("add rule {TABLE} {chain} {rule}"));
+    }
+}
+
+fn elements(out: &mut String, old: &Ruleset, new: &Ruleset) {
     let none = BTreeMap::new();
     for (name, set) in &new.sets {
-        let before = old.sets.get(name).filter(|_| !remade.contains(&name));
-        let before = before.map_or(&none, |set| &set.elements);
+        let before = old.sets.get(name).map_or(&none, |set| &set.elements);
         let gone = before.iter().filter(|(key, verdict)| set.elements.get(*key) != Some(verdict));
         list(out, "delete", name, gone);
         let fresh = set.elements.iter().filter(|(key, verdict)| before.get(*key) != Some(verdict));

@@ -5,6 +5,10 @@
 //! port, that one chooses the chain of an endpoint, and there the destination is changed. What
 //! found no way is refused by the filter hooks, which look into the `no-endpoint-` maps.
 //!
+//! Invariant: a chain with a map of its own is never changed, because a packet that is in it while the rules change
+//! would find the map empty (the kernel asks for the generation of rules and of elements one after the other). Such a
+//! chain is named by its rules, and others go to a new one. A set is never defined anew: its name tells its definition.
+//!
 //! upstream: pkg/proxy/nftables/proxier.go
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -246,7 +250,7 @@ impl Ruleset {
                     network(config)
                 ));
             }
-            rules.extend(choose(port, endpoints));
+            rules.push(format!("goto {}", self.choice(port, endpoints)));
             self.chain(&policy_chain(port, local), rules);
             reached.extend(endpoints.iter().map(|e| ((e.address, e.port), e)));
         }
@@ -255,12 +259,35 @@ impl Ruleset {
         }
     }
 
+    /// The chain that sends a connection to the endpoint of its client, else to any.
+    fn choice(&mut self, port: &ServicePort, endpoints: &[Endpoint]) -> String {
+        let chains: Vec<String> =
+            endpoints.iter().map(|e| endpoint_name("endpoint", port, e)).collect();
+        if let [only] = chains.as_slice() {
+            return only.clone();
+        }
+        let mut rules = Vec::new();
+        if let Some(seconds) = port.affinity {
+            for (endpoint, chain) in endpoints.iter().zip(&chains) {
+                let set = affinity_name(seconds, port, endpoint);
+                rules.push(format!("ip saddr @{set} goto {chain}"));
+            }
+        }
+        let ways: Vec<String> =
+            chains.iter().enumerate().map(|(i, chain)| format!("{i} : goto {chain}")).collect();
+        let (count, ways) = (chains.len(), ways.join(", "));
+        rules.push(format!("numgen random mod {count} vmap {{ {ways} }}"));
+        let name = hashed(&name("choice", &port.name), &rules.concat());
+        self.chain(&name, rules);
+        name
+    }
+
     fn endpoint(&mut self, port: &ServicePort, endpoint: &Endpoint) {
         let Endpoint { address, port: number, .. } = endpoint;
         // A pod that is sent back to itself would answer itself directly.
         let mut rules = vec![format!("ip saddr {address} jump mark-for-masquerade")];
         if let Some(seconds) = port.affinity {
-            let set = endpoint_name("affinity", port, endpoint);
+            let set = affinity_name(seconds, port, endpoint);
             let definition =
                 format!("type ipv4_addr ; flags dynamic,timeout ; timeout {seconds}s ;");
             self.set(&set, "set", &definition);
@@ -299,35 +326,16 @@ impl Ruleset {
     }
 }
 
-/// Sends a connection to the endpoint of its client, else to any.
-fn choose(port: &ServicePort, endpoints: &[Endpoint]) -> Vec<String> {
-    let chains: Vec<String> =
-        endpoints.iter().map(|e| endpoint_name("endpoint", port, e)).collect();
-    let mut rules = Vec::new();
-    if port.affinity.is_some() {
-        for (endpoint, chain) in endpoints.iter().zip(&chains) {
-            let set = endpoint_name("affinity", port, endpoint);
-            rules.push(format!("ip saddr @{set} goto {chain}"));
-        }
-    }
-    match chains.as_slice() {
-        [only] => rules.push(format!("goto {only}")),
-        all => {
-            let ways: Vec<String> =
-                all.iter().enumerate().map(|(i, chain)| format!("{i} : goto {chain}")).collect();
-            let (count, ways) = (all.len(), ways.join(", "));
-            rules.push(format!("numgen random mod {count} vmap {{ {ways} }}"));
-        }
-    }
-    rules
-}
-
 fn policy_chain(port: &ServicePort, local: bool) -> String {
     name(if local { "local" } else { "service" }, &port.name)
 }
 
 fn endpoint_name(kind: &str, port: &ServicePort, endpoint: &Endpoint) -> String {
     name(kind, &format!("{}__{}/{}", port.name, endpoint.address, endpoint.port))
+}
+
+fn affinity_name(seconds: i64, port: &ServicePort, endpoint: &Endpoint) -> String {
+    endpoint_name(&format!("affinity-{seconds}s"), port, endpoint)
 }
 
 fn key(ip: Ipv4Addr, port: &ServicePort) -> String {
@@ -350,12 +358,14 @@ fn contains(range: &str, ip: Ipv4Addr) -> bool {
 /// A name that the kernel takes; nft allows 128 bytes.
 fn name(kind: &str, of: &str) -> String {
     let full = format!("{kind}-{of}");
-    if full.len() <= NAME_MAX {
-        return full;
-    }
+    if full.len() <= NAME_MAX { full } else { hashed(&full, &full) }
+}
+
+/// A name that ends in a hash of a text, and as much before it as there is room for.
+fn hashed(name: &str, of: &str) -> String {
     // FNV-1a: short, stable, and the names before it are already close to unique.
-    let hash = full.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+    let hash = of.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    format!("{}-{hash:016x}", &full[..NAME_MAX - 17])
+    format!("{}-{hash:016x}", &name[..name.len().min(NAME_MAX - 17)])
 }

@@ -69,22 +69,62 @@ fn cluster_ip_is_spread_over_the_endpoints() {
         http(),
         json!([ready("10.244.0.5", "node-a"), ready("10.244.1.6", "node-b")]),
     );
-    let text = render::change(&compile(web(json!({})), json!([]), json!([])), &rules_of);
+    let before = compile(web(json!({})), json!([]), json!([]));
+    let choice = "choice-shop/web/tcp/http-b3c5b1ec0e4569e7";
     assert_eq!(
-        text,
-        "add chain ip kube-proxy endpoint-shop/web/tcp/http__10.244.0.5/8080
+        render::change(&before, &rules_of),
+        [
+            format!("add chain ip kube-proxy {choice}
+add chain ip kube-proxy endpoint-shop/web/tcp/http__10.244.0.5/8080
 add chain ip kube-proxy endpoint-shop/web/tcp/http__10.244.1.6/8080
 add chain ip kube-proxy service-shop/web/tcp/http
+add rule ip kube-proxy {choice} numgen random mod 2 vmap {{ 0 : goto endpoint-shop/web/tcp/http__10.244.0.5/8080, 1 : goto endpoint-shop/web/tcp/http__10.244.1.6/8080 }}
 add rule ip kube-proxy endpoint-shop/web/tcp/http__10.244.0.5/8080 ip saddr 10.244.0.5 jump mark-for-masquerade
 add rule ip kube-proxy endpoint-shop/web/tcp/http__10.244.0.5/8080 meta l4proto tcp dnat to 10.244.0.5:8080
 add rule ip kube-proxy endpoint-shop/web/tcp/http__10.244.1.6/8080 ip saddr 10.244.1.6 jump mark-for-masquerade
 add rule ip kube-proxy endpoint-shop/web/tcp/http__10.244.1.6/8080 meta l4proto tcp dnat to 10.244.1.6:8080
 add rule ip kube-proxy service-shop/web/tcp/http ip daddr 10.96.0.20 tcp dport 80 ip saddr != 10.244.0.0/16 jump mark-for-masquerade
-add rule ip kube-proxy service-shop/web/tcp/http numgen random mod 2 vmap { 0 : goto endpoint-shop/web/tcp/http__10.244.0.5/8080, 1 : goto endpoint-shop/web/tcp/http__10.244.1.6/8080 }
-delete element ip kube-proxy no-endpoint-services { 10.96.0.20 . tcp . 80 : goto reject-chain }
+add rule ip kube-proxy service-shop/web/tcp/http goto {choice}
+"),
+            "delete element ip kube-proxy no-endpoint-services { 10.96.0.20 . tcp . 80 : goto reject-chain }
 add element ip kube-proxy service-ips { 10.96.0.20 . tcp . 80 : goto service-shop/web/tcp/http }
-"
+".to_owned(),
+        ]
     );
+}
+
+#[test]
+fn what_packets_may_be_in_stays_until_nothing_leads_there() {
+    let three = compile(
+        web(json!({})),
+        http(),
+        json!([ready("10.244.0.5", "a"), ready("10.244.0.6", "a"), ready("10.244.0.7", "a")]),
+    );
+    let two = compile(
+        web(json!({})),
+        http(),
+        json!([ready("10.244.0.5", "a"), ready("10.244.0.6", "a")]),
+    );
+    let [prepared, switched, removed] = &render::change(&three, &two)[..] else { panic!("three") };
+    let choice = |rules: &Ruleset| {
+        let name = rules.chains.keys().find(|name| name.starts_with("choice-"));
+        name.expect("a choice among endpoints").clone()
+    };
+    let (old, new) = (choice(&three), choice(&two));
+    assert_ne!(old, new);
+    assert!(
+        prepared.starts_with(&format!("add chain ip kube-proxy {new}\nadd rule ")),
+        "{prepared}"
+    );
+    assert!(!prepared.contains("flush") && !prepared.contains("delete"), "{prepared}");
+    let service = "service-shop/web/tcp/http";
+    assert!(switched.starts_with(&format!("flush chain ip kube-proxy {service}\n")), "{switched}");
+    assert!(switched.ends_with(&format!("{service} goto {new}\n")), "{switched}");
+    let gone = "endpoint-shop/web/tcp/http__10.244.0.7/8080";
+    let lines = |verb: &str| {
+        format!("{verb} chain ip kube-proxy {old}\n{verb} chain ip kube-proxy {gone}\n")
+    };
+    assert_eq!(*removed, lines("flush") + &lines("delete"));
 }
 
 #[test]
@@ -92,7 +132,7 @@ fn equal_rules_are_no_change() {
     let endpoints = || json!([ready("10.244.0.5", "node-a")]);
     let a = compile(web(json!({})), http(), endpoints());
     let b = compile(web(json!({})), http(), endpoints());
-    assert_eq!(render::change(&a, &b), "");
+    assert!(render::change(&a, &b).is_empty());
 }
 
 #[test]
@@ -149,13 +189,15 @@ fn affinity_outlives_other_changes() {
         http(),
         json!([ready("10.244.0.5", "node-a"), ready("10.244.1.6", "node-b")]),
     );
-    let set = "affinity-shop/web/tcp/http__10.244.0.5/8080";
+    let set = "affinity-60s-shop/web/tcp/http__10.244.0.5/8080";
     assert_eq!(two.sets[set].definition, "type ipv4_addr ; flags dynamic,timeout ; timeout 60s ;");
-    let text = render::change(&one, &two);
+    let text = render::change(&one, &two).concat();
     assert!(!text.contains(&format!("set ip kube-proxy {set} ")), "{text}");
-    let back = render::change(&two, &one);
+    let back = render::change(&two, &one).concat();
     assert!(
-        back.ends_with("delete set ip kube-proxy affinity-shop/web/tcp/http__10.244.1.6/8080\n")
+        back.ends_with(
+            "delete set ip kube-proxy affinity-60s-shop/web/tcp/http__10.244.1.6/8080\n"
+        )
     );
 }
 

@@ -5,7 +5,7 @@
 //! every answer then carries `Connection: close`, so that clients move to another pod. When the period is
 //! over it closes the listener, finishes the requests it has begun and exits.
 //!
-//! Environment: `PORT` (default 8080), `DRAIN_SECONDS` (default 3), `POD_NAME`, `POD_NAMESPACE`, `NODE_NAME`.
+//! Environment: `PORT` (default 8080), `DRAIN_SECONDS` (default 5), `POD_NAME`, `POD_NAMESPACE`, `NODE_NAME`.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ enum Phase {
 async fn main() -> std::io::Result<()> {
     let port: u16 = env("PORT", "8080").parse().map_err(std::io::Error::other)?;
     let drain =
-        Duration::from_secs(env("DRAIN_SECONDS", "3").parse().map_err(std::io::Error::other)?);
+        Duration::from_secs(env("DRAIN_SECONDS", "5").parse().map_err(std::io::Error::other)?);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let listener = TcpListener::bind(("::", port)).await?;

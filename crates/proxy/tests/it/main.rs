@@ -13,7 +13,7 @@ use longshore_proxy::{Config, render, ruleset, service};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A network namespace that goes with the test.
 struct Namespace {
@@ -27,7 +27,9 @@ impl Namespace {
         let of = |arguments: &[&str]| ip(&[&["-n", &namespace.name], arguments].concat());
         of(&["link", "set", "lo", "up"]);
         of(&["addr", "add", "192.0.2.1/32", "dev", "lo"]);
-        of(&["addr", "add", "10.244.0.5/32", "dev", "lo"]);
+        for pod in ["10.244.0.5/32", "10.244.0.6/32", "10.244.0.7/32"] {
+            of(&["addr", "add", pod, "dev", "lo"]);
+        }
         // What is sent to service addresses must seem to leave the machine.
         of(&["link", "add", "out", "type", "veth", "peer", "name", "beyond"]);
         of(&["link", "set", "out", "up"]);
@@ -53,13 +55,7 @@ impl Namespace {
     /// Connects inside the namespace and reads what the other side says.
     fn ask(&self, to: &str) -> io::Result<String> {
         let to: SocketAddr = to.parse().expect("an address");
-        self.run(move || {
-            let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            let mut text = String::new();
-            stream.read_to_string(&mut text)?;
-            Ok(text)
-        })
+        self.run(move || ask(to))
     }
 
     /// Answers every connection with a text.
@@ -78,6 +74,14 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         ip(&["netns", "delete", &self.name]);
     }
+}
+
+fn ask(to: SocketAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 fn ip(arguments: &[&str]) {
@@ -172,12 +176,53 @@ fn connections_reach_endpoints_in_a_real_kernel() {
     let none = rules(&[], 90);
     let steps = [&one, &two, &later, &none, &one];
     for pair in steps.windows(2) {
-        nft.apply(&render::change(pair[0], pair[1])).expect("a difference");
+        change(&nft, pair[0], pair[1]);
     }
     assert_eq!(namespace.ask("10.96.0.20:80").expect("after all steps"), "web");
     nft.apply(&render::whole(&two)).expect("over what is there");
     nft.apply(&render::nothing()).expect("delete");
     nft.apply(&render::nothing()).expect("delete what is not there");
+}
+
+/// Clients, and the connections that each makes: enough for a few to be overtaken by a change, which comes every
+/// few milliseconds, and few enough for the kernel's table of connections.
+const CLIENTS: usize = 2;
+const CONNECTIONS: usize = 10_000;
+
+/// A packet that a change overtakes finds its way, too.
+#[test]
+fn no_connection_is_refused_while_endpoints_come_and_go() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let namespace = Namespace::new("swap");
+    let nft = SystemNft::in_namespace(&namespace.name);
+    for at in ["10.244.0.5:8080", "10.244.0.6:8080", "10.244.0.7:8080"] {
+        namespace.listen(at, "web");
+    }
+    let two = rules(&["10.244.0.5", "10.244.0.6"], 60);
+    let three = rules(&["10.244.0.5", "10.244.0.6", "10.244.0.7"], 60);
+    nft.apply(&render::whole(&two)).expect("the whole ruleset");
+    let load = || {
+        let to = "192.0.2.1:30080".parse().expect("an address");
+        namespace.run(move || (0..CONNECTIONS).try_for_each(|_| ask(to).map(drop)))
+    };
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(load)).collect();
+        while !clients.iter().all(|client| client.is_finished()) {
+            change(&nft, &two, &three);
+            change(&nft, &three, &two);
+        }
+        for client in clients {
+            client.join().expect("a client").expect("every connection is served");
+        }
+    });
+}
+
+fn change(nft: &SystemNft, old: &ruleset::Ruleset, new: &ruleset::Ruleset) {
+    for text in render::change(old, new) {
+        nft.apply(&text).expect("a difference");
+    }
 }
 
 #[test]
