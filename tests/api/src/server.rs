@@ -15,7 +15,7 @@ use crate::wire::Wire;
 /// Names a kubeconfig whose server is tested instead of our own. Its user must be an administrator.
 pub const KUBECONFIG: &str = "LONGSHORE_TEST_KUBECONFIG";
 /// How long a server may take to be ready.
-const READY_MAX: Duration = Duration::from_secs(60);
+const READY_MAX: Duration = Duration::from_secs(120);
 /// How often it is asked meanwhile.
 const ASK_INTERVAL: Duration = Duration::from_millis(20);
 

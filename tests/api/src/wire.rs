@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::server;
 
 /// How long any single answer or watch event may take.
-pub const ANSWER_MAX: Duration = Duration::from_secs(30);
+pub const ANSWER_MAX: Duration = Duration::from_secs(120);
 /// The first bytes of an object in protobuf.
 const PROTOBUF_MAGIC: &[u8] = b"k8s\0";
 

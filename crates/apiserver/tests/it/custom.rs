@@ -21,7 +21,7 @@ const CREATORS: usize = 8;
 /// How many objects each of them creates at most.
 const CREATES: usize = 16;
 /// How long anything here may take at most.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn widgets() -> Value {
     let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});

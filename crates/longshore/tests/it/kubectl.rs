@@ -82,7 +82,7 @@ fn objects_are_edited_compared_and_awaited() {
     assert!(String::from_utf8(difference.stdout).unwrap().contains("+  word: three"));
 
     server.kubectl(&["patch", "configmap", "text", "-p", r#"{"data":{"more":"x"}}"#]);
-    server.kubectl(&["wait", "--for=jsonpath={.data.more}=x", "configmap/text", "--timeout=10s"]);
+    server.kubectl(&["wait", "--for=jsonpath={.data.more}=x", "configmap/text", "--timeout=120s"]);
     server.kubectl(&["delete", "configmap", "text"]);
     let gone = server.try_kubectl(&["get", "configmap", "text"]);
     assert!(String::from_utf8(gone.stderr).unwrap().contains("configmaps \"text\" not found"));
@@ -148,7 +148,7 @@ fn single_objects_are_made_by_commands() {
         "Pod Pod",
     );
     assert!(server.kubectl(&["events", "-n", "team"]).contains("SuccessfulCreate"));
-    server.kubectl(&["delete", "namespace", "team", "--timeout=50s"]);
+    server.kubectl(&["delete", "namespace", "team", "--timeout=120s"]);
     let left = server.try_kubectl(&["get", "namespace", "team"]);
     assert!(String::from_utf8(left.stderr).unwrap().contains("not found"));
 }

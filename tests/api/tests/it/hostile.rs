@@ -15,7 +15,7 @@ use crate::raw;
 
 const CONFIGMAPS: &str = "/api/v1/namespaces/default/configmaps";
 /// How long an answer to anything hostile may take, on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// What the server may grow by while it refuses something, in bytes.
 const GROWTH_MAX: u64 = 300 << 20;
 
@@ -326,7 +326,7 @@ async fn slow_clients_hold_nobody_up() {
         let answer = wire.json(Method::POST, CONFIGMAPS, &object).await.unwrap();
         assert_eq!(answer.code, 201);
         assert_eq!(wire.get(CONFIGMAPS).await.unwrap().code, 200);
-        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+        assert!(started.elapsed() < PATIENCE / 2, "{:?}", started.elapsed());
     }
     drop(slow);
     let listed = wire.get(CONFIGMAPS).await.unwrap().value();

@@ -171,7 +171,7 @@ async fn objects_are_changed_in_every_way() {
     cluster.ok(&["annotate", "deployment/web", "kubernetes.io/change-cause=tested"]);
     let condition =
         format!("--for=jsonpath={{.status.observedGeneration}}={}", get(".metadata.generation"));
-    cluster.ok(&["wait", "deployment/web", &condition, "--timeout=30s"]);
+    cluster.ok(&["wait", "deployment/web", &condition, "--timeout=120s"]);
     let history = cluster.ok(&["rollout", "history", "deployment/web"]);
     assert!(history.contains("tested"), "{history}");
     assert!(
@@ -228,7 +228,7 @@ async fn objects_are_changed_in_every_way() {
     // A controller may have been quicker; then the version in the file is old.
     let error = String::from_utf8_lossy(&replaced.stderr);
     assert!(replaced.status.success() || error.contains("the object has been modified"), "{error}");
-    let delete = ["delete", "deployment", "web", "--cascade=foreground", "--timeout=40s"];
+    let delete = ["delete", "deployment", "web", "--cascade=foreground", "--timeout=120s"];
     cluster.ok(&delete);
     assert_eq!(cluster.ok(&["get", "pods", "-l", "app=web", "-o", "name"]), "");
 }
@@ -278,7 +278,7 @@ async fn nodes_accounts_and_requests() {
     cluster.ok(&["create", "job", "j", "--from=cronjob/c"]);
     assert!(cluster.ok(&["get", "quota,pc,pdb,ing,cj,job"]).contains("job.batch/j"));
     let events = ["get", "events", "--field-selector=involvedObject.kind=Job", "-o", "name"];
-    cluster.ok(&["wait", "--for=create", "pod", "-l", "job-name=j", "--timeout=40s"]);
+    cluster.ok(&["wait", "--for=create", "pod", "-l", "job-name=j", "--timeout=120s"]);
     assert!(!cluster.ok(&events).is_empty());
     assert!(cluster.ok(&["events", "--for", "job/j"]).contains("SuccessfulCreate"));
     cluster.ok(&["cluster-info"]);

@@ -84,7 +84,7 @@ fn sidecars(space: &Space<'_>, dir: &Path) {
         )
     };
     let (first, second) = (say("first"), say("second"));
-    let beside = "restartPolicy: Always, startupProbe: {exec: {command: [test, -e, /state/first]}, periodSeconds: 1}, ";
+    let beside = "restartPolicy: Always, startupProbe: {exec: {command: [test, -e, /state/first]}, periodSeconds: 1, timeoutSeconds: 60}, ";
     let inits = [
         ("first", first.as_str(), beside),
         ("second", second.as_str(), "restartPolicy: Always, "),
@@ -109,7 +109,7 @@ fn sidecars(space: &Space<'_>, dir: &Path) {
 fn hooks(space: &Space<'_>, dir: &Path) {
     let main = "    lifecycle:\n      postStart: {exec: {command: [sh, -c, 'echo begun > /state/hook']}}\n      \
                 preStop: {exec: {command: [sh, -c, 'echo ended >> /state/hook']}}\n";
-    pod(space, "hooked", "  terminationGracePeriodSeconds: 5\n", &[], main, dir);
+    pod(space, "hooked", "  terminationGracePeriodSeconds: 60\n", &[], main, dir);
     space.wait("pod/hooked", "condition=Ready");
     assert_eq!(space.shell("hooked", "cat /state/hook"), "begun");
     space.kubectl(&["delete", "pod", "hooked"]);

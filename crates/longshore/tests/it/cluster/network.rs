@@ -17,7 +17,7 @@ pub fn run(cluster: &Cluster) {
          selector: {{matchLabels: {{app: web}}}}\n  template:\n    metadata: {{labels: {{app: web}}}}\n    \
          spec:\n      terminationGracePeriodSeconds: 1\n      containers:\n      - name: toolbox\n        \
          image: {TOOLBOX}\n        ports: [{{name: http, containerPort: 8080}}]\n        \
-         readinessProbe: {{httpGet: {{path: /healthz, port: http}}, periodSeconds: 1}}\n---\n{}---\n{}---\n{}",
+         readinessProbe: {{httpGet: {{path: /healthz, port: http}}, periodSeconds: 1, timeoutSeconds: 60}}\n---\n{}---\n{}---\n{}",
         service("web", "type: NodePort, selector: {app: web}"),
         service("sticky", "selector: {app: web}, sessionAffinity: ClientIP"),
         service("peers", "selector: {app: web}, clusterIP: None"),

@@ -3,6 +3,8 @@
 use super::{Cluster, Space};
 
 const COUNT: &str = ".status.containerStatuses[0].restartCount";
+/// Set for a probe that has to succeed: a slow machine is no failure.
+const PATIENT: &str = "timeoutSeconds: 60";
 const READY: &str = ".status.containerStatuses[0].ready";
 
 /// Everything of this part.
@@ -20,30 +22,39 @@ fn becomes(space: &Space<'_>, pod: &str, field: &str, value: &str) {
 
 /// A failing readiness probe takes a pod out, a failing liveness probe restarts its container.
 fn http(space: &Space<'_>) {
-    space.toolbox(
-        "http",
-        "    readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1, failureThreshold: 1}\n    \
-         livenessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1, failureThreshold: 6}\n",
-    );
-    space.shell("http", "wget -qO- http://127.0.0.1:8080/fail");
-    becomes(space, "http", READY, "false");
+    let probe = |kind: &str, threshold: u32| {
+        format!(
+            "    {kind}: {{httpGet: {{path: /healthz, port: 8080}}, periodSeconds: 1, {PATIENT}, failureThreshold: {threshold}}}\n"
+        )
+    };
+    let events = |pod: &str| {
+        let selector = format!("involvedObject.name={pod}");
+        space.kubectl(&["get", "events", "--field-selector", &selector])
+    };
+    space.toolbox("unready", &probe("readinessProbe", 1));
+    space.shell("unready", "wget -qO- http://127.0.0.1:8080/fail");
+    becomes(space, "unready", READY, "false");
     let message = ".status.conditions[?(@.type==\"Ready\")].message";
-    assert_eq!(space.field("pod/http", message), "containers with unready status: [toolbox]");
-    becomes(space, "http", COUNT, "1");
-    becomes(space, "http", READY, "true");
-    let events = space.kubectl(&["get", "events", "--field-selector", "involvedObject.name=http"]);
+    assert_eq!(space.field("pod/unready", message), "containers with unready status: [toolbox]");
+    let told = events("unready");
     assert!(
-        events.contains("Readiness probe failed: HTTP probe failed with statuscode: 500"),
-        "{events}"
+        told.contains("Readiness probe failed: HTTP probe failed with statuscode: 500"),
+        "{told}"
     );
+    space.shell("unready", "wget -qO- http://127.0.0.1:8080/heal");
+    becomes(space, "unready", READY, "true");
+    assert_eq!(space.field("pod/unready", COUNT), "0");
+
+    space.toolbox("dead", &probe("livenessProbe", 2));
+    space.shell("dead", "wget -qO- http://127.0.0.1:8080/fail");
+    becomes(space, "dead", COUNT, "1");
+    becomes(space, "dead", READY, "true");
+    let told = events("dead");
     assert!(
-        events.contains("Liveness probe failed: HTTP probe failed with statuscode: 500"),
-        "{events}"
+        told.contains("Liveness probe failed: HTTP probe failed with statuscode: 500"),
+        "{told}"
     );
-    assert!(
-        events.contains("Container toolbox failed liveness probe, will be restarted"),
-        "{events}"
-    );
+    assert!(told.contains("Container toolbox failed liveness probe, will be restarted"), "{told}");
 }
 
 /// A command, a connection, TLS.
@@ -52,10 +63,10 @@ fn others(space: &Space<'_>) {
     space.make_toolbox(
         "others",
         &format!(
-            "    readinessProbe: {{exec: {{command: [test, -e, /tmp/ready]}}, periodSeconds: 1}}\n    \
-             livenessProbe: {{tcpSocket: {{port: 8081}}, periodSeconds: 1}}\n  \
+            "    readinessProbe: {{exec: {{command: [test, -e, /tmp/ready]}}, periodSeconds: 1, {PATIENT}}}\n    \
+             livenessProbe: {{tcpSocket: {{port: 8081}}, periodSeconds: 1, {PATIENT}}}\n  \
              - name: tls\n    image: {}\n    command: [sleep, '3600']\n    \
-             readinessProbe: {{httpGet: {{scheme: HTTPS, host: {node}, port: 6443, path: /readyz}}, periodSeconds: 1}}\n",
+             readinessProbe: {{httpGet: {{scheme: HTTPS, host: {node}, port: 6443, path: /readyz}}, periodSeconds: 1, {PATIENT}}}\n",
             super::TOOLBOX
         ),
     );
@@ -73,8 +84,10 @@ fn others(space: &Space<'_>) {
 fn startup(space: &Space<'_>) {
     space.make_toolbox(
         "slow",
-        "    startupProbe: {exec: {command: [test, -e, /tmp/started]}, periodSeconds: 1, failureThreshold: 100}\n    \
-         livenessProbe: {exec: {command: ['false']}, periodSeconds: 1, failureThreshold: 2}\n",
+        &format!(
+            "    startupProbe: {{exec: {{command: [test, -e, /tmp/started]}}, periodSeconds: 1, {PATIENT}, failureThreshold: 100}}\n    \
+             livenessProbe: {{exec: {{command: ['false']}}, periodSeconds: 1, failureThreshold: 2}}\n",
+        ),
     );
     becomes(space, "slow", ".status.phase", "Running");
     let started = ".status.containerStatuses[0].started";
@@ -101,7 +114,9 @@ fn startup(space: &Space<'_>) {
 fn grpc(space: &Space<'_>) {
     space.toolbox(
         "grpc",
-        "    readinessProbe: {grpc: {port: 8083}, periodSeconds: 1, failureThreshold: 1}\n",
+        &format!(
+            "    readinessProbe: {{grpc: {{port: 8083}}, periodSeconds: 1, {PATIENT}, failureThreshold: 1}}\n"
+        ),
     );
     space.shell("grpc", "wget -qO- http://127.0.0.1:8080/fail");
     becomes(space, "grpc", READY, "false");

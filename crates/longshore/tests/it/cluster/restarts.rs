@@ -16,16 +16,14 @@ pub fn run(cluster: &Cluster) {
     space.wait("pod/killed", "condition=Ready");
     // The second end comes too soon after the first: the pause is told.
     space.try_kubectl(&["exec", "killed", "--", "wget", "-qO-", "http://127.0.0.1:8080/exit/4"]);
-    let reason = ".status.containerStatuses[0].state.waiting.reason";
-    space.wait("pod/killed", &format!("jsonpath={{{reason}}}=CrashLoopBackOff"));
-    assert_eq!(space.field("pod/killed", &format!("{last}.exitCode")), "4");
-    assert!(space.kubectl(&["get", "pod", "killed"]).contains("CrashLoopBackOff"));
-    let message = space.field("pod/killed", ".status.containerStatuses[0].state.waiting.message");
-    assert!(
-        message
-            .starts_with("back-off 10s restarting failed container=toolbox pod=killed_restarts("),
-        "{message}"
-    );
+    // All in one answer, because the pause is short.
+    let waiting = ".status.containerStatuses[0].state.waiting";
+    let told = format!("jsonpath={{{last}.exitCode}} {{{waiting}.reason}}: {{{waiting}.message}}");
+    space.eventually(&["get", "pod", "killed", "-o", &told], |text| {
+        text.starts_with(
+            "4 CrashLoopBackOff: back-off 10s restarting failed container=toolbox pod=killed_restarts(",
+        )
+    });
     let events = [
         "get",
         "events",

@@ -12,7 +12,7 @@ const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/hello.
 const CLIENTS: usize = 5;
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long one request may take.
-const REQUEST_MAX: Duration = Duration::from_secs(10);
+const REQUEST_MAX: Duration = Duration::from_secs(60);
 
 /// Everything of this part.
 pub fn run(cluster: &Cluster) {
