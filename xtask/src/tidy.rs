@@ -16,6 +16,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("longshore-apiserver", 4),
     ("longshore-base", 0),
     ("longshore-bench", 7),
+    ("longshore-cel", 2),
     ("longshore-client", 3),
     ("longshore-controllers", 5),
     ("longshore-cri", 2),

@@ -1,0 +1,483 @@
+//! Evaluates, and counts what it costs.
+//!
+//! upstream: vendor/github.com/google/cel-go/interpreter/interpretable.go, attributes.go, runtimecost.go
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::cost;
+use crate::equal::equal;
+use crate::functions::Context;
+use crate::plan::{Attribute, Call, FoldNode, Node, Qualifier, Root};
+use crate::value::{EvalError, Key, Map, Outcome, Struct, Value};
+
+/// Gives the values of variables.
+pub trait Variables<'a> {
+    /// The value of a variable, if there is one of this name.
+    fn get(&self, name: &str) -> Option<Outcome<'a>>;
+}
+
+/// No variables.
+impl<'a> Variables<'a> for () {
+    fn get(&self, _: &str) -> Option<Outcome<'a>> {
+        None
+    }
+}
+
+impl<'a, const N: usize> Variables<'a> for [(&str, Value<'a>); N] {
+    fn get(&self, name: &str) -> Option<Outcome<'a>> {
+        self.iter().find(|(own, _)| *own == name).map(|(_, value)| Ok(value.clone()))
+    }
+}
+
+/// What came of an evaluation.
+#[derive(Debug)]
+pub struct Evaluation<'a> {
+    /// The value or why there is none.
+    pub result: Outcome<'a>,
+    /// What it cost.
+    pub cost: u64,
+}
+
+/// Evaluates a plan; it ends when it costs more than `limit`.
+pub fn evaluate<'a>(node: &'a Node, variables: &dyn Variables<'a>, limit: u64) -> Evaluation<'a> {
+    let mut machine = Machine { variables, locals: Vec::new(), cost: 0, limit };
+    let result = machine.eval(node);
+    Evaluation { result, cost: machine.cost }
+}
+
+struct Machine<'a, 'v> {
+    variables: &'v dyn Variables<'a>,
+    locals: Vec<Outcome<'a>>,
+    cost: u64,
+    limit: u64,
+}
+
+/// What a selection found.
+enum Found<'a> {
+    Value(Value<'a>),
+    Absent,
+}
+
+impl<'a> Machine<'a, '_> {
+    fn charge(&mut self, cost: u64) -> Result<(), EvalError> {
+        self.cost = self.cost.saturating_add(cost);
+        if self.cost > self.limit { Err(EvalError::CostExceeded) } else { Ok(()) }
+    }
+
+    fn eval(&mut self, node: &'a Node) -> Outcome<'a> {
+        match node {
+            Node::Constant(value) => Ok(value.shrink()),
+            Node::Attribute(attribute) => self.attribute(attribute),
+            Node::Call(call) => self.call(call),
+            Node::Equal(parts, negate) => self.equal(parts, *negate),
+            Node::Logic(parts, or) => self.logic(parts, *or),
+            Node::OptionalOr(parts, value) => self.optional_or(parts, *value),
+            Node::List(elements) => self.list(elements),
+            Node::Map(entries) => self.map(entries),
+            Node::Struct(name, fields) => self.create(name, fields),
+            Node::Fold(fold) => self.fold(fold),
+            Node::InSet(element, set) => {
+                let value = self.eval(element)?;
+                Ok(Value::Bool(Key::of(&value).is_some_and(|key| set.contains(&key))))
+            }
+        }
+    }
+
+    /// An attribute where its value is wanted: it costs one, unless it is a choice.
+    fn attribute(&mut self, attribute: &'a Attribute) -> Outcome<'a> {
+        let outcome = self.resolve(attribute);
+        if matches!(outcome, Err(EvalError::CostExceeded)) {
+            return outcome;
+        }
+        match (&attribute.root, attribute.test) {
+            // Whether something is there costs nothing by itself.
+            (Root::Choice(_), true) => self.cost = self.cost.saturating_sub(1),
+            (Root::Choice(_), false) | (_, true) => {}
+            (_, false) => self.charge(1)?,
+        }
+        outcome
+    }
+
+    /// An attribute of which the parts alone cost.
+    fn resolve(&mut self, attribute: &'a Attribute) -> Outcome<'a> {
+        let mut value = match &attribute.root {
+            Root::Local(index, true) => match self.locals.get_mut(*index) {
+                Some(local) => std::mem::replace(local, Ok(Value::Null))?,
+                None => return Err(EvalError::new("no such attribute(s)")),
+            },
+            Root::Local(index, false) => match self.locals.get(*index) {
+                Some(local) => local.clone()?,
+                None => return Err(EvalError::new("no such attribute(s)")),
+            },
+            Root::Variable(name) => match self.variables.get(name) {
+                Some(value) => value?,
+                None => return Err(EvalError::new(format!("no such attribute(s): {name}"))),
+            },
+            Root::Value(node) => self.eval(node)?,
+            Root::Choice(parts) => self.choice(parts)?,
+        };
+        if attribute.qualifiers.is_empty() {
+            return Ok(value);
+        }
+        let mut optional = false;
+        if let Value::Optional(inner) = &value {
+            match inner {
+                None => return if attribute.test { Ok(Value::Bool(false)) } else { Ok(value) },
+                Some(inner) => {
+                    optional = true;
+                    value = (**inner).clone();
+                }
+            }
+        }
+        let last = attribute.qualifiers.len() - 1;
+        for (index, qualifier) in attribute.qualifiers.iter().enumerate() {
+            optional |= qualifier.optional;
+            if attribute.test && index == last {
+                return self.present(&value, qualifier).map(Value::Bool);
+            }
+            match self.qualify(&value, qualifier, optional)? {
+                Found::Value(found) => value = found,
+                Found::Absent if attribute.test => return Ok(Value::Bool(false)),
+                Found::Absent => return Ok(Value::Optional(None)),
+            }
+        }
+        Ok(if optional { Value::some(value) } else { value })
+    }
+
+    fn choice(&mut self, parts: &'a [Node; 3]) -> Outcome<'a> {
+        let Value::Bool(truth) = self.eval(&parts[0])? else {
+            return Err(EvalError::no_such_overload());
+        };
+        self.inner(&parts[if truth { 1 } else { 2 }])
+    }
+
+    /// A part of an attribute that is an attribute itself is not charged again.
+    fn inner(&mut self, node: &'a Node) -> Outcome<'a> {
+        match node {
+            Node::Attribute(attribute) if !attribute.test => self.resolve(attribute),
+            other => self.eval(other),
+        }
+    }
+
+    fn present(&mut self, value: &Value<'a>, qualifier: &'a Qualifier) -> Result<bool, EvalError> {
+        let key = self.inner(&qualifier.key)?;
+        self.charge(1)?;
+        match (value, key.as_str()) {
+            (Value::Map(map), Some(name)) => match map {
+                Map::Lazy(fields) => Ok(fields.has(name)),
+                _ => match map.field(name) {
+                    Some(Err(error)) => Err(error),
+                    found => Ok(found.is_some()),
+                },
+            },
+            _ => Ok(false),
+        }
+    }
+
+    fn qualify(
+        &mut self,
+        value: &Value<'a>,
+        qualifier: &'a Qualifier,
+        optional: bool,
+    ) -> Result<Found<'a>, EvalError> {
+        let key = self.inner(&qualifier.key)?;
+        let found = pick(value, &key, optional);
+        if !matches!(found, Ok(Found::Absent)) {
+            self.charge(1)?;
+        }
+        found
+    }
+
+    fn call(&mut self, call: &'a Call) -> Outcome<'a> {
+        let mut args = Vec::with_capacity(call.args.len());
+        let mut failed = None;
+        for arg in &call.args {
+            match self.eval(arg) {
+                Ok(value) => args.push(value),
+                Err(EvalError::CostExceeded) => return Err(EvalError::CostExceeded),
+                // Of more than two arguments the rest is left out.
+                Err(error) if call.args.len() > 2 && &*call.name != "@not_strictly_false" => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    failed.get_or_insert(error);
+                    args.push(Value::Null);
+                }
+            }
+        }
+        if &*call.name == "@not_strictly_false" {
+            self.charge(1)?;
+            return Ok(match args.first() {
+                Some(Value::Bool(truth)) if failed.is_none() => Value::Bool(*truth),
+                _ => Value::Bool(true),
+            });
+        }
+        if let Some(error) = failed {
+            let cost = cost::call(&call.name, call.overload.as_deref(), &args);
+            self.charge(cost)?;
+            return Err(error);
+        }
+        self.charge_before(call, &args)?;
+        let context = Context { pattern: call.pattern.as_ref() };
+        // What is added to may be changed in place if nobody else has it.
+        match &*call.name {
+            "_+_" => crate::ops::add(args),
+            "cel.@mapInsert" => crate::ops::map_insert(args),
+            _ => (call.function)(&context, &args),
+        }
+    }
+
+    /// Charges a call before it is made, so that it is never made when it is too much.
+    fn charge_before(&mut self, call: &'a Call, args: &[Value<'a>]) -> Result<(), EvalError> {
+        let cost = cost::call(&call.name, call.overload.as_deref(), args);
+        self.charge(cost)
+    }
+
+    fn equal(&mut self, parts: &'a [Node; 2], negate: bool) -> Outcome<'a> {
+        let (one, two) = (self.eval(&parts[0]), self.eval(&parts[1]));
+        let (one, two) = match (one, two) {
+            (Err(EvalError::CostExceeded), _) | (_, Err(EvalError::CostExceeded)) => {
+                return Err(EvalError::CostExceeded);
+            }
+            (Err(error), other) | (other, Err(error)) => {
+                let size = other.map_or(1, |value| value.size()).min(1);
+                self.charge(cost::traversal(size))?;
+                return Err(error);
+            }
+            (Ok(one), Ok(two)) => (one, two),
+        };
+        self.charge(cost::equality(&one, &two))?;
+        let same = equal(&one, &two)?;
+        Ok(Value::Bool(same != negate))
+    }
+
+    /// The first part may be left open by a mistake if the second one decides.
+    fn logic(&mut self, parts: &'a [Node; 2], or: bool) -> Outcome<'a> {
+        let mut failed = None;
+        for part in parts {
+            match self.eval(part) {
+                Ok(Value::Bool(truth)) if truth == or => return Ok(Value::Bool(or)),
+                Ok(Value::Bool(_)) => {}
+                Err(EvalError::CostExceeded) => return Err(EvalError::CostExceeded),
+                Ok(_) => {
+                    failed.get_or_insert_with(EvalError::no_such_overload);
+                }
+                Err(error) => {
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(Value::Bool(!or)),
+        }
+    }
+
+    fn optional_or(&mut self, parts: &'a [Node; 2], value: bool) -> Outcome<'a> {
+        match self.eval(&parts[0])? {
+            Value::Optional(Some(inner)) if value => Ok((*inner).clone()),
+            found @ Value::Optional(Some(_)) => Ok(found),
+            Value::Optional(None) => self.eval(&parts[1]),
+            _ => Err(EvalError::no_such_overload()),
+        }
+    }
+
+    fn list(&mut self, elements: &'a [(Node, bool)]) -> Outcome<'a> {
+        let mut items = Vec::with_capacity(elements.len());
+        let mut made = || -> Result<(), EvalError> {
+            for (element, optional) in elements {
+                match (self.eval(element)?, optional) {
+                    (Value::Optional(Some(inner)), true) => items.push((*inner).clone()),
+                    (Value::Optional(None), true) => {}
+                    (other, true) => {
+                        let message = format!(
+                            "cannot initialize optional list element from non-optional value {other:?}"
+                        );
+                        return Err(EvalError::new(message));
+                    }
+                    (value, false) => items.push(value),
+                }
+            }
+            Ok(())
+        };
+        let made = made();
+        self.created(cost::LIST, made)?;
+        Ok(Value::list(items))
+    }
+
+    /// Charges what was built, also when a part of it went wrong.
+    fn created(&mut self, cost: u64, made: Result<(), EvalError>) -> Result<(), EvalError> {
+        if matches!(made, Err(EvalError::CostExceeded)) {
+            return made;
+        }
+        self.charge(cost)?;
+        made
+    }
+
+    fn map(&mut self, entries: &'a [(Node, Node, bool)]) -> Outcome<'a> {
+        let mut out = BTreeMap::new();
+        let mut made = || -> Result<(), EvalError> {
+            for (key, value, optional) in entries {
+                let key = self.eval(key)?;
+                let value = self.eval(value)?;
+                let own = Key::of(&key).ok_or_else(|| {
+                    EvalError::new(format!("unsupported key type: {}", key.type_of()))
+                })?;
+                match unwrap(value, *optional, &key)? {
+                    Some(value) => out.insert(own, value),
+                    None => out.remove(&own),
+                };
+            }
+            Ok(())
+        };
+        let made = made();
+        self.created(cost::MAP, made)?;
+        Ok(Value::map(out))
+    }
+
+    fn create(&mut self, name: &Arc<str>, fields: &'a [(Arc<str>, Node, bool)]) -> Outcome<'a> {
+        let mut out = BTreeMap::new();
+        let mut made = || -> Result<(), EvalError> {
+            for (field, value, optional) in fields {
+                let value = self.eval(value)?;
+                match unwrap(value, *optional, &Value::text(field.clone()))? {
+                    Some(value) => out.insert(field.clone(), value),
+                    None => out.remove(field),
+                };
+            }
+            Ok(())
+        };
+        let made = made();
+        self.created(cost::STRUCT, made)?;
+        Ok(Value::Map(Map::Struct(Arc::new(Struct { name: name.clone(), fields: out }))))
+    }
+
+    fn fold(&mut self, fold: &'a FoldNode) -> Outcome<'a> {
+        let range = self.eval(&fold.range)?;
+        let base = self.locals.len();
+        let init = self.eval(&fold.init);
+        if matches!(init, Err(EvalError::CostExceeded)) {
+            return init;
+        }
+        self.locals.push(init);
+        let looped = match &range {
+            Value::List(list) => self.each(fold, base, list.len(), |index| {
+                let value = list.get(index).unwrap_or(Ok(Value::Null));
+                if fold.two { (Ok(Value::Int(index as i64)), Some(value)) } else { (value, None) }
+            }),
+            Value::Map(map) => {
+                let keys = map.keys();
+                self.each(fold, base, keys.len(), |index| {
+                    let key = keys[index].clone();
+                    let value = fold.two.then(|| map.get(&key).unwrap_or(Ok(Value::Null)));
+                    (Ok(key), value)
+                })
+            }
+            other => {
+                Err(EvalError::new(format!("got '{}', expected iterable type", other.type_of())))
+            }
+        };
+        let outcome = looped.and_then(|()| self.eval(&fold.result));
+        self.locals.truncate(base);
+        outcome
+    }
+
+    fn each(
+        &mut self,
+        fold: &'a FoldNode,
+        base: usize,
+        count: usize,
+        mut element: impl FnMut(usize) -> (Outcome<'a>, Option<Outcome<'a>>),
+    ) -> Result<(), EvalError> {
+        for index in 0..count {
+            let (first, second) = element(index);
+            self.locals.push(first);
+            self.locals.extend(second);
+            let go_on = match self.eval(&fold.condition) {
+                Ok(Value::Bool(truth)) => truth,
+                Err(EvalError::CostExceeded) => return Err(EvalError::CostExceeded),
+                _ => true,
+            };
+            if go_on {
+                let step = self.eval(&fold.step);
+                if matches!(step, Err(EvalError::CostExceeded)) {
+                    return step.map(|_| ());
+                }
+                self.locals[base] = step;
+            }
+            self.locals.truncate(base + 1);
+            if !go_on {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unwrap<'a>(
+    value: Value<'a>,
+    optional: bool,
+    key: &Value<'a>,
+) -> Result<Option<Value<'a>>, EvalError> {
+    match (value, optional) {
+        (value, false) => Ok(Some(value)),
+        (Value::Optional(inner), true) => Ok(inner.map(|inner| (*inner).clone())),
+        (other, true) => Err(EvalError::new(format!(
+            "cannot initialize optional entry '{}' from non-optional value {other:?}",
+            shown(key)
+        ))),
+    }
+}
+
+/// A key as messages show it.
+fn shown(key: &Value<'_>) -> String {
+    match key {
+        Value::String(text) => text.as_str().to_owned(),
+        Value::Uint(number) => number.to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn pick<'a>(value: &Value<'a>, key: &Value<'a>, optional: bool) -> Result<Found<'a>, EvalError> {
+    let missing = |what: &str| {
+        if optional {
+            Ok(Found::Absent)
+        } else {
+            Err(EvalError::new(format!("{what}: {}", shown(key))))
+        }
+    };
+    match value {
+        Value::Map(map) => match map.get(key) {
+            Some(found) => found.map(Found::Value),
+            None => missing("no such key"),
+        },
+        Value::List(list) => {
+            let index = index(key)?;
+            match usize::try_from(index).ok().and_then(|index| list.get(index)) {
+                Some(found) => found.map(Found::Value),
+                None => missing("index out of bounds"),
+            }
+        }
+        _ => missing("no such key"),
+    }
+}
+
+/// The position that a key means in a list.
+fn index(key: &Value<'_>) -> Result<i64, EvalError> {
+    match key {
+        Value::Int(index) => Ok(*index),
+        Value::Uint(index) => i64::try_from(*index)
+            .map_err(|_| EvalError::new(format!("unsupported index value {index} in list"))),
+        Value::Double(number) if number.fract() == 0.0 && number.abs() < 9.0e15 => {
+            Ok(*number as i64)
+        }
+        Value::Double(number) => {
+            Err(EvalError::new(format!("unsupported index value {number} in list")))
+        }
+        other => Err(EvalError::new(format!(
+            "unsupported index type '{}' in list",
+            other.type_of().name()
+        ))),
+    }
+}
