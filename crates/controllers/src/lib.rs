@@ -47,6 +47,7 @@ mod volume_expand;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use apiserver_identity::ApiServerIdentity;
 pub use certificates::{Issuer, Wanted};
@@ -77,6 +78,8 @@ pub struct Config {
     pub service_network: (Ipv4Addr, u8),
     /// The resources whose objects may own and be owned.
     pub collected: Vec<Resource>,
+    /// How long after the last look a pod autoscaler is looked at again.
+    pub autoscaler_period: Duration,
     /// Controllers that do not run.
     pub disabled: BTreeSet<String>,
 }

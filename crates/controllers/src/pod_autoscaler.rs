@@ -10,7 +10,6 @@ mod scale;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use longshore_api::Object;
 use longshore_api::selector::LabelSelector;
@@ -27,9 +26,6 @@ use self::scale::Scale;
 use crate::Context;
 use crate::common::{Key, key_of, rfc3339};
 
-/// How long after the last look an autoscaler is looked at again, and a new one for the first
-/// time. What is measured changes without any event.
-const PERIOD: Duration = Duration::from_secs(15);
 /// Workers side by side.
 const WORKERS: usize = 5;
 
@@ -55,6 +51,7 @@ pub(crate) fn start(ctx: Context) {
     let pods = ctx.caches.get(PODS);
     let memory = Arc::new(Mutex::new(Memory::default()));
     let (again, forget) = (queue.clone(), memory.clone());
+    let period = ctx.config.autoscaler_period;
     autoscalers.on_change(move |change| {
         let key = key_of(change.object());
         if let Change::Deleted(_) = change {
@@ -62,7 +59,8 @@ pub(crate) fn start(ctx: Context) {
             memory.histories.remove(&key);
             memory.selectors.remove(&key);
         } else {
-            again.add_after(key, PERIOD);
+            // What is measured changes without any event, so only time tells when to look.
+            again.add_after(key, period);
         }
     });
     let shutdown = ctx.shutdown.clone();
@@ -131,7 +129,7 @@ impl Controller {
                 }
             }
         }
-        Ok(Some(PERIOD))
+        Ok(Some(self.ctx.config.autoscaler_period))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Each reaches the API only through a client with an identity of its own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use longshore_apiserver::auth::UserInfo;
 use longshore_apiserver::pki::Terms;
@@ -15,6 +16,11 @@ use longshore_resources::table::Text;
 use crate::config::ServerConfig;
 use crate::control_plane::ControlPlane;
 use crate::server::Stop;
+
+/// How long after the last look a pod autoscaler is looked at again.
+///
+/// upstream: pkg/controller/podautoscaler/config HorizontalPodAutoscalerSyncPeriod
+const AUTOSCALER_PERIOD: Duration = Duration::from_secs(15);
 
 /// What upstream's API server does itself: its service, the first range of service addresses, the
 /// status of flow schemas, and the sign that it lives. These run also when there are no controllers.
@@ -133,6 +139,7 @@ fn controllers(config: &ServerConfig, plane: &ControlPlane, shutdown: &Shutdown)
             instance: rng.uuid(),
         },
         api_service_ip: config.service_network.nth(1),
+        autoscaler_period: AUTOSCALER_PERIOD,
         service_network: (config.service_network.address, config.service_network.prefix),
         collected: collected(),
         disabled,

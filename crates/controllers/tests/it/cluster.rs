@@ -54,6 +54,7 @@ impl Cluster {
             },
             api_service_ip: Ipv4Addr::new(10, 96, 0, 1),
             collected: collected(),
+            autoscaler_period: Duration::from_millis(50),
             disabled: BTreeSet::new(),
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);

@@ -1,6 +1,8 @@
 //! All controllers against a real API server in the same process.
 
+mod autoscaling;
 mod cluster;
 mod garbage;
 mod identity;
+mod storage;
 mod workloads;
