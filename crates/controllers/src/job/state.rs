@@ -57,16 +57,34 @@ fn is_succeeded(pod: &Object) -> bool {
     pod.str(&["status", "phase"]) == "Succeeded"
 }
 
+/// How often the pod's index had failed before it was made.
+fn failures_before(pod: &Object) -> i64 {
+    pod.annotation(INDEX_FAILURES).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
 fn time_of(text: &str) -> Option<i64> {
     text.parse::<Timestamp>().ok().map(Timestamp::as_second)
 }
 
-/// When a pod ended.
+/// When a pod ended: with its last container, or when it was not ready any more, or when it was
+/// deleted.
+///
+/// upstream: pkg/controller/job/backoff_utils.go getFinishedTime
 fn end_time(pod: &Object) -> Option<i64> {
     let statuses = pod.list(&["status", "containerStatuses"]).iter();
-    let ends = statuses.filter_map(|s| s["state"]["terminated"]["finishedAt"].as_str());
-    let last = ends.filter_map(time_of).max();
-    last.or_else(|| time_of(pod.str(&["metadata", "deletionTimestamp"])))
+    let ends = statuses.map(|s| time_of(s["state"]["terminated"]["finishedAt"].as_str()?));
+    let last = ends.collect::<Option<Vec<i64>>>().and_then(|ends| ends.into_iter().max());
+    let unready = || {
+        let ready = crate::common::condition(pod, "Ready").filter(|c| c["status"] == "False")?;
+        time_of(ready["lastTransitionTime"].as_str()?)
+    };
+    // The time of a deletion is that when patience ends.
+    let deleted = || {
+        let end = time_of(pod.str(&["metadata", "deletionTimestamp"]))?;
+        Some(end - pod.int(&["metadata", "deletionGracePeriodSeconds"]).unwrap_or(0))
+    };
+    let created = || time_of(pod.str(&["metadata", "creationTimestamp"]));
+    last.or_else(unready).or_else(deleted).or_else(created)
 }
 
 impl State {
@@ -137,21 +155,21 @@ impl State {
             self.note_done(completions);
             return;
         };
-        for (index, failures) in self.failures_by_index() {
-            let failed_at_once = self.pods.iter().any(|pod| {
-                indexes::of(pod) == Some(index)
-                    && self.is_failed(pod)
-                    && policy::judge(&self.job, pod) == Verdict::FailIndex
-            });
-            if index < completions && (failures > limit || failed_at_once) {
-                self.failed_indexes.insert(index);
-            }
-        }
+        // Those without the finalizer have been counted, as what they were then.
+        let failed = self.pods.iter().filter(|pod| is_tracked(pod) && self.is_failed(pod));
+        let lost = failed.filter(|pod| match policy::judge(&self.job, pod) {
+            Verdict::FailIndex => true,
+            Verdict::Ignore => false,
+            _ => failures_before(pod) >= limit,
+        });
+        let lost: Vec<i64> = lost.filter_map(|pod| indexes::of(pod)).collect();
+        self.failed_indexes.extend(lost.into_iter().filter(|index| *index < completions));
         self.note_done(completions);
     }
 
     fn note_done(&mut self, completions: i64) {
-        let done = self.pods.iter().filter(|pod| is_succeeded(pod)).filter_map(|p| indexes::of(p));
+        let new = self.pods.iter().filter(|pod| is_tracked(pod) && is_succeeded(pod));
+        let done = new.filter_map(|pod| indexes::of(pod));
         self.done.extend(done.filter(|index| *index < completions));
         self.failed_indexes.retain(|index| !self.done.contains(index));
     }
@@ -163,9 +181,8 @@ impl State {
                 continue;
             }
             let Some(index) = indexes::of(pod) else { continue };
-            let before = pod.annotation(INDEX_FAILURES).and_then(|t| t.parse().ok()).unwrap_or(0);
             let count = failures.entry(index).or_insert(0);
-            *count = (*count).max(before + 1);
+            *count = (*count).max(failures_before(pod) + 1);
         }
         failures
     }
@@ -476,14 +493,21 @@ impl State {
             if !is_tracked(&pod) || ended.len() >= UNCOUNTED_MAX {
                 continue;
             }
-            let (good, bad) = (is_succeeded(&pod), self.is_failed(&pod));
-            if !good && !bad && !self.job.is_deleting() {
+            let (good, mut bad) = (is_succeeded(&pod), self.is_failed(&pod));
+            if !good && !bad && !self.job.is_deleting() && self.end.is_none() {
                 continue;
             }
+            // When the job has failed, so have all pods that are left.
+            bad |= self.end.as_ref().is_some_and(|end| end["type"] != "SuccessCriteriaMet");
+            let completions = self.spec("completions").unwrap_or(0);
+            let outside =
+                self.indexed() && indexes::of(&pod).is_none_or(|index| index >= completions);
             let uid = pod.uid().to_owned();
             if good && !self.indexed() && !self.noted_succeeded.contains(&uid) {
                 self.noted_succeeded.push(uid);
             } else if bad
+                && !good
+                && !outside
                 && !self.noted_failed.contains(&uid)
                 && policy::judge(&self.job, &pod) != Verdict::Ignore
             {
