@@ -115,6 +115,11 @@ resources! {
     PRIORITY_LEVELS = "flowcontrol.apiserver.k8s.io" "v1" "prioritylevelconfigurations" "PriorityLevelConfiguration";
     IP_ADDRESSES = "networking.k8s.io" "v1" "ipaddresses" "IPAddress";
     SERVICE_CIDRS = "networking.k8s.io" "v1" "servicecidrs" "ServiceCIDR";
+    DEVICE_CLASSES = "resource.k8s.io" "v1" "deviceclasses" "DeviceClass";
+    RESOURCE_CLAIM_TEMPLATES =
+        "resource.k8s.io" "v1" "resourceclaimtemplates" "ResourceClaimTemplate";
+    RESOURCE_CLAIMS = "resource.k8s.io" "v1" "resourceclaims" "ResourceClaim";
+    RESOURCE_SLICES = "resource.k8s.io" "v1" "resourceslices" "ResourceSlice";
     RUNTIME_CLASSES = "node.k8s.io" "v1" "runtimeclasses" "RuntimeClass";
     CSI_NODES = "storage.k8s.io" "v1" "csinodes" "CSINode";
     STORAGE_CLASSES = "storage.k8s.io" "v1" "storageclasses" "StorageClass";

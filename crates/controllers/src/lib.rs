@@ -31,6 +31,7 @@ mod pod_autoscaler;
 mod pod_gc;
 mod pods;
 mod replicaset;
+mod resource_claim;
 mod resource_quota;
 mod role_aggregation;
 mod root_ca;
@@ -122,7 +123,7 @@ type Entry = (&'static str, fn(Context));
 /// All controllers. The names are upstream's.
 ///
 /// upstream: cmd/kube-controller-manager/names/controller_names.go
-const TABLE: [Entry; 41] = [
+const TABLE: [Entry; 42] = [
     ("deployment-controller", deployment::start),
     ("replicaset-controller", replicaset::start),
     ("replicationcontroller-controller", replicaset::start_replication),
@@ -133,6 +134,7 @@ const TABLE: [Entry; 41] = [
     ("ttl-after-finished-controller", ttl_after_finished::start),
     ("disruption-controller", disruption::start),
     ("horizontal-pod-autoscaler-controller", pod_autoscaler::start),
+    ("resourceclaim-controller", resource_claim::start),
     ("resourcequota-controller", resource_quota::start),
     ("persistentvolume-binder-controller", volume_binder::start),
     ("ephemeral-volume-controller", ephemeral_volume::start),
@@ -189,6 +191,7 @@ fn account(name: &str) -> &str {
             "node-controller"
         }
         "daemonset-controller" => "daemon-set-controller",
+        "resourceclaim-controller" => "resource-claim-controller",
         "endpointslice-mirroring-controller" => "endpointslicemirroring-controller",
         "endpoints-controller" => "endpoint-controller",
         "replicationcontroller-controller" => "replication-controller",
@@ -216,6 +219,7 @@ fn component(name: &str) -> &str {
         "persistentvolume-binder-controller" => "persistentvolume-controller",
         "persistentvolume-expander-controller" => "volume_expand",
         "ephemeral-volume-controller" => "ephemeral_volume",
+        "resourceclaim-controller" => "resource_claim",
         other => other,
     }
 }
