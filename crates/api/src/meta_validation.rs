@@ -62,7 +62,8 @@ pub fn validate_object_meta(
     }
     let labels = object.get(&["metadata", "labels"]);
     errors.extend(validate_labels(labels, &path.child("labels")));
-    annotations(object, &path.child("annotations"), &mut errors);
+    let annotations = object.get(&["metadata", "annotations"]);
+    errors.extend(validate_annotations(annotations, &path.child("annotations")));
     owners(object, &path.child("ownerReferences"), &mut errors);
     finalizers(object, &path.child("finalizers"), &mut errors);
     managed_fields(object, &path.child("managedFields"), &mut errors);
@@ -94,10 +95,11 @@ pub fn validate_labels(labels: Option<&Value>, path: &Path) -> ErrorList {
     errors
 }
 
-fn annotations(object: &Object, path: &Path, errors: &mut ErrorList) {
+/// The broken rules of a map of annotations.
+pub fn validate_annotations(annotations: Option<&Value>, path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
     let mut size = 0;
-    let map = object.get(&["metadata", "annotations"]).and_then(Value::as_object);
-    for (key, value) in map.into_iter().flatten() {
+    for (key, value) in annotations.and_then(Value::as_object).into_iter().flatten() {
         size += key.len() + value.as_str().map_or(0, str::len);
         // Case does not matter in the keys of annotations.
         let broken = names::is_qualified_name(&key.to_lowercase());
@@ -106,6 +108,7 @@ fn annotations(object: &Object, path: &Path, errors: &mut ErrorList) {
     if size > ANNOTATIONS_BYTES_MAX {
         errors.push(Error::too_long(path, ANNOTATIONS_BYTES_MAX));
     }
+    errors
 }
 
 fn owners(object: &Object, path: &Path, errors: &mut ErrorList) {
@@ -249,7 +252,8 @@ pub fn validate_object_meta_update(new: &Object, old: &Object, path: &Path) -> E
     }
     let labels = new.get(&["metadata", "labels"]);
     errors.extend(validate_labels(labels, &path.child("labels")));
-    annotations(new, &path.child("annotations"), &mut errors);
+    let annotations = new.get(&["metadata", "annotations"]);
+    errors.extend(validate_annotations(annotations, &path.child("annotations")));
     owners(new, &path.child("ownerReferences"), &mut errors);
     managed_fields(new, &path.child("managedFields"), &mut errors);
     errors

@@ -6,6 +6,7 @@
 //!
 //! upstream: staging/src/k8s.io/apiextensions-apiserver/pkg/{apiserver,controller}
 
+pub mod convert;
 mod follow;
 mod instances;
 mod services;

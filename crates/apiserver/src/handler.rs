@@ -26,7 +26,7 @@ use crate::endpoints::{self, Api, Call, body, compress, custom_route, negotiate,
 use crate::limits::{self, Busy, Held, Limits};
 use crate::metrics::Metrics;
 use crate::reader::Reader;
-use crate::registry::Served;
+use crate::registry::{Conversions, Served};
 use crate::request_info::RequestInfo;
 use crate::serve::PeerInfo;
 use crate::{discovery, nonresource};
@@ -79,7 +79,11 @@ pub struct Handler {
 impl Handler {
     /// The text that `/metrics` answers with.
     pub fn render_metrics(&self) -> String {
-        self.metrics.render() + &self.webhook_metrics.render() + &self.aggregator.render_metrics()
+        let conversions = self.api.conversions.metrics.render();
+        self.metrics.render()
+            + &self.webhook_metrics.render()
+            + &conversions
+            + &self.aggregator.render_metrics()
     }
 
     /// Answers one request.
@@ -288,6 +292,7 @@ impl Handler {
             warnings: parking_lot::Mutex::default(),
             options,
             annotations: Annotations::default(),
+            conversions: Conversions::default(),
         };
         let (request, turn) = match self.turn(&call, request).await {
             Ok(request) => request,

@@ -25,7 +25,7 @@ use crate::auth::{Authentication, Authorization, ClientCertificates, TokenIssuer
 use crate::body::Body;
 use crate::bootstrap;
 use crate::cache::{Entry, Hub, Interest, Pins, hub};
-use crate::custom::{self, Definitions};
+use crate::custom::{self, Definitions, convert};
 use crate::endpoints::{Api, connect::Kubelets};
 use crate::handler::{Caller, Handler};
 use crate::limits::{Limits, WatchLimits, Watches};
@@ -123,7 +123,13 @@ impl Server {
         let watches = Watches::new(config.watches);
         let definitions = Definitions::new(&registry);
         let pins = Pins::default();
-        let api = Api { registry, definitions, pins, watches, rng, cbor: config.cbor };
+        let conversions = convert::Tools {
+            outbound,
+            reader: reader.clone(),
+            rng: rng.clone(),
+            metrics: Arc::default(),
+        };
+        let api = Api { registry, definitions, pins, watches, rng, cbor: config.cbor, conversions };
         let api = Arc::new(api);
         custom::start(api.clone(), shutdown.clone()).await?;
         aggregate::start(&api, &aggregator, &shutdown);

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::auth::UserInfo;
+use crate::registry::Conversions;
 
 /// What a request does to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,8 @@ pub struct Extras<'a> {
     pub options: Option<&'a Value>,
     /// Where texts for the audit log go.
     pub annotations: Option<&'a Annotations>,
+    /// The object in other versions.
+    pub conversions: Option<&'a Conversions>,
     /// None for an object that is shown as it is.
     pub facade: Option<&'a dyn Facade>,
 }

@@ -11,6 +11,7 @@ use longshore_resources::apiextensions::conditions::{self, is_true};
 use longshore_resources::apiextensions::custom;
 use serde_json::Value;
 
+use super::convert::Converter;
 use super::view::CustomView;
 use super::{Definition, Definitions};
 use crate::cache::{Change, Entry, Interest, Receiver, ResourceCache, View, hub};
@@ -204,9 +205,10 @@ impl Follower {
                 cache
             }
         };
-        let served = kind.resources.into_iter();
-        let served = served.map(|resource| Served::new(resource, cache.clone())).collect();
-        Ok((Some(Served::new(kind.storage, cache)), served))
+        let converter = Converter::of(object, &self.api.conversions);
+        let of = |resource| Served::converted(resource, cache.clone(), converter.clone());
+        let served = kind.resources.into_iter().map(of).collect();
+        Ok((Some(of(kind.storage)), served))
     }
 
     /// Whether its objects would be stored where those of a built-in resource are.

@@ -38,10 +38,10 @@ use crate::admission::{Annotations, Extras};
 use crate::auth::UserInfo;
 use crate::body::Body;
 use crate::cache::{Entry, Pins};
-use crate::custom::Definitions;
+use crate::custom::{Definitions, convert};
 use crate::handler::{Handler, method_not_allowed, no_such_resource};
 use crate::limits::Watches;
-use crate::registry::{Registry, Served, WriteContext, shown};
+use crate::registry::{Conversions, Registry, Served, WriteContext, show};
 use crate::request_info::RequestInfo;
 use negotiate::Negotiated;
 
@@ -61,6 +61,8 @@ pub struct Api {
     ///
     /// upstream: feature gate CBORServingAndStorage
     pub cbor: bool,
+    /// What conversion webhooks are called with.
+    pub conversions: convert::Tools,
 }
 
 /// One request to a resource.
@@ -85,12 +87,17 @@ pub struct Call {
     pub options: Value,
     /// Texts for the audit log.
     pub annotations: Annotations,
+    /// Its objects in other versions.
+    pub conversions: Conversions,
 }
 
 impl Call {
     /// An entry as this request sees it: in the version of its path.
-    pub fn shown(&self, entry: &Entry) -> Object {
-        shown(&self.served, entry.object())
+    ///
+    /// # Errors
+    /// When a webhook does not convert it.
+    pub async fn shown(&self, entry: &Entry) -> Result<Object, StatusError> {
+        show(&self.served, entry.object()).await
     }
 
     /// What the registry is told about this request.
@@ -107,6 +114,7 @@ impl Call {
             extras: Extras {
                 options: Some(&self.options),
                 annotations: Some(&self.annotations),
+                conversions: Some(&self.conversions),
                 facade: None,
             },
         }

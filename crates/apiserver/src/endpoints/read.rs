@@ -15,13 +15,16 @@ use super::negotiate::{Format, Negotiated, Shape};
 use super::{Call, list_body, respond, table};
 use crate::body::Body;
 use crate::cache::{Candidates, Entry, ResourceCache, Snapshot, range};
-use crate::registry::{Served, Stored};
+use crate::registry::{Served, Stored, show_all};
 
 /// Answers GET of one object.
 pub async fn get(call: &Call) -> Result<Response<Body>, StatusError> {
     at_least(call, call.info.param("resourceVersion")).await?;
     let entry = call.api.registry.get(&call.served, &call.info.namespace, &call.info.name).await?;
-    Ok(one(call, 200, &entry))
+    if let Some(response) = stored(call, 200, &entry) {
+        return Ok(response);
+    }
+    Ok(object(call, 200, call.shown(&entry).await?))
 }
 
 /// An error that upstream does not expect where it finds it: 500 without a reason.
@@ -39,24 +42,17 @@ async fn at_least(call: &Call, version: &str) -> Result<(), StatusError> {
     if wanted > newest { Err(too_large(wanted, newest)) } else { Ok(()) }
 }
 
-/// An entry in the negotiated format; the canonical bytes where they fit.
-fn one(call: &Call, code: u16, entry: &Entry) -> Response<Body> {
-    let negotiated = &call.negotiated;
-    if canonical(negotiated) && is_native(&call.served, entry) {
-        return respond::bytes(code, "application/json", entry.json_line());
-    }
-    object(call, code, call.shown(entry))
+/// The canonical bytes of an entry, where they fit what is asked for.
+fn stored(call: &Call, code: u16, entry: &Entry) -> Option<Response<Body>> {
+    let fits = canonical(&call.negotiated) && is_native(&call.served, entry);
+    fits.then(|| respond::bytes(code, "application/json", entry.json_line()))
 }
 
 /// An object that was written, in the negotiated format and shape.
 pub fn written(call: &Call, stored: Stored) -> Response<Body> {
     let code = if stored.created { 201 } else { 200 };
-    match &stored.entry {
-        Some(entry) if canonical(&call.negotiated) && is_native(&call.served, entry) => {
-            one(call, code, entry)
-        }
-        _ => object(call, code, stored.object),
-    }
+    let bytes = stored.entry.as_ref().and_then(|entry| self::stored(call, code, entry));
+    bytes.unwrap_or_else(|| object(call, code, stored.object))
 }
 
 /// An object in the negotiated format and shape.
@@ -112,22 +108,23 @@ pub struct Page {
 pub async fn list(call: &Call) -> Result<Response<Body>, StatusError> {
     let options = ListOptions::of(&call.served, &call.info)?;
     let page = page(call, &options).await?;
-    collection(call, page.meta, page.entries)
+    collection(call, page.meta, page.entries).await
 }
 
 /// A list of entries in the negotiated format and shape.
-pub fn collection(
+pub async fn collection(
     call: &Call,
     meta: Value,
     entries: Vec<Arc<Entry>>,
 ) -> Result<Response<Body>, StatusError> {
     let served = &call.served;
-    if canonical(&call.negotiated) {
+    if canonical(&call.negotiated) && served.converter.is_none() {
         let mut response = respond::bytes(200, "application/json", Bytes::new());
         *response.body_mut() = list_body::body(served, &meta, entries);
         return Ok(response);
     }
-    let objects = entries.iter().map(|entry| call.shown(entry));
+    let objects = entries.iter().map(|entry| entry.object()).collect();
+    let objects = show_all(served, objects).await?.into_iter();
     let version = &call.negotiated.shape_version;
     let value = match call.negotiated.shape {
         Shape::Table => {

@@ -49,7 +49,7 @@ fn undecoded(call: &Call, error: StatusError) -> StatusError {
 pub async fn get(call: &Call) -> Result<Response<Body>, StatusError> {
     let (namespace, name) = (&call.info.namespace, &call.info.name);
     let entry = call.api.registry.get(&call.served, namespace, name).await?;
-    let (scale, found) = scale_of(call, &call.shown(&entry))?;
+    let (scale, found) = scale_of(call, &call.shown(&entry).await?)?;
     if let Some(paths) = custom_paths(call).filter(|_| !found) {
         let path = quote(&paths.spec_replicas);
         return Err(StatusError::internal(format!(

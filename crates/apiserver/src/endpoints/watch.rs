@@ -188,7 +188,7 @@ impl Session {
         let mut chunk = Vec::new();
         while chunk.len() < CHUNK_BYTES_MAX {
             let Some(entry) = self.state.next() else { break };
-            let frame = self.entry_frame(ChangeKind::Added, &entry);
+            let frame = self.entry_frame(ChangeKind::Added, &entry).await;
             chunk.extend_from_slice(&frame);
         }
         if !chunk.is_empty() {
@@ -214,7 +214,7 @@ impl Session {
                     let next = next_bookmark(now, self.deadline);
                     self.next_bookmark = Some(next);
                     self.timer.as_mut().reset(next.min(self.deadline));
-                    return Some(self.progress());
+                    return Some(self.progress().await);
                 }
             };
             let Some((kind, change)) = next else {
@@ -229,12 +229,12 @@ impl Session {
             if change.revision <= self.after {
                 continue;
             }
-            let first = self.change_frame(kind, &change);
-            let Some(second) = self.queued() else { return Some(first) };
+            let first = self.change_frame(kind, &change).await;
+            let Some(second) = self.queued().await else { return Some(first) };
             let mut chunk = first.to_vec();
             chunk.extend_from_slice(&second);
             while chunk.len() < CHUNK_BYTES_MAX {
-                let Some(frame) = self.queued() else { break };
+                let Some(frame) = self.queued().await else { break };
                 chunk.extend_from_slice(&frame);
             }
             return Some(chunk.into());
@@ -242,11 +242,11 @@ impl Session {
     }
 
     /// The next change that is there now.
-    fn queued(&mut self) -> Option<Bytes> {
+    async fn queued(&mut self) -> Option<Bytes> {
         loop {
             let (kind, change) = self.source.as_mut()?.try_next()?;
             if change.revision > self.after {
-                return Some(self.change_frame(kind, &change));
+                return Some(self.change_frame(kind, &change).await);
             }
         }
     }
@@ -254,29 +254,38 @@ impl Session {
     /// A bookmark at the revision up to which this watch has been told everything. The revision
     /// is read first: whatever was applied before it is already queued, and queued changes go out
     /// before the bookmark.
-    fn progress(&mut self) -> Bytes {
+    async fn progress(&mut self) -> Bytes {
         let applied = self.api.registry.hub().applied();
         let mut chunk = Vec::new();
-        while let Some(frame) = self.queued() {
+        while let Some(frame) = self.queued().await {
             chunk.extend_from_slice(&frame);
         }
         chunk.extend_from_slice(&self.bookmark(applied, false));
         chunk.into()
     }
 
-    fn change_frame(&mut self, kind: ChangeKind, change: &Arc<Change>) -> Bytes {
+    async fn change_frame(&mut self, kind: ChangeKind, change: &Arc<Change>) -> Bytes {
         let plain =
             self.negotiated.format == Format::Json && self.negotiated.shape == Shape::Object;
         if plain && read::is_native(&self.served, &change.entry) {
             return change.frame(kind).clone();
         }
-        self.entry_frame(kind, &change.shown(kind))
+        self.entry_frame(kind, &change.shown(kind)).await
     }
 
-    fn entry_frame(&mut self, kind: ChangeKind, entry: &Entry) -> Bytes {
-        let object = super::shown(&self.served, entry.object());
-        let value = self.shaped(object);
-        self.encode(kind.name(), &value)
+    async fn entry_frame(&mut self, kind: ChangeKind, entry: &Entry) -> Bytes {
+        match super::show(&self.served, entry.object()).await {
+            Ok(object) => {
+                let value = self.shaped(object);
+                self.encode(kind.name(), &value)
+            }
+            // What cannot be converted cannot be told, and nothing may be left out.
+            Err(error) => {
+                (self.source, self.initial_end) = (None, None);
+                self.state = Vec::new().into_iter();
+                self.encode("ERROR", &error.to_value())
+            }
+        }
     }
 
     fn shaped(&mut self, object: Object) -> Value {

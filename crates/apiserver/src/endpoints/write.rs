@@ -138,7 +138,7 @@ pub async fn delete_collection(
             other => drop(other?),
         }
     }
-    read::collection(call, page.meta, page.entries)
+    read::collection(call, page.meta, page.entries).await
 }
 
 /// The kind that a subresource reads and writes; the resource's own without one.

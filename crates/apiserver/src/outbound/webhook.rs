@@ -43,6 +43,15 @@ pub struct Endpoint {
     base: String,
 }
 
+/// How long a call may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// At most this.
+    pub timeout: Duration,
+    /// Whether the webhook is told.
+    pub tells: bool,
+}
+
 /// Why a call brought no answer.
 #[derive(Debug)]
 pub enum Failed {
@@ -122,7 +131,7 @@ impl Endpoint {
         Ok(Target { address, tls, authority: self.authority.clone() })
     }
 
-    /// Sends a JSON document and gives the answer, within a time that the webhook is told, too.
+    /// Sends a JSON document and gives the answer, within a time.
     ///
     /// # Errors
     /// When the webhook gives no answer, or one that is a failure.
@@ -131,9 +140,13 @@ impl Endpoint {
         client: &Client,
         reader: &dyn Reader,
         document: Bytes,
-        timeout: Duration,
+        Told { timeout, tells }: Told,
     ) -> Result<Bytes, Failed> {
-        let path = format!("{}?timeout={}s", self.path, timeout.as_secs());
+        let path = if tells {
+            format!("{}?timeout={}s", self.path, timeout.as_secs())
+        } else {
+            self.path.clone()
+        };
         let failed =
             |error: CallError| Failed::Call(format!("Post \"{}{path}\": {error}", self.base));
         let calling = async {

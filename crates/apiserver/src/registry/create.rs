@@ -28,7 +28,7 @@ impl Registry {
         wipe(&mut object);
         ctx.check_namespace(&mut object)?;
         dedup_owners(&mut object, false, ctx.warnings);
-        self.fill_and_track(ctx, &mut object, None)?;
+        self.fill_and_track(ctx, &mut object, None).await?;
         let name = object.name().to_owned();
         if ctx.resource().custom.as_ref().is_some_and(|custom| custom.terminating) {
             return Err(terminating(ctx.resource(), &name));
@@ -64,22 +64,24 @@ impl Registry {
                 if ctx.served.cache.get(object.namespace(), object.name()).is_some() {
                     return Err(already_exists(ctx, &object));
                 }
-                return Ok(Stored { object: ctx.answered(object), created: true, entry: None });
+                let object = ctx.answered(object, None).await?;
+                return Ok(Stored { object, created: true, entry: None });
             }
             // upstream: staging/src/k8s.io/apiserver/pkg/storage/etcd3/store.go Create
             if object.resource_version().parse::<u64>().is_ok_and(|version| version > 0) {
                 let message = "resourceVersion should not be set on objects to be created";
                 return Err(StatusError::new(Reason::Unknown, message));
             }
-            let mut written = self.swap(ctx.served, &key, 0, &ctx.storage(&object)).await;
+            let mut written = self.swap(ctx.served, &key, 0, &*ctx.storage(&object).await?).await;
             if let Err(error) = written {
                 shrink(error, &mut object)?;
-                written = self.swap(ctx.served, &key, 0, &ctx.storage(&object)).await;
+                written = self.swap(ctx.served, &key, 0, &*ctx.storage(&object).await?).await;
             }
             match written? {
                 Ok(entry) => {
                     reserved.keep();
-                    let object = ctx.answered(with_version(object, entry.revision));
+                    let object = with_version(object, entry.revision);
+                    let object = ctx.answered(object, Some(&entry)).await?;
                     return Ok(Stored { object, created: true, entry: Some(entry) });
                 }
                 Err(_) if template.is_some() => {}

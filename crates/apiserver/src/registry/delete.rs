@@ -87,7 +87,7 @@ impl Registry {
         options: &DeleteOptions,
         seen: &mut Option<Object>,
     ) -> Result<Result<Deleted, Option<Entry>>, StatusError> {
-        let old = ctx.native(entry.object());
+        let old = ctx.native(entry.object()).await?;
         let namespace = ctx.resource().group.is_empty() && ctx.resource().plural == "namespaces";
         if namespace {
             check_namespace_preconditions(name, &old, &options.preconditions)?;
@@ -114,8 +114,9 @@ impl Registry {
             if ctx.dry_run || new == old {
                 return Ok(Ok(Deleted::Pending(new)));
             }
-            let written =
-                self.swap(ctx.served, &entry.key, entry.revision, &ctx.storage(&new)).await?;
+            let written = self
+                .swap(ctx.served, &entry.key, entry.revision, &*ctx.storage(&new).await?)
+                .await?;
             return Ok(written.map(|entry| Deleted::Pending(with_version(new, entry.revision))));
         }
         if ctx.dry_run {
@@ -124,7 +125,8 @@ impl Registry {
         let mut revision = entry.revision;
         if new.is_deleting() && new != old {
             // Whoever watches sees an object that ends gracefully end before it is gone.
-            let marked = self.swap(ctx.served, &entry.key, revision, &ctx.storage(&new)).await?;
+            let stored = ctx.storage(&new).await?;
+            let marked = self.swap(ctx.served, &entry.key, revision, &stored).await?;
             match marked {
                 Ok(entry) => {
                     revision = entry.revision;

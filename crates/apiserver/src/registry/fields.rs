@@ -11,12 +11,13 @@ use serde_json::{Map, Value};
 
 use crate::auth;
 
-use super::{Registry, Served, ServedTable, TOO_LARGE, WriteContext, rfc3339, shown};
+use super::{Conversions, Registry, Served, ServedTable, TOO_LARGE, WriteContext, rfc3339, shown};
 
 /// The versions of a resource that are served.
 pub struct ServedVersions<'a> {
     table: &'a ServedTable,
     served: &'a Served,
+    conversions: Option<&'a Conversions>,
 }
 
 impl ServedVersions<'_> {
@@ -40,6 +41,10 @@ impl Versions for ServedVersions<'_> {
     fn convert(&self, object: &Object, from: &str, to: &str) -> Option<Object> {
         let (from, to) = (self.sibling(from)?, self.sibling(to)?);
         let mut object = object.clone();
+        if let Some(conversions) = self.conversions.filter(|_| to.converter.is_some()) {
+            object.set(&["apiVersion"], from.api_version.as_str());
+            return conversions.get(&object, &to.api_version);
+        }
         if to.resource.custom.is_some() {
             // What a version does not know is not lost on the way to another one.
             object.set(&["apiVersion"], to.api_version.as_str());
@@ -83,7 +88,8 @@ impl Registry {
     ) -> Option<T> {
         let (Some(manager), Some(ty)) = (ctx.manager, ctx.served.typing()) else { return None };
         let table = self.table();
-        let versions = ServedVersions { table: &table, served: ctx.served };
+        let conversions = ctx.extras.conversions;
+        let versions = ServedVersions { table: &table, served: ctx.served, conversions };
         let now = rfc3339(ctx.now);
         Some(act(&managed::Write {
             ty,

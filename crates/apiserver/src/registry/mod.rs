@@ -14,8 +14,8 @@ mod quota;
 mod services;
 mod table;
 mod update;
+mod versions;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,9 +23,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use jiff::Timestamp;
 use longshore_api::field::{Error, ErrorList, Path};
-use longshore_api::{
-    Gvk, Model, Object, StatusError, defaults, gostruct, gvk, meta_validation, schema,
-};
+use longshore_api::{Gvk, Object, StatusError, defaults, gostruct, gvk, meta_validation, schema};
 use longshore_base::Clock;
 use longshore_base::rng::Rng;
 use longshore_resources::{Context, Resource};
@@ -37,6 +35,7 @@ pub use fields::track_unstored;
 pub use services::ServiceRanges;
 pub use table::{Served, ServedTable};
 pub use update::{StorageConflict, UpdateOptions, segment_rule};
+pub use versions::{Conversions, convert, show, show_all, shown};
 
 use crate::admission::{Admission, Attributes, Extras, Operation};
 use crate::auth::{Authorization, UserInfo};
@@ -124,41 +123,6 @@ impl WriteContext<'_> {
             ));
         }
         Ok(())
-    }
-
-    /// A stored object in the version of the request.
-    fn native(&self, stored: Object) -> Object {
-        shown(self.served, stored)
-    }
-
-    /// An object of the request's version as it is stored.
-    fn storage<'o>(&self, object: &'o Object) -> Cow<'o, Object> {
-        let strategy = &self.resource().strategy;
-        if !strategy.converts() {
-            return Cow::Borrowed(object);
-        }
-        let mut object = object.clone();
-        let version = object.api_version().to_owned();
-        strategy.to_storage(&mut object);
-        if object.api_version() != version {
-            recast(&self.resource().gvk(), &mut object);
-        }
-        Cow::Owned(object)
-    }
-
-    /// What a write answers: the object as it is read back. Only custom resources that are stored in
-    /// another version lose something on the way.
-    fn answered(&self, object: Object) -> Object {
-        if self.resource().custom.is_none() || !self.resource().strategy.converts() {
-            return object;
-        }
-        let version = object.resource_version().to_owned();
-        let stored = self.storage(&object).into_owned();
-        let mut object = self.native(self.served.cache.as_read(stored));
-        if !version.is_empty() {
-            object.set(&["metadata", "resourceVersion"], version);
-        }
-        object
     }
 
     pub(crate) fn not_found(&self, name: &str) -> StatusError {
@@ -388,14 +352,26 @@ impl Registry {
 
     /// Fills a new state and records who wrote it. What answers always show comes last: until
     /// then an empty list is not an absent one.
-    fn fill_and_track(
+    async fn fill_and_track(
         &self,
         ctx: &WriteContext<'_>,
         new: &mut Object,
         live: Option<&Object>,
     ) -> Result<(), StatusError> {
         self.fill(ctx.resource(), new)?;
-        self.track(ctx, new, live);
+        let untracked = &*new;
+        let track = || {
+            let mut tracked = untracked.clone();
+            self.track(ctx, &mut tracked, live);
+            tracked
+        };
+        *new = if ctx.served.converter.is_some() {
+            ctx.with_conversions(track).await
+        } else {
+            let mut tracked = std::mem::take(new);
+            self.track(ctx, &mut tracked, live);
+            tracked
+        };
         complete(ctx.resource(), new);
         Ok(())
     }
@@ -484,39 +460,6 @@ pub(crate) fn dedup_owners(
         ".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
         repeated.join(", ")
     ));
-}
-
-/// A stored object in the version of a resource.
-pub fn shown(served: &Served, mut object: Object) -> Object {
-    let gvk = served.resource.gvk();
-    if object.api_version() != gvk.api_version() {
-        served.resource.strategy.from_storage(&mut object);
-        object.set(&["apiVersion"], gvk.api_version());
-        recast(&gvk, &mut object);
-    }
-    object
-}
-
-/// An object of one version of a resource in another one.
-///
-/// # Errors
-/// When it cannot be converted.
-pub async fn convert(
-    from: &Served,
-    to: &Served,
-    mut object: Object,
-) -> Result<Object, StatusError> {
-    from.resource.strategy.to_storage(&mut object);
-    Ok(shown(to, object))
-}
-
-/// Gives a converted object what its new version always writes, and no more.
-fn recast(kind: &Gvk, object: &mut Object) {
-    let api_version = object.api_version().to_owned();
-    let Some((group, version)) = gvk::split_api_version(&api_version) else { return };
-    if let Some(model) = Model::built_in(group, version, &kind.kind) {
-        model.recast(object);
-    }
 }
 
 /// 403 for a new object of a definition that is being deleted.

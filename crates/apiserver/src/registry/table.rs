@@ -9,6 +9,7 @@ use longshore_api::managed::Typing;
 use longshore_resources::Resource;
 
 use crate::cache::{ResourceCache, hub, view};
+use crate::custom::convert::Converter;
 
 /// A resource with the cache it is served from.
 pub struct Served {
@@ -18,13 +19,25 @@ pub struct Served {
     pub cache: Arc<ResourceCache>,
     /// The `apiVersion` of its objects.
     pub api_version: String,
+    /// Converts its objects; none where the `apiVersion` is all that differs, or where the resource
+    /// itself knows how.
+    pub converter: Option<Arc<Converter>>,
 }
 
 impl Served {
     /// A resource that is served from a cache.
     pub fn new(resource: Resource, cache: Arc<ResourceCache>) -> Arc<Self> {
+        Self::converted(resource, cache, None)
+    }
+
+    /// A resource whose objects a webhook converts.
+    pub fn converted(
+        resource: Resource,
+        cache: Arc<ResourceCache>,
+        converter: Option<Arc<Converter>>,
+    ) -> Arc<Self> {
         let api_version = resource.gvk().api_version();
-        Arc::new(Self { resource: Arc::new(resource), cache, api_version })
+        Arc::new(Self { resource: Arc::new(resource), cache, api_version, converter })
     }
 
     /// What server-side apply knows of its objects; none for kinds without a schema.

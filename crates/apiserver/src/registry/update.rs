@@ -80,13 +80,13 @@ impl Registry {
         let mut present = ctx.served.cache.get(ctx.namespace, name);
         for _ in 0..CONFLICT_RETRIES_MAX {
             let Some(entry) = &present else { return Err(ctx.not_found(name)) };
-            let mut object = ctx.native(entry.object());
+            let mut object = ctx.native(entry.object()).await?;
             change(&mut object)?;
             if ctx.dry_run {
                 return Ok(object);
             }
-            let written =
-                self.swap(ctx.served, &entry.key, entry.revision, &ctx.storage(&object)).await?;
+            let stored = ctx.storage(&object).await?;
+            let written = self.swap(ctx.served, &entry.key, entry.revision, &stored).await?;
             match written {
                 Ok(entry) => return Ok(with_version(object, entry.revision)),
                 Err(fresh) => present = fresh.map(Arc::new),
@@ -103,13 +103,13 @@ impl Registry {
         options: UpdateOptions,
         change: &(dyn Fn(Option<&Object>) -> Result<Object, StatusError> + Send + Sync),
     ) -> Result<Result<Stored, Option<Entry>>, StatusError> {
-        let mut old = ctx.native(entry.object());
+        let mut old = ctx.native(entry.object()).await?;
         self.renew(ctx.resource(), &mut old)?;
-        let mut new = change(Some(&old))?;
+        let mut new = ctx.with_conversions(|| change(Some(&old))).await?;
         if !options.patch {
             check_uid(ctx, name, &entry.key, &new, Some(&old))?;
         }
-        self.fill_and_track(ctx, &mut new, Some(&old))?;
+        self.fill_and_track(ctx, &mut new, Some(&old)).await?;
         let attributes = ctx.admission(Operation::Update, name);
         self.mutate(&attributes, &mut new, &old).await?;
         dedup_owners(&mut new, true, ctx.warnings);
@@ -145,9 +145,10 @@ impl Registry {
             // What is stored has none, and so has what is read back.
             new.remove(&["metadata", "selfLink"]);
         }
-        let encoded = ctx.served.cache.encode(&ctx.storage(&new));
+        let encoded = ctx.served.cache.encode(&*ctx.storage(&new).await?);
         if ctx.dry_run || entry.is_stored_as(&encoded.0) {
-            return Ok(Ok(Stored { object: ctx.answered(new), created: false, entry: None }));
+            let object = ctx.answered(new, None).await?;
+            return Ok(Ok(Stored { object, created: false, entry: None }));
         }
         let (key, expect) = (&entry.key, entry.revision);
         let mut written = if is_finished(&new) {
@@ -158,7 +159,7 @@ impl Registry {
         };
         if let Err(error) = written {
             shrink(error, &mut new)?;
-            written = self.swap(ctx.served, key, expect, &ctx.storage(&new)).await;
+            written = self.swap(ctx.served, key, expect, &*ctx.storage(&new).await?).await;
         }
         let entry = match written? {
             Ok(entry) => entry,
@@ -172,7 +173,8 @@ impl Registry {
             self.services.release_changed(ctx, &new, &old);
         }
         self.release_addresses(ctx, &old, Some(&new).filter(|_| !finished)).await;
-        let object = ctx.answered(with_version(new, entry.revision));
+        let object = with_version(new, entry.revision);
+        let object = ctx.answered(object, Some(&entry).filter(|_| !finished)).await?;
         Ok(Ok(Stored { object, created: false, entry: (!finished).then_some(entry) }))
     }
 

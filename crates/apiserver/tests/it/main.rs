@@ -4,6 +4,7 @@
 
 mod aggregate;
 mod cache;
+mod conversion;
 mod custom;
 mod other;
 mod outbound;

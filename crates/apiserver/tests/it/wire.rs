@@ -109,6 +109,14 @@ impl Rig {
         Answer { code: parts.status.as_u16(), media_type, headers: parts.headers, body }
     }
 
+    /// Sends a request whose answer is read while it comes.
+    pub async fn open(
+        &self,
+        request: Request<longshore_apiserver::body::Body>,
+    ) -> longshore_apiserver::body::Body {
+        self.client.send(request).await.unwrap().into_body()
+    }
+
     pub async fn get(&self, path: &str, accept: &str) -> Answer {
         let request = Request::get(path).header("accept", accept);
         self.send(request.body(full("")).unwrap()).await

@@ -7,7 +7,7 @@ use super::matching::Invocation;
 use super::review::{Answer, Review};
 use super::versions::Versions;
 use crate::admission::Attributes;
-use crate::outbound::webhook::Failed;
+use crate::outbound::webhook::{Failed, Told};
 
 /// Codes above this are counted as this.
 pub(super) const CODE_MAX: u16 = 600;
@@ -81,7 +81,8 @@ impl Shared {
             .as_ref()
             .map_err(|why| Trouble::calling(format!("could not get REST client: {why}"), 500))?;
         let document = review.document.clone();
-        let called = endpoint.post(&self.outbound, &*self.reader, document, hook.timeout).await;
+        let told = Told { timeout: hook.timeout, tells: true };
+        let called = endpoint.post(&self.outbound, &*self.reader, document, told).await;
         let body = called.map_err(|failed| {
             let code = match &failed {
                 Failed::Status(status) => status.code,

@@ -1,0 +1,145 @@
+//! Conversion webhooks: another server takes custom objects from one version to another.
+//!
+//! upstream: staging/src/k8s.io/apiextensions-apiserver/pkg/apiserver/conversion
+
+mod metrics;
+mod review;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use longshore_api::{Object, Reason, StatusError, gvk};
+use longshore_base::rng::Rng;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::outbound::Client;
+use crate::outbound::webhook::{Endpoint, Told};
+use crate::reader::Reader;
+pub use metrics::Metrics;
+use review::Trouble;
+
+/// How long one call may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Objects that are sent at once.
+const BATCH_MAX: usize = 256;
+
+/// What conversions need.
+#[derive(Clone)]
+pub struct Tools {
+    /// Calls the webhooks.
+    pub outbound: Client,
+    /// Tells where services are.
+    pub reader: Arc<dyn Reader>,
+    /// For the identifiers of reviews.
+    pub rng: Arc<dyn Rng>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Converts the objects of one definition.
+pub struct Converter {
+    tools: Tools,
+    definition: String,
+    endpoint: Result<Endpoint, String>,
+    /// The versions of reviews that the webhook understands.
+    reviews: Vec<String>,
+}
+
+impl Converter {
+    /// The converter of a definition; none when its objects only change their `apiVersion`.
+    pub fn of(definition: &Object, tools: &Tools) -> Option<Arc<Self>> {
+        if definition.str(&["spec", "conversion", "strategy"]) != "Webhook" {
+            return None;
+        }
+        let webhook = definition.get(&["spec", "conversion", "webhook"]).unwrap_or(&Value::Null);
+        let reviews = webhook["conversionReviewVersions"].as_array().into_iter().flatten();
+        Some(Arc::new(Self {
+            tools: tools.clone(),
+            definition: definition.name().to_owned(),
+            endpoint: Endpoint::of(&webhook["clientConfig"]),
+            reviews: reviews.filter_map(|version| version.as_str().map(str::to_owned)).collect(),
+        }))
+    }
+
+    /// Objects in another version. Those that are of it already stay as they are.
+    ///
+    /// # Errors
+    /// When one of them cannot be converted.
+    pub async fn convert(
+        &self,
+        mut objects: Vec<Object>,
+        to: &str,
+    ) -> Result<Vec<Object>, StatusError> {
+        let mut waiting: Vec<usize> = (0..objects.len())
+            .filter(|at| objects[*at].api_version() != to && !is_bare(&objects[*at]))
+            .collect();
+        for object in &mut objects {
+            if is_bare(object) {
+                object.set(&["apiVersion"], to);
+            }
+        }
+        while !waiting.is_empty() {
+            // One version at a time: metrics and messages tell it.
+            let from = objects[waiting[0]].api_version().to_owned();
+            let of_it = |at: &usize| objects[*at].api_version() == from;
+            let batch: Vec<usize> = waiting.iter().copied().filter(of_it).take(BATCH_MAX).collect();
+            waiting.retain(|at| !batch.contains(at));
+            let sent: Vec<&Object> = batch.iter().map(|at| &objects[*at]).collect();
+            let converted = self.observed(&sent, &from, to).await?;
+            for (at, object) in batch.into_iter().zip(converted) {
+                objects[at] = object;
+            }
+        }
+        Ok(objects)
+    }
+
+    async fn observed(
+        &self,
+        objects: &[&Object],
+        from: &str,
+        to: &str,
+    ) -> Result<Vec<Object>, StatusError> {
+        let started = Instant::now();
+        let outcome = self.call(objects, to).await;
+        let version = |text| gvk::split_api_version(text).map_or("", |(_, version)| version);
+        let failure = outcome.as_ref().err().map(|trouble| trouble.kind);
+        let names = [self.definition.as_str(), version(from), version(to)];
+        self.tools.metrics.conversion(names, failure, started.elapsed());
+        outcome.map_err(|trouble| {
+            let kind = objects.first().map_or("", |object| object.kind());
+            let why = &trouble.why;
+            // Nothing is known of such an error but its message.
+            let message = format!("conversion webhook for {from}, Kind={kind} {why}");
+            StatusError::new(Reason::Unknown, message)
+        })
+    }
+
+    async fn call(&self, objects: &[&Object], to: &str) -> Result<Vec<Object>, Trouble> {
+        let failed = |why: String| Trouble::new("conversion_webhook_call_failure", why);
+        let uid = self.tools.rng.uuid();
+        let review = review::Review::new(&self.reviews, uid, objects, to)?;
+        let endpoint = self.endpoint.as_ref().map_err(|why| failed(format!("failed: {why}")))?;
+        let Tools { outbound, reader, .. } = &self.tools;
+        let told = Told { timeout: TIMEOUT, tells: false };
+        let answer = endpoint.post(outbound, &**reader, review.document.clone(), told).await;
+        let answer = answer.map_err(|error| failed(format!("failed: {error}")))?;
+        let converted = review.read(&answer)?;
+        if converted.len() != objects.len() {
+            return Err(Trouble::new(
+                "conversion_webhook_partial_response_failure",
+                format!("returned {} objects, expected {}", converted.len(), objects.len()),
+            ));
+        }
+        let pairs = objects.iter().zip(converted);
+        pairs.map(|(before, after)| review::accept(before, after, to)).collect()
+    }
+}
+
+/// Whether an object has no more than its kind.
+///
+/// upstream: webhook_converter.go isEmptyUnstructuredObject
+fn is_bare(object: &Object) -> bool {
+    let root = object.root();
+    root.len() == 2 && root.contains_key("kind") && root.contains_key("apiVersion")
+}
