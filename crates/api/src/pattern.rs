@@ -53,6 +53,21 @@ impl Pattern {
             Err(error) => Err(error),
         }
     }
+
+    /// The parts of the text that match, one after the other, at most so many.
+    ///
+    /// # Errors
+    /// Go's words when the pattern cannot be read.
+    pub fn find<'t>(&self, text: &'t str, most: usize) -> Result<Vec<&'t str>, &str> {
+        let compiled = self.compiled.get_or_init(|| compile(&self.text));
+        match compiled {
+            Ok(regex) => {
+                let found = regex.find_iter(text.as_bytes()).take(most);
+                Ok(found.map(|part| text.get(part.range()).unwrap_or_default()).collect())
+            }
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// Whether a pattern can be read.

@@ -135,6 +135,11 @@ impl Quantity {
         i64::try_from(rounded).unwrap_or(if rounded < 0 { i64::MIN } else { i64::MAX })
     }
 
+    /// As a floating point number, as near as one is.
+    pub fn approximate(self) -> f64 {
+        self.nanos as f64 / NANO as f64
+    }
+
     /// Whether the value is zero.
     pub fn is_zero(self) -> bool {
         self.nanos == 0

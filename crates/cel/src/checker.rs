@@ -348,14 +348,13 @@ impl Checker<'_> {
         t
     }
 
-    /// The type of elements of which one more is seen.
-    fn join(&mut self, id: Id, previous: Option<Type>, current: Type) -> Type {
+    /// The type of elements of which one more is seen. Mixed ones are looked for later, where they are not allowed.
+    fn join(&mut self, previous: Option<Type>, current: Type) -> Type {
         let Some(previous) = previous else { return current };
         if self.mapping.fits(&previous, &current) {
             return most_general(&previous, &current).clone();
         }
-        self.mismatch(id, &previous, &current);
-        Type::Error
+        Type::Dyn
     }
 
     fn list(&mut self, id: Id, elements: &mut [(Expr, bool)]) {
@@ -364,7 +363,7 @@ impl Checker<'_> {
             self.check(element);
             let t = self.get(element);
             let t = self.unwrapped(element.id, t, *optional);
-            of = Some(self.join(element.id, of, t));
+            of = Some(self.join(of, t));
         }
         let of = of.unwrap_or_else(|| self.fresh());
         self.set(id, Type::list(of));
@@ -375,11 +374,11 @@ impl Checker<'_> {
         for entry in entries.iter_mut() {
             self.check(&mut entry.key);
             let t = self.get(&entry.key);
-            keys = Some(self.join(entry.key.id, keys, t));
+            keys = Some(self.join(keys, t));
             self.check(&mut entry.value);
             let t = self.get(&entry.value);
             let t = self.unwrapped(entry.value.id, t, entry.optional);
-            values = Some(self.join(entry.value.id, values, t));
+            values = Some(self.join(values, t));
         }
         let key = keys.unwrap_or_else(|| self.fresh());
         let value = values.unwrap_or_else(|| self.fresh());

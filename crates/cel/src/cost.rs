@@ -129,7 +129,9 @@ pub fn call(name: &str, overload: Option<&str>, args: &[Value<'_>]) -> u64 {
             return cost;
         }
         ("validate", 2..) => {
-            return matching(size(1), 128.0);
+            if let Some(pattern) = crate::functions::format::pattern_size(&args[0]) {
+                return matching(size(1), pattern as f64);
+            }
         }
         _ => {}
     }

@@ -31,8 +31,6 @@ pub struct Extras {
     pub bind: bool,
     /// `jsonpatch.escapeKey`, for mutating policies.
     pub json_patch: bool,
-    /// `includes`, for devices with attributes that are lists.
-    pub includes: bool,
 }
 
 /// What expressions may use.
@@ -50,7 +48,6 @@ fn functions(extras: Extras) -> Functions {
     for library in LIBRARIES {
         let wanted = match library.name {
             "jsonpatch" => extras.json_patch,
-            "includes" => extras.includes,
             _ => true,
         };
         if wanted && let Err(line) = functions.add(library.declarations) {

@@ -219,7 +219,8 @@ impl<'a> Machine<'a, '_> {
             return Err(error);
         }
         self.charge_before(call, &args)?;
-        let context = Context { pattern: call.pattern.as_ref() };
+        let context =
+            Context { pattern: call.pattern.as_ref(), overload: call.overload.as_deref() };
         // What is added to may be changed in place if nobody else has it.
         match &*call.name {
             "_+_" => crate::ops::add(args),

@@ -1,8 +1,16 @@
 //! The functions: what the libraries declare and what they do.
 
+mod address;
+pub(crate) mod authorizer;
 pub(crate) mod convert;
+pub(crate) mod format;
+pub(crate) mod format_text;
+mod lists;
+pub(crate) mod numbers;
 mod optional;
+mod strings;
 mod times;
+mod urls;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -17,6 +25,8 @@ use crate::value::{EvalError, Outcome, Value};
 pub struct Context<'c> {
     /// A pattern that was read before.
     pub pattern: Option<&'c Pattern>,
+    /// Which overload is called, if that is clear.
+    pub overload: Option<&'c str>,
 }
 
 /// A function. Of a member the first argument is what it is called on.
@@ -49,6 +59,14 @@ pub const LIBRARIES: &[Library] = &[
         declarations: include_str!("functions/optional.txt"),
         functions: optional::FUNCTIONS,
     },
+    lists::LISTS,
+    strings::STRINGS,
+    strings::JSON_PATCH,
+    urls::URLS,
+    numbers::NUMBERS,
+    address::ADDRESSES,
+    format::FORMATS,
+    authorizer::AUTHORIZER,
 ];
 
 /// The function of a name.

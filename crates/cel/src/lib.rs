@@ -53,6 +53,10 @@ pub use environment::{
 };
 pub use escape::{escape, unescape};
 pub use eval::{Evaluation, Variables};
+pub use functions::authorizer::{
+    Authorizer, Check, Decision, authorizer_value, request_resource_value,
+};
+pub use functions::numbers::{quantity_value, version_value};
 pub use issue::{CompileError, Issue, Issues, Location};
 pub use time::Moment;
 pub use types::Type;

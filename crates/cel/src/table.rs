@@ -1,6 +1,7 @@
 //! Expressions with what comes of them, as tables.
 
 mod core;
+mod libraries;
 
 use serde_json::json;
 

@@ -2,8 +2,9 @@
 //!
 //! upstream: vendor/github.com/google/cel-go/cel/validator.go
 
-use crate::ast::{Expr, Kind, Literal};
+use crate::ast::{Expr, Id, Kind, Literal};
 use crate::checker::Checked;
+use crate::functions::format_text::{self, Clause};
 use crate::functions::{self, Context};
 use crate::issue::{Issues, Location};
 use crate::types::Type;
@@ -13,6 +14,7 @@ use crate::value::Value;
 pub fn validate(checked: &Checked, source: &str) -> Result<(), Issues> {
     let mut issues = Issues::new(source);
     literals(checked, &mut issues);
+    formats(checked, &mut issues);
     mixed(checked, &checked.ast.root, &mut issues);
     issues.finish()
 }
@@ -42,6 +44,82 @@ fn literals(checked: &Checked, issues: &mut Issues) {
             issues.report(location(checked, first), format!("invalid {function} argument"));
         }
     });
+}
+
+/// What is wrong within a constant text with places, and where.
+struct Misplaced(Option<Id>, String);
+
+impl From<String> for Misplaced {
+    fn from(message: String) -> Self {
+        Self(None, message)
+    }
+}
+
+/// Constant texts with places whose values are of the wrong types or not as many.
+///
+/// upstream: vendor/github.com/google/cel-go/ext/formatting.go stringFormatValidator
+fn formats(checked: &Checked, issues: &mut Issues) {
+    checked.ast.root.walk(&mut |expr| {
+        let Kind::Call { target: Some(target), function, args } = &expr.kind else { return };
+        let (Kind::Literal(Literal::String(text)), [list], "format") = (&target.kind, args.as_slice(), &**function)
+        else {
+            return;
+        };
+        let Kind::List(elements) = &list.kind else { return };
+        let told = format_text::interpolate(text, elements.len(), &mut |clause, index| {
+            let Some((element, _)) = elements.get(index) else { return Ok(String::new()) };
+            match misfit(checked, clause, element) {
+                None => Ok(String::new()),
+                Some(wrong) => {
+                    let given = clause.wrong(checked.type_of(wrong).name());
+                    Err(Misplaced(Some(wrong.id), format!("error during formatting: {given}")))
+                }
+            }
+        });
+        match told {
+            Err(Misplaced(id, message)) => {
+                let place = checked.ast.locations.get(id.unwrap_or(expr.id)).copied();
+                issues.report(place.unwrap_or(Location::NONE), message);
+            }
+            Ok((_, used)) if used < elements.len() => {
+                let count = elements.len();
+                issues.report(
+                    location(checked, expr),
+                    format!("too many arguments supplied to string.format (expected {used}, got {count})"),
+                );
+            }
+            Ok(_) => {}
+        }
+    });
+}
+
+/// The part of a value that does not belong in a place.
+fn misfit<'e>(checked: &Checked, clause: Clause, element: &'e Expr) -> Option<&'e Expr> {
+    let t = checked.type_of(element);
+    let fits = match (clause, t) {
+        (_, Type::Dyn) | (Clause::Binary, Type::Bool) => true,
+        (Clause::Text, Type::Struct(_) | Type::Opaque(..) | Type::Error | Type::Param(_)) => false,
+        (Clause::Text, _) => {
+            return match &element.kind {
+                Kind::List(elements) => {
+                    elements.iter().find_map(|(inner, _)| misfit(checked, clause, inner))
+                }
+                Kind::Map(entries) => entries.iter().find_map(|entry| {
+                    misfit(checked, clause, &entry.key)
+                        .or_else(|| misfit(checked, clause, &entry.value))
+                }),
+                _ => None,
+            };
+        }
+        (
+            Clause::Decimal | Clause::Binary | Clause::Octal | Clause::Hex(_),
+            Type::Int | Type::Uint,
+        ) => true,
+        (Clause::Hex(_), Type::String | Type::Bytes) => true,
+        (Clause::Fixed(_) | Clause::Scientific, Type::Double | Type::String) => true,
+        _ => false,
+    };
+    (!fits).then_some(element)
 }
 
 /// Lists and maps whose elements are of different types, except where a text is formatted.

@@ -177,7 +177,7 @@ fn to_timestamp<'a>(_: &Context<'_>, args: &[Value<'a>]) -> Outcome<'a> {
     }
 }
 
-fn to_string<'a>(_: &Context<'_>, args: &[Value<'a>]) -> Outcome<'a> {
+pub(super) fn to_string<'a>(_: &Context<'_>, args: &[Value<'a>]) -> Outcome<'a> {
     let [value] = args else { return no_overload() };
     Ok(match value {
         Value::String(_) => value.clone(),
