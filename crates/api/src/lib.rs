@@ -23,6 +23,7 @@ pub mod object;
 pub mod openapi;
 pub mod patch;
 pub mod pattern;
+pub mod placement;
 pub mod protobuf;
 pub mod quantity;
 pub mod schema;

@@ -133,6 +133,7 @@ resources! {
         "certificates.k8s.io" "v1" "certificatesigningrequests" "CertificateSigningRequest";
     SUBJECT_ACCESS_REVIEWS =
         "authorization.k8s.io" "v1" "subjectaccessreviews" "SubjectAccessReview";
+    TOKEN_REVIEWS = "authentication.k8s.io" "v1" "tokenreviews" "TokenReview";
     CLUSTER_ROLES = "rbac.authorization.k8s.io" "v1" "clusterroles" "ClusterRole";
 }
 

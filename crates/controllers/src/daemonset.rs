@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use longshore_api::Object;
+use longshore_api::{Object, placement};
 use longshore_client::recorder::Severity;
 use longshore_client::resource::{CONTROLLER_REVISIONS, DAEMON_SETS, NODES, PODS};
 use longshore_client::workers::{self, Outcome};
@@ -20,7 +20,7 @@ use crate::common::{
     Key, claim, follow, follow_orphans, follow_owned, is_available, is_ready, key_of,
 };
 use crate::history::{self, History, REVISION_LABEL};
-use crate::{Context, nodes, pods};
+use crate::{Context, pods};
 
 /// Workers side by side.
 const WORKERS: usize = 2;
@@ -341,14 +341,14 @@ fn should_run(set: &Object, node: &Object) -> (bool, bool) {
     let empty = Value::Null;
     let spec = set.get(&["spec", "template", "spec"]).unwrap_or(&empty);
     let wanted = spec["nodeName"].as_str().unwrap_or("");
-    if (!wanted.is_empty() && wanted != node.name()) || !nodes::affinity_fits(spec, node) {
+    if (!wanted.is_empty() && wanted != node.name()) || !placement::affinity_fits(spec, node) {
         return (false, false);
     }
     let tolerations = tolerations(spec);
     let taints = node.list(&["spec", "taints"]).iter();
     let mut repelling = taints.filter(|taint| {
         (taint["effect"] == "NoSchedule" || taint["effect"] == "NoExecute")
-            && !nodes::tolerated(&tolerations, taint)
+            && !placement::tolerated(&tolerations, taint)
     });
     let evicted = repelling.clone().any(|taint| taint["effect"] == "NoExecute");
     (repelling.next().is_none(), !evicted)

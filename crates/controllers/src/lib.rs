@@ -26,7 +26,6 @@ mod namespace;
 mod node_ipam;
 mod node_lifecycle;
 mod node_ttl;
-mod nodes;
 mod pod_autoscaler;
 mod pod_gc;
 mod pods;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longshore_api::Object;
+use longshore_api::{Object, placement};
 use longshore_client::informer::Change;
 use longshore_client::recorder::Severity;
 use longshore_client::resource::{NODES, PODS};
@@ -19,7 +19,6 @@ use tokio::time::Instant;
 
 use crate::Context;
 use crate::common::{Key, gone_is_fine, key_of, rfc3339};
-use crate::nodes;
 
 /// Workers side by side.
 const WORKERS: usize = 8;
@@ -74,7 +73,7 @@ fn hard_taints(node: &Object) -> Vec<Value> {
 fn patience(tolerations: &[Value], taints: &[Value]) -> Option<Option<u64>> {
     let mut least = None;
     for taint in taints {
-        let fits = |t: &&Value| nodes::tolerated(std::slice::from_ref(*t), taint);
+        let fits = |t: &&Value| placement::tolerated(std::slice::from_ref(*t), taint);
         let toleration = tolerations.iter().find(fits)?;
         if let Some(seconds) = toleration["tolerationSeconds"].as_i64() {
             let seconds = u64::try_from(seconds).unwrap_or(0);

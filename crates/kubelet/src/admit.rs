@@ -2,7 +2,11 @@
 //!
 //! upstream: pkg/kubelet/lifecycle/predicate.go, pkg/kubelet/sysctl
 
-use longshore_api::Object;
+use longshore_api::{Object, placement};
+use serde_json::Value;
+
+/// The reason of a pod that asks for another node. Labels may have changed just now.
+pub(crate) const NODE_AFFINITY: &str = "NodeAffinity";
 
 /// Why a pod is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +60,26 @@ pub(crate) fn check(pod: &Object) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Checks a new pod against the node as it is now: somebody may have bound it without looking, or
+/// the node has changed since.
+///
+/// upstream: pkg/kubelet/lifecycle/predicate.go generalFilter
+pub(crate) fn check_node(pod: &Object, node: &Object) -> Result<(), Refusal> {
+    let refuse = |name: &str, what: &str| {
+        let message = format!("Predicate {name} failed: {what}");
+        Err(Refusal { reason: name.to_owned(), message })
+    };
+    if !placement::affinity_fits(pod.get(&["spec"]).unwrap_or(&Value::Null), node) {
+        return refuse(NODE_AFFINITY, "node(s) didn't match Pod's node affinity/selector");
+    }
+    let tolerations = pod.list(&["spec", "tolerations"]);
+    let mut taints = node.list(&["spec", "taints"]).iter();
+    if taints.any(|t| t["effect"] == "NoExecute" && !placement::tolerated(tolerations, t)) {
+        return refuse("TaintToleration", "node(s) had taints that the pod didn't tolerate");
+    }
+    Ok(())
+}
+
 /// The name of a kernel setting with dots between its parts: slashes are possible as well, and stand
 /// for each other then.
 ///
@@ -74,9 +98,33 @@ pub(crate) fn sysctl_name(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_node_has_to_be_the_right_one() {
+        let object = |value: Value| Object::from_value(value).expect("an object");
+        let node = object(json!({
+            "metadata": {"name": "n", "labels": {"disk": "ssd"}},
+            "spec": {"taints": [
+                {"key": "a", "effect": "NoExecute"}, {"key": "b", "effect": "NoSchedule"},
+            ]},
+        }));
+        let tolerations = json!([{"key": "a", "operator": "Exists"}]);
+        let check = |spec: Value| {
+            let pod = object(json!({ "spec": spec }));
+            check_node(&pod, &node).map_err(|refusal| (refusal.reason, refusal.message))
+        };
+        assert_eq!(check(json!({"tolerations": tolerations})), Ok(()));
+        let text =
+            "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate";
+        assert_eq!(check(json!({})), Err(("TaintToleration".into(), text.into())));
+        let text =
+            "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
+        let wanted = json!({"tolerations": tolerations, "nodeSelector": {"disk": "hdd"}});
+        assert_eq!(check(wanted), Err(("NodeAffinity".into(), text.into())));
+    }
 
     #[test]
     fn only_safe_settings_are_taken() {

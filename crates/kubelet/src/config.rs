@@ -29,7 +29,7 @@ pub struct Config {
     pub listener: Arc<std::net::TcpListener>,
     /// Its port.
     pub port: u16,
-    /// TLS of that server: it asks for client certificates of the cluster's authority.
+    /// TLS of that server: it verifies the client certificates that there are.
     pub tls: Arc<rustls::ServerConfig>,
     /// Most pods on the node.
     pub max_pods: u32,

@@ -1,7 +1,8 @@
-//! The server of the node agent: logs, and streams into containers. Only the API server calls it.
+//! The server of the node agent: logs, and streams into containers. Mostly the API server calls it.
 //!
 //! upstream: pkg/kubelet/server/server.go
 
+mod access;
 mod logs;
 mod streams;
 
@@ -89,10 +90,13 @@ impl Server {
             Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
             Err(_) => return,
         };
+        let chain = tls.get_ref().1.peer_certificates();
+        let user = chain.and_then(|chain| access::User::of_certificate(chain.first()?));
         let service = service_fn(move |request: Request<Incoming>| {
-            let server = self.clone();
+            let (server, user) = (self.clone(), user.clone());
             async move {
-                let response = server.answer(request).await.unwrap_or_else(|Refused(code, why)| {
+                let answer = server.admit(user.as_ref(), request).await;
+                let response = answer.unwrap_or_else(|Refused(code, why)| {
                     let mut response = Response::new(full(format!("{why}\n")));
                     *response.status_mut() = code;
                     response
@@ -108,6 +112,18 @@ impl Server {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a connection ended");
         }
+    }
+
+    /// Answers who may ask.
+    async fn admit(
+        &self,
+        user: Option<&access::User>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Refused> {
+        let (parts, body) = request.into_parts();
+        let (client, node) = (&self.shared.client, &self.shared.config.node_name);
+        access::check(client, node, user, &parts).await?;
+        self.answer(Request::from_parts(parts, body)).await
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Refused> {

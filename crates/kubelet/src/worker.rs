@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use longshore_api::Object;
 use longshore_base::Shutdown;
 use longshore_client::recorder::Severity;
-use longshore_client::resource::{PODS, RUNTIME_CLASSES};
+use longshore_client::resource::{NODES, PODS, RUNTIME_CLASSES};
 use longshore_cri::v1::*;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
@@ -143,7 +143,7 @@ impl Worker {
         if ends && self.ending.is_none() {
             self.ending = Some(self.shared.clock.now());
         }
-        if !ends && let Err(refusal) = self.admit(&pod, &observed) {
+        if !ends && let Err(refusal) = self.admit_here(&pod, &observed).await {
             return self.refuse(&pod, refusal).await;
         }
         if !ends && observed == Observed::default() && is_refused(&pod) {
@@ -186,6 +186,24 @@ impl Worker {
         Ok(false)
     }
 
+    /// Whether a pod may run here. Labels of the node may have changed just before, so one that
+    /// asks for others is looked at again with the newest.
+    async fn admit_here(
+        &mut self,
+        pod: &Object,
+        observed: &Observed,
+    ) -> Result<(), admit::Refusal> {
+        let outcome = self.admit(pod, observed);
+        if !matches!(&outcome, Err(refusal) if refusal.reason == admit::NODE_AFFINITY) {
+            return outcome;
+        }
+        match self.shared.client.get(NODES, "", &self.shared.config.node_name).await {
+            Ok(node) => self.shared.nodes.wait_for(&node).await,
+            Err(_) => return outcome,
+        }
+        self.admit(pod, observed)
+    }
+
     /// Whether a pod may run here; a new one may be refused.
     fn admit(&mut self, pod: &Object, observed: &Observed) -> Result<(), admit::Refusal> {
         let over = matches!(pod.str(&["status", "phase"]), "Succeeded" | "Failed");
@@ -196,6 +214,9 @@ impl Worker {
         let fresh = known && *observed == Observed::default();
         if fresh && !self.admitted {
             admit::check(pod)?;
+            if let Some(node) = self.shared.nodes.get("", &self.shared.config.node_name) {
+                admit::check_node(pod, &node)?;
+            }
         }
         if !self.admitted {
             self.shared.ports.claim(pod, fresh)?;

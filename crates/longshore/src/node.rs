@@ -95,7 +95,8 @@ pub fn start(
     Ok(())
 }
 
-/// The agent's own server takes clients with a certificate of the cluster's authority only.
+/// The agent's own server looks at certificates of the cluster's authority; whoever shows none
+/// needs a token.
 fn tls(plane: &ControlPlane) -> Result<Arc<rustls::ServerConfig>> {
     let pki = plane.pki();
     let mut roots = rustls::RootCertStore::empty();
@@ -105,7 +106,9 @@ fn tls(plane: &ControlPlane) -> Result<Arc<rustls::ServerConfig>> {
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .context("TLS")?
-        .with_client_cert_verifier(verifier.build().context("the cluster's authority")?)
+        .with_client_cert_verifier(
+            verifier.allow_unauthenticated().build().context("the cluster's authority")?,
+        )
         .with_single_cert(pki.kubelet.certificates(), pki.kubelet.key())
         .context("the certificate of the node agent cannot be used")?;
     Ok(Arc::new(config))

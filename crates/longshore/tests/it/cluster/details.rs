@@ -11,6 +11,8 @@ pub fn run(cluster: &Cluster) {
     asked(&space);
     status(&space);
     node(&space);
+    access(&space);
+    refused(&space);
 }
 
 fn security(space: &Space<'_>) {
@@ -210,4 +212,46 @@ fn node(space: &Space<'_>) {
     space.eventually(&lease, |now| now != before);
     let summary = space.kubectl(&["describe", "node", &name]);
     assert!(summary.contains("Non-terminated Pods:"), "{summary}");
+}
+
+/// The node's own server knows its clients by certificate or token, and asks what they may.
+fn access(space: &Space<'_>) {
+    let ask = |token: &str| {
+        let mut arguments = vec!["--kubeconfig", "/dev/null", "--insecure-skip-tls-verify"];
+        arguments.extend(["--server", "https://127.0.0.1:10250", "get", "--raw", "/pods"]);
+        if !token.is_empty() {
+            arguments.extend(["--token", token]);
+        }
+        let output = space.try_kubectl(&arguments);
+        let text = if output.status.success() { output.stdout } else { output.stderr };
+        String::from_utf8(text).unwrap()
+    };
+    // kubectl asks for a name when it is told that it has to show who it is.
+    let text = ask("");
+    assert!(text.contains("Username"), "{text}");
+    let text = ask("wrong");
+    assert!(text.contains("provide credentials"), "{text}");
+    let token = space.kubectl(&["create", "token", "default"]);
+    let text = ask(&token);
+    let who = "user=system:serviceaccount:details:default, verb=get, resource=nodes";
+    assert!(text.contains(who), "{text}");
+    let role = ["create", "clusterrole", "details-pods", "--verb=get", "--resource=nodes/pods"];
+    space.kubectl(&role);
+    let account = "--serviceaccount=details:default";
+    let role = "--clusterrole=details-pods";
+    space.kubectl(&["create", "clusterrolebinding", "details-pods", role, account]);
+    let text = ask(&token);
+    assert!(text.contains("\"kind\":\"PodList\""), "{text}");
+}
+
+/// A pod that was bound to a node without looking does not run there.
+fn refused(space: &Space<'_>) {
+    let node = space.field("nodes", ".items[0].metadata.name");
+    let lines = format!("  nodeName: {node}\n  nodeSelector: {{disk: none}}\n");
+    space.make_toolbox("elsewhere", &lines);
+    space.wait("pod/elsewhere", "jsonpath={.status.reason}=NodeAffinity");
+    assert_eq!(
+        space.field("pod/elsewhere", ".status.message"),
+        "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
+    );
 }

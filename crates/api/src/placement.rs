@@ -2,11 +2,11 @@
 //!
 //! upstream: staging/src/k8s.io/component-helpers/scheduling/corev1
 
-use longshore_api::Object;
+use crate::Object;
 use serde_json::Value;
 
 /// Whether the pod's node selector and required node affinity let it run on the node.
-pub(crate) fn affinity_fits(spec: &Value, node: &Object) -> bool {
+pub fn affinity_fits(spec: &Value, node: &Object) -> bool {
     let selector = spec["nodeSelector"].as_object().into_iter().flatten();
     for (key, value) in selector {
         if node.label(key) != value.as_str() {
@@ -51,7 +51,7 @@ fn requirement_fits(requirement: &Value, value: Option<&str>) -> bool {
 }
 
 /// Whether one of the tolerations puts up with the taint.
-pub(crate) fn tolerated(tolerations: &[Value], taint: &Value) -> bool {
+pub fn tolerated(tolerations: &[Value], taint: &Value) -> bool {
     let text = |v: &Value| v.as_str().unwrap_or("").to_owned();
     tolerations.iter().any(|toleration| {
         let (effect, key) = (text(&toleration["effect"]), text(&toleration["key"]));
