@@ -5,16 +5,19 @@
 mod metrics;
 mod review;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_api::{Object, Reason, StatusError, gvk};
 use longshore_base::rng::Rng;
+use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use crate::outbound::Client;
-use crate::outbound::webhook::{Endpoint, Told};
+use crate::outbound::webhook::{Endpoint, Limits};
+use crate::outbound::{self, Client};
 use crate::reader::Reader;
 pub use metrics::Metrics;
 use review::Trouble;
@@ -22,7 +25,9 @@ use review::Trouble;
 /// How long one call may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Objects that are sent at once.
-const BATCH_MAX: usize = 256;
+pub const BATCH_MAX: usize = 256;
+/// Changes that are kept for the watches that are told them later.
+const TOLD_MAX: usize = 64;
 
 /// What conversions need.
 #[derive(Clone)]
@@ -37,6 +42,12 @@ pub struct Tools {
     pub metrics: Arc<Metrics>,
 }
 
+/// An object at one resource version in another version, made for whoever asks first.
+type Shared = Arc<OnceCell<Result<Object, StatusError>>>;
+
+/// What of an object is shared: its uid, its resource version, and the version that is wanted.
+type Key = (String, String, String);
+
 /// Converts the objects of one definition.
 pub struct Converter {
     tools: Tools,
@@ -44,6 +55,8 @@ pub struct Converter {
     endpoint: Result<Endpoint, String>,
     /// The versions of reviews that the webhook understands.
     reviews: Vec<String>,
+    /// The newest changes as watches are told them.
+    told: Mutex<VecDeque<(Key, Shared)>>,
 }
 
 impl Converter {
@@ -59,6 +72,7 @@ impl Converter {
             definition: definition.name().to_owned(),
             endpoint: Endpoint::of(&webhook["clientConfig"]),
             reviews: reviews.filter_map(|version| version.as_str().map(str::to_owned)).collect(),
+            told: Mutex::default(),
         }))
     }
 
@@ -94,6 +108,33 @@ impl Converter {
         Ok(objects)
     }
 
+    /// A changed object in another version, for one of many watches: all of them share one call.
+    ///
+    /// # Errors
+    /// When it cannot be converted.
+    pub async fn convert_shared(&self, object: Object, to: &str) -> Result<Object, StatusError> {
+        let key = (object.uid().to_owned(), object.resource_version().to_owned(), to.to_owned());
+        let shared = self.shared(key);
+        let convert = || async {
+            let mut converted = self.convert(vec![object], to).await?;
+            converted.pop().ok_or_else(|| StatusError::internal("a conversion has lost an object"))
+        };
+        shared.get_or_init(convert).await.clone()
+    }
+
+    fn shared(&self, key: Key) -> Shared {
+        let mut told = self.told.lock();
+        if let Some((_, shared)) = told.iter().rev().find(|(known, _)| *known == key) {
+            return shared.clone();
+        }
+        if told.len() >= TOLD_MAX {
+            told.pop_front();
+        }
+        let shared = Shared::default();
+        told.push_back((key, shared.clone()));
+        shared
+    }
+
     async fn observed(
         &self,
         objects: &[&Object],
@@ -120,9 +161,10 @@ impl Converter {
         let uid = self.tools.rng.uuid();
         let review = review::Review::new(&self.reviews, uid, objects, to)?;
         let endpoint = self.endpoint.as_ref().map_err(|why| failed(format!("failed: {why}")))?;
-        let Tools { outbound, reader, .. } = &self.tools;
-        let told = Told { timeout: TIMEOUT, tells: false };
-        let answer = endpoint.post(outbound, &**reader, review.document.clone(), told).await;
+        let Tools { outbound: client, reader, .. } = &self.tools;
+        let limits =
+            Limits { timeout: TIMEOUT, tells: false, bytes_max: outbound::ANSWER_BYTES_MAX };
+        let answer = endpoint.post(client, &**reader, review.document.clone(), limits).await;
         let answer = answer.map_err(|error| failed(format!("failed: {error}")))?;
         let converted = review.read(&answer)?;
         if converted.len() != objects.len() {

@@ -19,8 +19,9 @@ use super::negotiate::{self, Format, Negotiated, Shape};
 use super::{Api, Call, read, respond, table};
 use crate::body::Body;
 use crate::cache::{Change, ChangeKind, Entry, Receiver, WatchRefused};
+use crate::custom::convert;
 use crate::limits::{self, WatchPlace};
-use crate::registry::Served;
+use crate::registry::{Served, show_all, show_change};
 
 /// How often an open watch is told how far it has come.
 ///
@@ -186,7 +187,21 @@ impl Session {
             return Some(self.encode("ERROR", &error.to_value()));
         }
         let mut chunk = Vec::new();
-        while chunk.len() < CHUNK_BYTES_MAX {
+        if self.served.converter.is_some() {
+            // Webhooks are sent many at once.
+            let some = self.state.by_ref().take(convert::BATCH_MAX);
+            let objects = some.map(|entry| entry.object()).collect();
+            match show_all(&self.served, objects).await {
+                Ok(objects) => {
+                    for object in objects {
+                        let value = self.shaped(object);
+                        chunk.extend_from_slice(&self.encode(ChangeKind::Added.name(), &value));
+                    }
+                }
+                Err(error) => chunk.extend_from_slice(&self.broken(&error)),
+            }
+        }
+        while self.served.converter.is_none() && chunk.len() < CHUNK_BYTES_MAX {
             let Some(entry) = self.state.next() else { break };
             let frame = self.entry_frame(ChangeKind::Added, &entry).await;
             chunk.extend_from_slice(&frame);
@@ -274,18 +289,20 @@ impl Session {
     }
 
     async fn entry_frame(&mut self, kind: ChangeKind, entry: &Entry) -> Bytes {
-        match super::show(&self.served, entry.object()).await {
+        match show_change(&self.served, entry.object()).await {
             Ok(object) => {
                 let value = self.shaped(object);
                 self.encode(kind.name(), &value)
             }
-            // What cannot be converted cannot be told, and nothing may be left out.
-            Err(error) => {
-                (self.source, self.initial_end) = (None, None);
-                self.state = Vec::new().into_iter();
-                self.encode("ERROR", &error.to_value())
-            }
+            Err(error) => self.broken(&error),
         }
+    }
+
+    /// What cannot be converted cannot be told, and nothing may be left out: the watch ends.
+    fn broken(&mut self, error: &StatusError) -> Bytes {
+        (self.source, self.initial_end) = (None, None);
+        self.state = Vec::new().into_iter();
+        self.encode("ERROR", &error.to_value())
     }
 
     fn shaped(&mut self, object: Object) -> Value {

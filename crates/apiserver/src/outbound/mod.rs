@@ -209,14 +209,22 @@ pub const ANSWER_BYTES_MAX: usize = 64 << 20;
 ///
 /// # Errors
 /// When it breaks off or is longer than [`ANSWER_BYTES_MAX`].
-pub async fn read(mut body: Body) -> Result<bytes::Bytes, CallError> {
+pub async fn read(body: Body) -> Result<bytes::Bytes, CallError> {
+    read_up_to(body, ANSWER_BYTES_MAX).await
+}
+
+/// Reads the whole body of an answer that may not be longer than this.
+///
+/// # Errors
+/// When it breaks off or is longer.
+pub async fn read_up_to(mut body: Body, max: usize) -> Result<bytes::Bytes, CallError> {
     use http_body_util::BodyExt as _;
     let mut all = bytes::BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| CallError::Other("unexpected EOF".to_owned()))?;
         let Some(data) = frame.data_ref() else { continue };
-        if all.len() + data.len() > ANSWER_BYTES_MAX {
-            let why = format!("the answer is longer than {ANSWER_BYTES_MAX} bytes");
+        if all.len() + data.len() > max {
+            let why = format!("the answer is longer than {max} bytes");
             return Err(CallError::Other(why));
         }
         all.extend_from_slice(data);

@@ -12,7 +12,7 @@ use longshore_api::{Reason, StatusError};
 use serde_json::Value;
 
 use super::tls::{self, Trust};
-use super::{Address, CallError, Client, Target, Tls, read, services};
+use super::{Address, CallError, Client, Target, Tls, read_up_to, services};
 use crate::body::{Body, full};
 use crate::reader::Reader;
 
@@ -43,13 +43,15 @@ pub struct Endpoint {
     base: String,
 }
 
-/// How long a call may take.
+/// What a call may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Told {
-    /// At most this.
+pub struct Limits {
+    /// This long at most.
     pub timeout: Duration,
     /// Whether the webhook is told.
     pub tells: bool,
+    /// Bytes of the answer at most.
+    pub bytes_max: usize,
 }
 
 /// Why a call brought no answer.
@@ -140,7 +142,7 @@ impl Endpoint {
         client: &Client,
         reader: &dyn Reader,
         document: Bytes,
-        Told { timeout, tells }: Told,
+        Limits { timeout, tells, bytes_max }: Limits,
     ) -> Result<Bytes, Failed> {
         let path = if tells {
             format!("{}?timeout={}s", self.path, timeout.as_secs())
@@ -166,38 +168,39 @@ impl Endpoint {
                     Some(wait) if again < RETRIES_MAX => {
                         again += 1;
                         // The answer is read, so that the connection can be used again.
-                        drop(read(response.into_body()).await.map_err(failed)?);
+                        drop(read_up_to(response.into_body(), bytes_max).await.map_err(failed)?);
                         tokio::time::sleep(wait).await;
                     }
-                    _ => return self.answer(response).await,
+                    _ => return answer(response, bytes_max).await,
                 }
             }
         };
         let called = tokio::time::timeout(timeout, calling).await;
         called.unwrap_or_else(|_| Err(failed(CallError::Deadline)))
     }
+}
 
-    async fn answer(&self, response: Response<Body>) -> Result<Bytes, Failed> {
-        let (parts, body) = response.into_parts();
-        let body = read(body).await.map_err(|error| {
-            Failed::Call(format!(
-                "unexpected error when reading response body. Please retry. Original error: {error}"
-            ))
-        })?;
-        let media_type = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
-        if !(200..=206).contains(&parts.status.as_u16()) {
-            let wait = retry_after(&parts.headers).unwrap_or(0);
-            return Err(Failed::Status(Box::new(failure(parts.status, media_type, &body, wait))));
-        }
-        if body.is_empty() {
-            return Err(Failed::Call(format!(
-                "0-length response with status code: {} and content type: {}",
-                parts.status.as_u16(),
-                media_type.unwrap_or("application/json")
-            )));
-        }
-        Ok(body)
+/// What a webhook has answered.
+async fn answer(response: Response<Body>, bytes_max: usize) -> Result<Bytes, Failed> {
+    let (parts, body) = response.into_parts();
+    let body = read_up_to(body, bytes_max).await.map_err(|error| {
+        Failed::Call(format!(
+            "unexpected error when reading response body. Please retry. Original error: {error}"
+        ))
+    })?;
+    let media_type = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    if !(200..=206).contains(&parts.status.as_u16()) {
+        let wait = retry_after(&parts.headers).unwrap_or(0);
+        return Err(Failed::Status(Box::new(failure(parts.status, media_type, &body, wait))));
     }
+    if body.is_empty() {
+        return Err(Failed::Call(format!(
+            "0-length response with status code: {} and content type: {}",
+            parts.status.as_u16(),
+            media_type.unwrap_or("application/json")
+        )));
+    }
+    Ok(body)
 }
 
 fn rooted(path: &str) -> String {

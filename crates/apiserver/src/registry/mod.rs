@@ -35,7 +35,7 @@ pub use fields::track_unstored;
 pub use services::ServiceRanges;
 pub use table::{Served, ServedTable};
 pub use update::{StorageConflict, UpdateOptions, segment_rule};
-pub use versions::{Conversions, convert, show, show_all, shown};
+pub use versions::{Conversions, convert, show, show_all, show_change, shown};
 
 use crate::admission::{Admission, Attributes, Extras, Operation};
 use crate::auth::{Authorization, UserInfo};

@@ -50,6 +50,21 @@ pub async fn show(served: &Served, object: Object) -> Result<Object, StatusError
     objects.pop().ok_or_else(|| StatusError::internal("a conversion has lost an object"))
 }
 
+/// A changed object in the version of a resource, for one of many watches.
+///
+/// # Errors
+/// When a webhook does not convert it.
+pub async fn show_change(served: &Served, object: Object) -> Result<Object, StatusError> {
+    match &served.converter {
+        Some(converter) if object.api_version() != served.api_version => {
+            let mut object = converter.convert_shared(object, &served.api_version).await?;
+            served.resource.strategy.from_storage(&mut object);
+            Ok(object)
+        }
+        _ => Ok(shown(served, object)),
+    }
+}
+
 /// An object of one version of a resource in another one.
 ///
 /// # Errors

@@ -200,8 +200,9 @@ async fn watches_tell_in_the_version_that_is_watched() {
     let hook = Hook::start().await;
     let rig = serve(&hook, &["v1"]).await;
     assert_eq!(rig.post(&path("v1"), &host("v1", "one")).await.code, 201);
-    let watch = Request::get(format!("{}?watch=true&timeoutSeconds=60", path("v2")));
-    let mut body = rig.open(watch.body(full("")).unwrap()).await;
+    let watch = || Request::get(format!("{}?watch=true&timeoutSeconds=60", path("v2")));
+    let mut body = rig.open(watch().body(full("")).unwrap()).await;
+    let mut second = rig.open(watch().body(full("")).unwrap()).await;
     let mut seen = String::new();
     let mut until = async |count: usize| {
         let reading = async {
@@ -216,7 +217,11 @@ async fn watches_tell_in_the_version_that_is_watched() {
     let events = until(1).await;
     assert_eq!(events[0]["object"]["spec"], json!({"address": "one:80"}));
     assert_eq!(rig.post(&path("v1"), &host("v1", "two")).await.code, 201);
+    second.frame().await.unwrap().unwrap();
+    second.frame().await.unwrap().unwrap();
     let events = until(2).await;
+    // One for the state of each watch, one for the change that both are told.
+    assert_eq!(*hook.calls.lock(), [1, 1, 1]);
     assert_eq!(
         (&events[1]["type"], &events[1]["object"]["spec"]["address"]),
         (&json!("ADDED"), &json!("two:80"))

@@ -424,3 +424,35 @@ async fn equivalent_resources_are_converted() {
     assert_eq!(request["kind"], json!({"group": "", "version": "v1", "kind": "Event"}));
     assert_eq!(request["requestResource"]["group"], "events.k8s.io");
 }
+
+/// All plugins run a second time when a webhook has changed a pod, and do nothing twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_second_round_adds_nothing() {
+    let hooks = Hooks::start(|_, request| {
+        assert_eq!(request["object"]["spec"]["volumes"].as_array().unwrap().len(), 1);
+        let container = json!({"name": "more", "image": "i"});
+        let add = json!([{"op": "add", "path": "/spec/containers/-", "value": container}]);
+        futures_util::future::ready(patch(&add)).boxed()
+    })
+    .await;
+    let rig = rig(false).await;
+    let rules = json!({"rules": [{
+        "operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"],
+    }]});
+    configure(&rig, MUTATING, "a", &[hooks.hook("add", rules)]).await;
+    let account = json!({"metadata": {"name": "default"}});
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    assert_eq!(rig.post(accounts, &account).await.code, 201);
+    let pod = json!({
+        "metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]},
+    });
+    let answer = rig.post("/api/v1/namespaces/default/pods", &pod).await;
+    assert_eq!(answer.code, 201, "{}", answer.json());
+    let spec = &answer.json()["spec"];
+    assert_eq!(spec["volumes"].as_array().unwrap().len(), 1, "{spec}");
+    for container in spec["containers"].as_array().unwrap() {
+        let mounts = container["volumeMounts"].as_array().unwrap();
+        assert_eq!((mounts.len(), &mounts[0]["name"]), (1, &spec["volumes"][0]["name"]));
+        assert_eq!(container["terminationMessagePath"], "/dev/termination-log");
+    }
+}

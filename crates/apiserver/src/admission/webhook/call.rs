@@ -7,8 +7,10 @@ use super::matching::Invocation;
 use super::review::{Answer, Review};
 use super::versions::Versions;
 use crate::admission::Attributes;
-use crate::outbound::webhook::{Failed, Told};
+use crate::outbound::webhook::{Failed, Limits};
 
+/// Bytes of an answer at most: a patch of the largest object, and room for more.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// Codes above this are counted as this.
 pub(super) const CODE_MAX: u16 = 600;
 
@@ -81,8 +83,8 @@ impl Shared {
             .as_ref()
             .map_err(|why| Trouble::calling(format!("could not get REST client: {why}"), 500))?;
         let document = review.document.clone();
-        let told = Told { timeout: hook.timeout, tells: true };
-        let called = endpoint.post(&self.outbound, &*self.reader, document, told).await;
+        let limits = Limits { timeout: hook.timeout, tells: true, bytes_max: ANSWER_BYTES_MAX };
+        let called = endpoint.post(&self.outbound, &*self.reader, document, limits).await;
         let body = called.map_err(|failed| {
             let code = match &failed {
                 Failed::Status(status) => status.code,
