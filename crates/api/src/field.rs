@@ -200,6 +200,16 @@ impl Error {
         Self::make(ErrorType::Invalid, path, Some(value.to_owned()), detail)
     }
 
+    /// As [`Error::invalid`] without telling the value.
+    pub fn invalid_untold(path: &Path, detail: &str) -> Self {
+        Self::make(ErrorType::Invalid, path, None, detail)
+    }
+
+    /// As [`Error::duplicate`] without telling the value.
+    pub fn duplicate_untold(path: &Path) -> Self {
+        Self::make(ErrorType::Duplicate, path, None, "")
+    }
+
     /// A value of the wrong type.
     pub fn type_invalid(path: &Path, value: impl Into<Value>, detail: &str) -> Self {
         Self::with_value(ErrorType::TypeInvalid, path, value.into(), detail)

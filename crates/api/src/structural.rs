@@ -27,7 +27,7 @@ use crate::pattern::Pattern;
 pub use compile::CompileError;
 pub use default::TooLarge;
 pub use meta::CoerceError;
-pub use validate::Reading;
+pub use validate::{Before, Reading};
 
 /// Deepest nesting of a schema.
 pub const DEPTH_MAX: usize = 128;

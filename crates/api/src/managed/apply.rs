@@ -236,7 +236,7 @@ impl Applying<'_> {
 ///
 /// # Errors
 /// Upstream's words for the first field that does not fit.
-fn restored(ty: Typing<'_>, mut merged: Value) -> Result<Object, String> {
+pub(super) fn restored(ty: Typing<'_>, mut merged: Value) -> Result<Object, String> {
     if let Some(ty) = ty.known() {
         normalize::restore(ty, &mut merged)?;
         normalize::normalize(ty, &mut merged).map_err(|error| error.to_string())?;

@@ -17,6 +17,7 @@ pub mod managers;
 mod merge;
 #[cfg(test)]
 mod model;
+mod overlay;
 pub mod path;
 mod prune;
 mod reconcile;
@@ -32,6 +33,7 @@ mod value;
 pub use apply::apply;
 pub use error::Error;
 pub use filter::Filter;
+pub use overlay::overlay;
 pub use schema::Typing;
 pub use set::Set;
 pub use track::{Write, track};

@@ -20,7 +20,7 @@ use super::{Additional, Kind, Node, Schema, Values, formats};
 use crate::field::{Error, ErrorList, Path};
 
 use found::{Found, Rule};
-use ratchet::Before;
+pub use ratchet::Before;
 
 /// Which of upstream's two readings of a schema holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

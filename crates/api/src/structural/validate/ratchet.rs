@@ -13,15 +13,21 @@ use crate::patch::gotext;
 use crate::structural::{Kind, Node};
 
 /// The value that stood in a place, and the place's schema.
-pub(super) struct Before<'a> {
+pub struct Before<'a> {
     value: &'a Value,
     node: &'a Node,
     by_key: OnceCell<ByKey<'a>>,
 }
 
 impl<'a> Before<'a> {
+    /// What stood in a place that a schema is of.
     pub fn new(value: &'a Value, node: &'a Node) -> Self {
         Self { value, node, by_key: OnceCell::new() }
+    }
+
+    /// The value.
+    pub fn value(&self) -> &'a Value {
+        self.value
     }
 
     /// What a field was before, when both are maps and the schema tells of it.
