@@ -25,6 +25,7 @@ mod policy;
 pub mod quota;
 mod rbac;
 mod resource;
+pub mod rules;
 mod scheduling;
 mod storage;
 pub mod strategy;
@@ -32,7 +33,7 @@ pub mod table;
 
 pub use core::services;
 pub use resource::rights;
-pub use strategy::{Context, DeleteContext, MetadataRules, Strategy};
+pub use strategy::{Context, DeleteContext, MetadataRules, Strategy, Unheard, Warnings};
 pub use table::{Column, Custom, Heading, Resource, ScalePaths, Scope, Subresource};
 
 /// Every built-in resource, in the order of discovery.

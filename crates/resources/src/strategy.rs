@@ -11,8 +11,22 @@ use serde_json::Value;
 
 use crate::table::Heading;
 
+/// Takes texts for `Warning` headers while rules are checked.
+pub trait Warnings: Sync {
+    /// Adds a text.
+    fn add(&self, text: String);
+}
+
+/// Nobody listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Unheard;
+
+impl Warnings for Unheard {
+    fn add(&self, _text: String) {}
+}
+
 /// What a hook may know besides the objects.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Context<'a> {
     /// The time of the request.
     pub now: Timestamp,
@@ -26,6 +40,8 @@ pub struct Context<'a> {
     pub extra: &'a BTreeMap<String, Vec<String>>,
     /// The subresource written to; empty for the resource itself.
     pub subresource: &'a str,
+    /// Who is told of broken rules that nobody has to mend.
+    pub warnings: &'a dyn Warnings,
 }
 
 /// What a delete hook may know.

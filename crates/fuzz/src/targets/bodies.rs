@@ -11,7 +11,7 @@ use longshore_api::{
     Gvk, Object, cbor, complete, defaults, json, normalize, protobuf, schema, yaml,
 };
 use longshore_apiserver::endpoints::body::{self, FieldValidation};
-use longshore_resources::{Context, Resource};
+use longshore_resources::{Context, Resource, Unheard};
 use serde_json::Value;
 
 use super::{choice, chosen, objects, outcome};
@@ -273,8 +273,15 @@ pub fn object(input: &[u8]) -> String {
     let groups = ["system:authenticated".to_owned()];
     let extra = BTreeMap::new();
     for subresource in ["", "status"] {
-        let ctx =
-            Context { now, user: "eve", uid: "", groups: &groups, extra: &extra, subresource };
+        let ctx = Context {
+            now,
+            user: "eve",
+            uid: "",
+            groups: &groups,
+            extra: &extra,
+            subresource,
+            warnings: &Unheard,
+        };
         let strategy = &resource.strategy;
         let mut new = object.clone();
         strategy.prepare_create(&ctx, &mut new);

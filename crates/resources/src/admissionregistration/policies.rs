@@ -1,4 +1,4 @@
-//! Admission policies and their bindings. Expressions are not compiled here.
+//! Admission policies and their bindings.
 //!
 //! upstream: pkg/apis/admissionregistration/validation/validation.go
 
@@ -8,21 +8,25 @@ use jiff::Timestamp;
 use longshore_api::field::{Error, ErrorList, Path};
 use longshore_api::managed::Filter;
 use longshore_api::{Object, names};
+use longshore_cel::escape;
 use serde_json::{Value, json};
 
 use super::webhooks::match_conditions;
 use super::{LABEL_SELECTORS, count, rule_with_operations};
 use crate::core::pods::cells::{AGE, NAME, age, number, selector, text_column};
-use crate::core::pods::tree::{fill, list, list_mut, opt_text, part, part_mut, text, texts};
+use crate::core::pods::tree::{fill, has, list, list_mut, opt_text, part, part_mut, text, texts};
 use crate::core::pods::validation::common::{
     dns_subdomain, each, label_selector, one_of, qualified_name, required, required_one_of,
 };
 use crate::plain::{keep_metadata, separate, status_alone};
 use crate::rbac::segment_name;
+use crate::rules::admission::{Compiler, Gives, Sees};
 use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
 const ANNOTATIONS_MAX: usize = 20;
+/// The longest expression that makes a text for the audit log, in bytes.
+const ANNOTATION_BYTES_MAX: usize = 5 * 1024;
 const RULES: [&str; 2] = ["resourceRules", "excludeResourceRules"];
 
 /// The rules of policies.
@@ -61,41 +65,16 @@ impl Strategy for Policies {
     }
 
     fn validate_create(&self, object: &Object) -> ErrorList {
-        let mut errors = ErrorList::new();
-        let spec = object.get(&["spec"]).unwrap_or(&Value::Null);
-        let path = Path::new("spec");
-        let policies = ["Fail", "Ignore"];
-        let at = path.child("failurePolicy");
-        required_one_of(text(spec, "failurePolicy"), &policies, &at, &mut errors);
-        if let Some(kind) = part(spec, "paramKind") {
-            param_kind(kind, &path.child("paramKind"), &mut errors);
-        }
-        self.constraints(spec, &path.child("matchConstraints"), &mut errors);
-        match_conditions(spec, &path.child("matchConditions"), &mut errors);
-        for (i, variable) in list(spec, "variables").iter().enumerate() {
-            let at = path.child("variables").index(i);
-            for key in ["name", "expression"] {
-                if text(variable, key).trim().is_empty() {
-                    let why = format!("{key} is not specified");
-                    errors.push(Error::required(&at.child(key), &why));
-                }
-            }
-            let name = text(variable, "name");
-            if !name.trim().is_empty() && !is_identifier(name) {
-                let why = "must be a valid CEL identifier";
-                errors.push(Error::invalid(&at.child("name"), name, why));
-            }
-        }
-        if self.mutating {
-            mutations(spec, &path, &mut errors);
-        } else {
-            validations(object.name(), spec, &path, &mut errors);
-        }
-        errors
+        self.rules(object, false)
     }
 
-    fn validate_update(&self, ctx: &Context<'_>, new: &Object, _old: &Object) -> ErrorList {
-        if ctx.subresource == "status" { ErrorList::new() } else { self.validate_create(new) }
+    fn validate_update(&self, ctx: &Context<'_>, new: &Object, old: &Object) -> ErrorList {
+        if ctx.subresource == "status" {
+            return ErrorList::new();
+        }
+        // Conditions that are as they were were good once.
+        let same = |key: &str| new.get(&["spec", key]) == old.get(&["spec", key]);
+        self.rules(new, same("paramKind") && same("matchConditions"))
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -126,6 +105,35 @@ impl Strategy for Policies {
 }
 
 impl Policies {
+    /// The broken rules; conditions are left out when they are known.
+    fn rules(&self, object: &Object, known_conditions: bool) -> ErrorList {
+        let mut errors = ErrorList::new();
+        let spec = object.get(&["spec"]).unwrap_or(&Value::Null);
+        let path = Path::new("spec");
+        let policies = ["Fail", "Ignore"];
+        let at = path.child("failurePolicy");
+        required_one_of(text(spec, "failurePolicy"), &policies, &at, &mut errors);
+        if let Some(kind) = part(spec, "paramKind") {
+            param_kind(kind, &path.child("paramKind"), &mut errors);
+        }
+        self.constraints(spec, &path.child("matchConstraints"), &mut errors);
+        let sees = Sees { params: has(spec, "paramKind"), authorizer: true, patches: false };
+        if !known_conditions {
+            match_conditions(spec, sees, &path.child("matchConditions"), &mut errors);
+        }
+        let variables = list(spec, "variables");
+        let compiler = Compiler::new(sees, self.mutating || !variables.is_empty());
+        for (i, variable) in variables.iter().enumerate() {
+            self::variable(variable, &compiler, &path.child("variables").index(i), &mut errors);
+        }
+        if self.mutating {
+            mutations(spec, &compiler, sees, &path, &mut errors);
+        } else {
+            validations(object.name(), spec, &compiler, sees, &path, &mut errors);
+        }
+        errors
+    }
+
     fn constraints(&self, spec: &Value, path: &Path, errors: &mut ErrorList) {
         let Some(constraints) = part(spec, "matchConstraints") else {
             errors.push(Error::required(path, ""));
@@ -165,7 +173,10 @@ fn match_defaults(holder: &mut Value, key: &str) {
 
 fn match_resources(resources: &Value, path: &Path, errors: &mut ErrorList) {
     let at = path.child("matchPolicy");
-    required_one_of(text(resources, "matchPolicy"), &["Equivalent", "Exact"], &at, errors);
+    match opt_text(resources, "matchPolicy") {
+        None => errors.push(Error::required(&at, "")),
+        Some(policy) => one_of(policy, &["Equivalent", "Exact"], &at, errors),
+    }
     for key in LABEL_SELECTORS {
         label_selector(resources.get(key), &path.child(key), false, errors);
     }
@@ -218,10 +229,40 @@ fn param_kind(kind: &Value, path: &Path, errors: &mut ErrorList) {
 fn is_identifier(name: &str) -> bool {
     let mut bytes = name.bytes();
     let first = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-    first && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    first && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_') && !is_reserved(name)
 }
 
-fn validations(name: &str, spec: &Value, path: &Path, errors: &mut ErrorList) {
+/// Whether a word cannot be a name: as a field it has to be escaped as a whole.
+fn is_reserved(name: &str) -> bool {
+    escape(name).is_some_and(|escaped| escaped == format!("__{name}__"))
+}
+
+/// The rules of a variable, which expressions after it see.
+fn variable(variable: &Value, compiler: &Compiler, path: &Path, errors: &mut ErrorList) {
+    let (name, source) = (text(variable, "name"), text(variable, "expression"));
+    if name.trim().is_empty() {
+        errors.push(Error::required(&path.child("name"), "name is not specified"));
+    } else if !is_identifier(name) {
+        let why = "must be a valid CEL identifier";
+        errors.push(Error::invalid(&path.child("name"), name, why));
+    }
+    let at = path.child("expression");
+    if source.trim().is_empty() {
+        errors.push(Error::required(&at, "expression is not specified"));
+    } else if let Err(why) = compiler.variable(name, source) {
+        errors.push(why.of_field(&at, source));
+    }
+}
+
+fn validations(
+    name: &str,
+    spec: &Value,
+    compiler: &Compiler,
+    sees: Sees,
+    path: &Path,
+    errors: &mut ErrorList,
+) {
+    let of_messages = Sees { params: sees.params, authorizer: false, patches: false };
     let (checks, annotations) = (list(spec, "validations"), list(spec, "auditAnnotations"));
     if checks.is_empty() && annotations.is_empty() {
         for key in ["validations", "auditAnnotations"] {
@@ -232,18 +273,26 @@ fn validations(name: &str, spec: &Value, path: &Path, errors: &mut ErrorList) {
     }
     for (i, check) in checks.iter().enumerate() {
         let at = path.child("validations").index(i);
-        expression(text(check, "expression"), &at.child("expression"), errors);
-        for key in ["messageExpression", "message"] {
-            let value = text(check, key);
-            if !value.is_empty() && value.trim().is_empty() {
-                errors.push(Error::invalid(
-                    &at.child(key),
-                    value,
-                    "must be non-empty if specified",
-                ));
-            }
+        let source = text(check, "expression");
+        let here = at.child("expression");
+        if source.trim().is_empty() {
+            errors.push(Error::required(&here, "expression is not specified"));
+        } else if let Err(why) = compiler.compile(source, Gives::Bool) {
+            errors.push(why.of_field(&here, source));
+        }
+        let empty = "must be non-empty if specified";
+        let source = text(check, "messageExpression");
+        let here = at.child("messageExpression");
+        if source.is_empty() {
+        } else if source.trim().is_empty() {
+            errors.push(Error::invalid(&here, source, empty));
+        } else if let Err(why) = compiler.compile_as(source, Gives::Text, of_messages) {
+            errors.push(why.of_field(&here, source));
         }
         let message = text(check, "message");
+        if !message.is_empty() && message.trim().is_empty() {
+            errors.push(Error::invalid(&at.child("message"), message, empty));
+        }
         if message.trim().contains(['\n', '\r']) {
             let why = "must not contain line breaks";
             errors.push(Error::invalid(&at.child("message"), message, why));
@@ -263,9 +312,15 @@ fn validations(name: &str, spec: &Value, path: &Path, errors: &mut ErrorList) {
         let at = at.index(i);
         let key = text(annotation, "key");
         qualified_name(&format!("{name}/{key}"), &at.child("key"), errors);
-        if text(annotation, "valueExpression").trim().is_empty() {
-            let why = "valueExpression is not specified";
-            errors.push(Error::required(&at.child("valueExpression"), why));
+        let (source, here) = (text(annotation, "valueExpression"), at.child("valueExpression"));
+        let trimmed = source.trim();
+        if trimmed.is_empty() {
+            errors.push(Error::required(&here, "valueExpression is not specified"));
+        } else if trimmed.len() > ANNOTATION_BYTES_MAX {
+            let why = format!("must not exceed {ANNOTATION_BYTES_MAX} bytes in length");
+            errors.push(Error::required(&here, &why));
+        } else if let Err(why) = compiler.compile(trimmed, Gives::TextOrNull) {
+            errors.push(why.of_field(&here, source));
         }
         if !seen.insert(key) {
             errors.push(Error::duplicate(&at.child("key"), key));
@@ -273,20 +328,17 @@ fn validations(name: &str, spec: &Value, path: &Path, errors: &mut ErrorList) {
     }
 }
 
-/// An expression that must be there.
-fn expression(expression: &str, path: &Path, errors: &mut ErrorList) {
-    if expression.trim().is_empty() {
-        errors.push(Error::required(path, "expression is not specified"));
-    }
-}
-
-fn mutations(spec: &Value, path: &Path, errors: &mut ErrorList) {
+fn mutations(spec: &Value, compiler: &Compiler, sees: Sees, path: &Path, errors: &mut ErrorList) {
+    let sees = Sees { patches: true, ..sees };
     let mutations = list(spec, "mutations");
     if mutations.is_empty() {
         let why = "mutations must contain at least one item";
         errors.push(Error::required(&path.child("mutations"), why));
     }
-    let kinds = [("JSONPatch", "jsonPatch"), ("ApplyConfiguration", "applyConfiguration")];
+    let kinds = [
+        ("JSONPatch", "jsonPatch", Gives::Operations),
+        ("ApplyConfiguration", "applyConfiguration", Gives::Configuration),
+    ];
     for (i, mutation) in mutations.iter().enumerate() {
         let at = path.child("mutations").index(i);
         let wanted = text(mutation, "patchType");
@@ -296,10 +348,10 @@ fn mutations(spec: &Value, path: &Path, errors: &mut ErrorList) {
             &at.child("patchType"),
             errors,
         );
-        if !kinds.iter().any(|(kind, _)| *kind == wanted) {
+        if !kinds.iter().any(|(kind, ..)| *kind == wanted) {
             continue;
         }
-        for (kind, key) in kinds {
+        for (kind, key, gives) in kinds {
             match part(mutation, key) {
                 None if kind == wanted => {
                     let why = format!("must be specified when patchType is {kind}");
@@ -307,7 +359,12 @@ fn mutations(spec: &Value, path: &Path, errors: &mut ErrorList) {
                 }
                 Some(patch) if kind == wanted => {
                     let at = at.child(key).child("expression");
-                    expression(text(patch, "expression"), &at, errors);
+                    let source = text(patch, "expression").trim();
+                    if source.is_empty() {
+                        errors.push(Error::required(&at, ""));
+                    } else if let Err(why) = compiler.compile_as(source, gives, sees) {
+                        errors.push(why.of_field(&at, source));
+                    }
                 }
                 Some(_) => {
                     let why = format!("must not be specified when patchType is {wanted}");

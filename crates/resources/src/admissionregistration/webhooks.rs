@@ -16,6 +16,7 @@ use crate::core::pods::tree::{
     fill, has, int, list, list_mut, opt_text, part, part_mut, text, texts,
 };
 use crate::core::pods::validation::common::{has_bad_values, label_selector, one_of, required};
+use crate::rules::admission::{Compiler, Gives, Sees};
 use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
@@ -94,9 +95,21 @@ impl Webhooks {
         };
         let lenient = old.is_some() && before.iter().any(unknown);
         let mut seen = BTreeSet::new();
-        for (i, hook) in object.list(&["webhooks"]).iter().enumerate() {
+        let hooks = object.list(&["webhooks"]);
+        // Conditions that are as they were were good once.
+        let known = old.is_some()
+            && before.len() == hooks.len()
+            && before
+                .iter()
+                .zip(hooks)
+                .all(|(old, new)| old.get("matchConditions") == new.get("matchConditions"));
+        for (i, hook) in hooks.iter().enumerate() {
             let path = Path::new("webhooks").index(i);
             self.hook(hook, bad_values, &path, &mut errors);
+            if !known {
+                let sees = Sees { authorizer: true, ..Sees::default() };
+                match_conditions(hook, sees, &path.child("matchConditions"), &mut errors);
+            }
             reviews(hook, lenient, &path.child("admissionReviewVersions"), &mut errors);
             let name = text(hook, "name");
             if !name.is_empty() && !seen.insert(name) {
@@ -135,7 +148,6 @@ impl Webhooks {
             label_selector(hook.get(key), &path.child(key), bad_values, errors);
         }
         client(part(hook, "clientConfig"), &path.child("clientConfig"), errors);
-        match_conditions(hook, &path.child("matchConditions"), errors);
     }
 }
 
@@ -243,15 +255,21 @@ pub(crate) fn service(target: &Value, path: &Path, errors: &mut ErrorList) {
 }
 
 /// Conditions under which something applies: named expressions.
-pub(super) fn match_conditions(holder: &Value, path: &Path, errors: &mut ErrorList) {
+pub(super) fn match_conditions(holder: &Value, sees: Sees, path: &Path, errors: &mut ErrorList) {
     let conditions = list(holder, "matchConditions");
     if conditions.len() > CONDITIONS_MAX {
         errors.push(Error::too_many(path, conditions.len(), CONDITIONS_MAX));
     }
     let mut seen = BTreeSet::new();
+    let compiler = Compiler::new(sees, false);
     for (i, condition) in conditions.iter().enumerate() {
         let at = path.index(i);
-        required(text(condition, "expression").trim(), &at.child("expression"), errors);
+        let (source, here) = (text(condition, "expression").trim(), at.child("expression"));
+        if source.is_empty() {
+            errors.push(Error::required(&here, ""));
+        } else if let Err(why) = compiler.compile(source, Gives::Bool) {
+            errors.push(why.of_field(&here, source));
+        }
         let name = text(condition, "name");
         if name.is_empty() {
             errors.push(Error::required(&at.child("name"), ""));

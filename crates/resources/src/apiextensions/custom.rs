@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use longshore_api::field::{Error, ErrorList, Path};
+use longshore_api::field::{Error, ErrorList, ErrorType, Path};
 use longshore_api::gvk::{self, compare_versions};
 use longshore_api::jsonpath::JsonPath;
 use longshore_api::managed::Filter;
@@ -21,7 +21,8 @@ use serde_json::Value;
 use super::conditions::is_true;
 use crate::core::pods::tree::{flag, list, opt_text, part, text, texts};
 use crate::plain::keep;
-use crate::strategy::{Context, MetadataRules, Strategy};
+use crate::rules::evaluate::{self, Checks};
+use crate::strategy::{Context, MetadataRules, Strategy, Unheard, Warnings};
 use crate::table::{Custom, Heading, Resource, ScalePaths, Scope, Subresource, Text};
 use columns::Columns;
 
@@ -149,6 +150,7 @@ pub fn serve(definition: &Object) -> Result<Kind, String> {
         let strategy = Versioned {
             status,
             scale: scale.clone(),
+            checks: Checks::compile(schema.root(), true),
             columns: Columns::of(list(version, "additionalPrinterColumns")),
             fields: selectable(version),
             namespaced: text(spec, "scope") == "Namespaced",
@@ -244,6 +246,8 @@ struct Versioned {
     /// Whether the status is written through a subresource.
     status: bool,
     scale: Option<ScalePaths>,
+    /// The rules that are expressions.
+    checks: Option<Checks>,
     columns: Columns,
     fields: Vec<(String, JsonPath)>,
     namespaced: bool,
@@ -262,6 +266,39 @@ impl Versioned {
         // Malformed metadata was refused when the object was written.
         drop(schema.coerce(&mut value, true));
         *object = Object::from_value(value).unwrap_or_default();
+    }
+
+    /// Evaluates the rules that are expressions, unless what is wrong already would mislead them.
+    ///
+    /// upstream: registry/customresource/strategy.go hasBlockingErr
+    fn evaluate(
+        &self,
+        value: &Value,
+        old: Option<&Value>,
+        warnings: &dyn Warnings,
+        errors: &mut ErrorList,
+    ) {
+        let Some(checks) = &self.checks else { return };
+        let blocks = |error: &Error| {
+            matches!(
+                error.kind,
+                ErrorType::NotSupported
+                    | ErrorType::Required
+                    | ErrorType::TooLong
+                    | ErrorType::TooMany
+                    | ErrorType::TypeInvalid
+            )
+        };
+        let path = Path::default();
+        if errors.iter().any(blocks) {
+            let why = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+            errors.push(Error::invalid(&path, Value::Null, why));
+            return;
+        }
+        let (root, mut budget) = (self.schema.root(), evaluate::BUDGET);
+        let outcome = checks.evaluate(root, &path, value, old, old.is_some(), &mut budget);
+        errors.extend(outcome.errors);
+        outcome.warnings.into_iter().for_each(|text| warnings.add(text));
     }
 
     /// What the object says that it is has to be what it is.
@@ -349,6 +386,7 @@ impl Strategy for Versioned {
         }
         errors.extend(self.schema.validate_embedded(&value));
         errors.extend(self.schema.validate_lists(&value));
+        self.evaluate(&value, None, &Unheard, &mut errors);
         errors
     }
 
@@ -378,6 +416,7 @@ impl Strategy for Versioned {
                 errors.extend(lists);
             }
         }
+        self.evaluate(&value, Some(&before), ctx.warnings, &mut errors);
         errors
     }
 

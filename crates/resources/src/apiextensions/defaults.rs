@@ -6,6 +6,8 @@ use longshore_api::field::{Error, ErrorList, Path};
 use longshore_api::structural::{Node, Reading};
 use serde_json::{Map, Value, json};
 
+use crate::rules::evaluate::{self, Checks};
+
 /// Where a default stands, seen from the object that its metadata belongs to.
 #[derive(Clone, Copy)]
 enum Step<'a> {
@@ -18,17 +20,49 @@ enum Step<'a> {
 struct Around<'a> {
     object: &'a Node,
     in_meta: bool,
+    /// The rules of the present schema that are expressions.
+    checks: Option<&'a Checks>,
 }
 
 /// Checks the defaults of a schema of whole objects. What is left out of their metadata is left out
 /// of them. `pruned`: whether they may hold nothing that the schema does not know.
 pub(super) fn check(path: &Path, root: &mut Node, pruned: bool) -> ErrorList {
-    let mut errors = ErrorList::new();
     root.embedded_resource = true;
     let root = &*root;
-    let around = Around { object: root, in_meta: false };
-    walk(path, root, around, &mut Vec::new(), pruned, &mut errors);
-    errors
+    let checks = if has_default(root) { Checks::compile(root, true) } else { None };
+    let around = Around { object: root, in_meta: false, checks: checks.as_ref() };
+    let mut found = Found { errors: ErrorList::new(), budget: evaluate::BUDGET };
+    walk(path, root, around, &mut Vec::new(), pruned, &mut found);
+    found.errors
+}
+
+fn has_default(node: &Node) -> bool {
+    node.default.is_some()
+        || node.items.as_deref().is_some_and(has_default)
+        || node.properties.values().any(has_default)
+}
+
+/// What is found, and what evaluating the rules that are expressions may cost yet.
+struct Found {
+    errors: ErrorList,
+    budget: i64,
+}
+
+impl Found {
+    /// Evaluates the rules of a schema for its default: as it is, and as if it came anew.
+    fn evaluate(&mut self, path: &Path, node: &Node, default: &Value, around: &Around<'_>) {
+        let Some(checks) = around.checks else { return };
+        let mut budget = self.budget;
+        let outcome = checks.evaluate(node, path, default, Some(default), false, &mut budget);
+        if outcome.errors.is_empty() {
+            let mut fresh = self.budget;
+            let outcome = checks.evaluate(node, path, default, None, false, &mut fresh);
+            self.errors.extend(outcome.errors);
+            budget = budget.min(fresh);
+        }
+        self.errors.extend(outcome.errors);
+        self.budget = budget;
+    }
 }
 
 fn walk<'a>(
@@ -37,10 +71,13 @@ fn walk<'a>(
     mut around: Around<'a>,
     steps: &mut Vec<Step<'a>>,
     pruned: bool,
-    errors: &mut ErrorList,
+    found: &mut Found,
 ) {
+    if found.budget < 0 {
+        return;
+    }
     let outside = if node.embedded_resource {
-        around = Around { object: node, in_meta: false };
+        around = Around { object: node, in_meta: false, ..around };
         std::mem::take(steps)
     } else {
         Vec::new()
@@ -48,15 +85,17 @@ fn walk<'a>(
     if let Some(default) = &node.default {
         let at = path.child("default");
         if around.in_meta {
-            inside_meta(&at, node, default, around.object, steps, errors);
+            inside_meta(&at, node, default, &around, steps, found);
         } else {
-            plain(&at, node, default, pruned, errors);
+            plain(&at, node, default, pruned, &around, found);
         }
     }
     // There are no defaults in additional properties.
     if let Some(items) = &node.items {
         steps.push(Step::Item);
-        walk(&path.child("items"), items, around, steps, pruned, errors);
+        let checks = around.checks.and_then(Checks::items);
+        let below = Around { checks, ..around };
+        walk(&path.child("items"), items, below, steps, pruned, found);
         steps.pop();
     }
     for (name, property) in &node.properties {
@@ -64,7 +103,9 @@ fn walk<'a>(
         let in_meta = around.in_meta || (node.embedded_resource && meta);
         steps.push(Step::Field(name));
         let at = path.child("properties").key(name);
-        walk(&at, property, Around { in_meta, ..around }, steps, pruned, errors);
+        let checks = around.checks.and_then(|checks| checks.property(name));
+        let below = Around { in_meta, checks, ..around };
+        walk(&at, property, below, steps, pruned, found);
         steps.pop();
     }
     if node.embedded_resource {
@@ -92,7 +133,15 @@ pub(super) fn settle(schema: &mut Value) {
 }
 
 /// Checks a default that is no metadata.
-fn plain(path: &Path, node: &Node, default: &Value, pruned: bool, errors: &mut ErrorList) {
+fn plain(
+    path: &Path,
+    node: &Node,
+    default: &Value,
+    pruned: bool,
+    around: &Around<'_>,
+    found: &mut Found,
+) {
+    let errors = &mut found.errors;
     let mut value = default.clone();
     if pruned {
         node.prune(&mut value, node.embedded_resource);
@@ -106,11 +155,14 @@ fn plain(path: &Path, node: &Node, default: &Value, pruned: bool, errors: &mut E
         errors.push(error);
         return;
     }
-    let found = node.validate_embedded(path, &value, whole);
-    if found.is_empty() {
-        errors.extend(node.validate(path, &value, Reading::Defaults));
+    let mut broken = node.validate_embedded(path, &value, whole);
+    if broken.is_empty() {
+        broken = node.validate(path, &value, Reading::Defaults);
+    }
+    if broken.is_empty() {
+        found.evaluate(path, node, &value, around);
     } else {
-        errors.extend(found);
+        errors.extend(broken);
     }
 }
 
@@ -119,10 +171,11 @@ fn inside_meta(
     path: &Path,
     node: &Node,
     default: &Value,
-    object: &Node,
+    around: &Around<'_>,
     steps: &[Step<'_>],
-    errors: &mut ErrorList,
+    found: &mut Found,
 ) {
+    let (object, errors) = (around.object, &mut found.errors);
     let mut whole = steps.iter().rev().fold(default.clone(), |value, step| match step {
         Step::Field(name) => Value::Object(Map::from_iter([((*name).to_owned(), value)])),
         Step::Item => json!([value]),
@@ -139,13 +192,18 @@ fn inside_meta(
         broken(&error.to_string());
         return;
     }
-    let found = object.validate_embedded(&Path::default(), &whole, true);
-    if found.is_empty() {
-        errors.extend(node.validate(path, default, Reading::Defaults));
+    let embedded = object.validate_embedded(&Path::default(), &whole, true);
+    if embedded.is_empty() {
+        let broken = node.validate(path, default, Reading::Defaults);
+        if broken.is_empty() {
+            found.evaluate(path, node, default, around);
+        } else {
+            errors.extend(broken);
+        }
         return;
     }
     let mut texts: Vec<String> = Vec::new();
-    for error in found {
+    for error in embedded {
         let text = error.to_string();
         if !texts.contains(&text) {
             texts.push(text);

@@ -1,50 +1,176 @@
-//! The rules of `x-kubernetes-validations`, what their expressions mean aside.
+//! The rules of `x-kubernetes-validations`.
 //!
 //! upstream: staging/src/k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation/validation.go
 //! ValidateCustomResourceDefinitionOpenAPISchema
 
+use std::sync::Arc;
+
 use longshore_api::field::{Error, ErrorList, Path};
-use longshore_api::structural::Node;
+use longshore_api::structural::{Additional, Kind, Node};
+use longshore_cel::{Declared, escape};
 use serde_json::Value;
 
-use super::paths;
-use crate::core::pods::tree::{flag, list, opt_text, part, text};
+use super::{paths, printed};
+use crate::core::pods::tree::{list, opt_text, part, text};
+use crate::rules::custom::{Compiler, Message};
+use crate::rules::declared;
 
 const REASONS: [&str; 4] =
     ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
 
+/// Most that one expression may cost by estimate.
+const COST_MAX: u64 = 10_000_000;
+/// Most that all expressions of a schema may cost by estimate.
+const TOTAL_COST_MAX: u64 = 100_000_000;
+/// How many of the most expensive ones are told when it is too much.
+const TOLD_EXPENSIVE_MAX: usize = 4;
+const NO_TYPES: &str = "internal error: failed to construct type information for x-kubernetes-validations rules: unable to convert structural schema to CEL declarations";
+
 /// What the expressions of a schema would see.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scope {
+#[derive(Clone)]
+enum Types {
     /// There are no rules here or around.
     Outside,
-    /// A type.
-    Typed,
+    /// A type; none where the schema around leads to nothing.
+    Known(Option<Arc<Declared>>),
     /// Something around has rules but no type.
     Failed,
 }
 
-impl Scope {
+/// Where expressions stand in a schema.
+///
+/// upstream: staging/src/k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation/cel_validation.go
+#[derive(Clone)]
+pub(super) struct Scope<'a> {
+    types: Types,
+    /// The schema as it was compiled.
+    node: &'a Node,
+    /// Most values of an object that the schema is of; none when nothing limits them.
+    values_max: Option<u64>,
+}
+
+impl<'a> Scope<'a> {
     /// That of a schema of whole objects.
-    pub fn root(schema: &Value) -> Self {
-        Self::Outside.below(schema, false)
+    pub fn root(node: &'a Node) -> Self {
+        let types = Types::Outside.below(node, true, None);
+        Self { types, node, values_max: Some(1) }
     }
 
-    /// That of a schema inside; `reached`: the type of the outer one leads to it.
-    pub fn below(self, schema: &Value, reached: bool) -> Self {
-        match self {
-            Self::Failed => Self::Failed,
-            Self::Outside if !any(schema) => Self::Outside,
-            Self::Typed if reached => Self::Typed,
-            _ if declares(schema) => Self::Typed,
-            _ => Self::Failed,
-        }
+    fn inner(&self, node: &'a Node, reached: Option<Option<Arc<Declared>>>) -> Self {
+        let factor = match (&self.node.kind, self.node.values.as_deref()) {
+            (Kind::Object, values) if self.node.additional != Additional::Untold => {
+                values.and_then(|values| values.max_properties)
+            }
+            (Kind::Array, values) => values.and_then(|values| values.max_items),
+            _ => Some(1),
+        };
+        let values_max = self
+            .values_max
+            .zip(factor)
+            .map(|(around, factor)| around.saturating_mul(u64::try_from(factor).unwrap_or(0)));
+        let types = self.types.below(node, node.embedded_resource, reached);
+        Self { types, node, values_max }
+    }
+
+    fn element(&self, node: &'a Node) -> Self {
+        let reached = match &self.types {
+            Types::Known(known) => {
+                Some(known.as_deref().and_then(|types| declared::element(types).cloned()))
+            }
+            _ => None,
+        };
+        self.inner(node, reached)
+    }
+
+    /// That of the items.
+    pub fn items(&self) -> Option<Self> {
+        self.node.items.as_deref().map(|node| self.element(node))
+    }
+
+    /// That of additional properties.
+    pub fn additional(&self) -> Option<Self> {
+        self.node.additional_schema().map(|node| self.element(node))
     }
 
     /// That of a property.
-    pub fn property(self, name: &str, schema: &Value) -> Self {
-        self.below(schema, self == Self::Typed && declares(schema) && can_be_named(name))
+    pub fn property(&self, name: &str) -> Option<Self> {
+        let node = self.node.properties.get(name)?;
+        let reached = match &self.types {
+            Types::Known(Some(types)) => {
+                escape(name).and_then(|_| declared::field(types, name).cloned()).map(Some)
+            }
+            _ => None,
+        };
+        Some(self.inner(node, reached))
     }
+}
+
+impl Types {
+    /// Those of a schema inside; `reached` is what the ones around tell of it.
+    fn below(&self, node: &Node, whole: bool, reached: Option<Option<Arc<Declared>>>) -> Self {
+        match (self, reached) {
+            (Self::Failed, _) => Self::Failed,
+            (Self::Outside, _) if node.rules.is_empty() => Self::Outside,
+            (Self::Known(_), Some(types)) => Self::Known(types),
+            _ => declared::of(node, whole).map_or(Self::Failed, |types| Self::Known(Some(types))),
+        }
+    }
+}
+
+/// What all expressions of a schema cost.
+#[derive(Default)]
+pub(super) struct Total {
+    cost: u64,
+    /// The most expensive ones, which are a hundredth of the limit each.
+    expensive: Vec<(u64, Path)>,
+}
+
+impl Total {
+    fn add(&mut self, path: &Path, cost: u64) {
+        self.cost = self.cost.saturating_add(cost);
+        if cost >= TOTAL_COST_MAX / 100 {
+            let at = self.expensive.partition_point(|(other, _)| *other >= cost);
+            self.expensive.insert(at, (cost, path.clone()));
+            self.expensive.truncate(TOLD_EXPENSIVE_MAX);
+        }
+    }
+
+    /// Tells when it is too much for a schema.
+    pub fn check(&self, path: &Path, errors: &mut ErrorList) {
+        if self.cost <= TOTAL_COST_MAX {
+            return;
+        }
+        for (_, path) in &self.expensive {
+            let why = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
+            errors.push(Error::forbidden(path, why));
+        }
+        let what = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
+        errors.push(Error::forbidden(path, &too_expensive(what, self.cost, TOTAL_COST_MAX)));
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "as upstream computes the factor")]
+fn too_expensive(what: &str, cost: u64, max: u64) -> String {
+    let factor = cost as f64 / max as f64;
+    let factor = if factor > 100.0 {
+        "more than 100x".to_owned()
+    } else if factor < 1.5 {
+        format!("{factor:.6}x")
+    } else {
+        format!("{factor:.1}x")
+    };
+    format!(
+        "{what} exceeds budget by factor of {factor} (try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)"
+    )
+}
+
+/// What is asked of the expressions of a schema besides that they are good.
+#[derive(Clone, Copy)]
+pub(super) struct Limits<'a> {
+    /// Whether one of them may cost more than usual: the version's schema did not change.
+    pub any_cost: bool,
+    /// Where the schema stands in which old values cannot be found again.
+    pub uncorrelated: Option<&'a Path>,
 }
 
 /// Whether a schema has rules.
@@ -52,29 +178,70 @@ pub(super) fn any(schema: &Value) -> bool {
     !list(schema, "x-kubernetes-validations").is_empty()
 }
 
-/// Whether expressions can speak of a field.
-///
-/// upstream: staging/src/k8s.io/apiserver/pkg/cel/escaping.go
-fn can_be_named(name: &str) -> bool {
-    let letter = |c: char| c.is_ascii_alphanumeric() || "_./-".contains(c);
-    !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(letter)
-}
-
-/// Whether values of a schema have a type in expressions.
-///
-/// upstream: staging/src/k8s.io/apiserver/pkg/cel/common/schemas.go SchemaDeclType
-fn declares(schema: &Value) -> bool {
-    if flag(schema, "x-kubernetes-int-or-string") {
-        return true;
-    }
-    let below = |key: &str| {
-        let inner = part(schema, key).filter(|inner| inner.is_object());
-        inner.map(declares)
+/// Compiles the expressions of a schema's rules and tells what is wrong with them.
+pub(super) fn compile(
+    schema: &Value,
+    scope: &Scope<'_>,
+    limits: Limits<'_>,
+    path: &Path,
+    total: &mut Total,
+    errors: &mut ErrorList,
+) {
+    let at = path.child("x-kubernetes-validations");
+    let declared = match &scope.types {
+        Types::Outside => return,
+        Types::Failed => {
+            errors.push(Error::internal(&at, NO_TYPES));
+            return;
+        }
+        Types::Known(None) => {
+            let why = "failed to convert to declType for CEL validation rules";
+            errors.push(Error::internal(&at, why));
+            return;
+        }
+        Types::Known(Some(declared)) => declared,
     };
-    match text(schema, "type") {
-        "array" => below("items").unwrap_or(false),
-        "object" => below("additionalProperties").unwrap_or(true),
-        kind => matches!(kind, "string" | "boolean" | "number" | "integer"),
+    let compiler = Compiler::new(declared.clone());
+    for (index, rule) in list(schema, "x-kubernetes-validations").iter().enumerate() {
+        let at = at.index(index);
+        let compiled = compiler.compile(rule, scope.node);
+        let values_max = scope.values_max.unwrap_or_else(|| compiler.values_max());
+        let cost = compiled.cost_max.saturating_mul(values_max);
+        if !limits.any_cost && cost > COST_MAX {
+            let why = too_expensive("estimated rule cost", cost, COST_MAX);
+            errors.push(Error::forbidden(&at.child("rule"), &why));
+        }
+        total.add(&at.child("rule"), cost);
+        let mut broken = |key: &str, why: &str| {
+            let text = printed::rule(rule);
+            errors.push(Error::invalid_text(&at.child(key), &text, why));
+        };
+        if let Some(why) = compiled.error() {
+            broken("rule", why);
+        }
+        match &compiled.message {
+            Message::Broken(why) => broken("messageExpression", why),
+            Message::Expression(_, cost) => {
+                let at = at.child("messageExpression");
+                if !limits.any_cost && *cost > COST_MAX {
+                    let why = too_expensive("estimated messageExpression cost", *cost, COST_MAX);
+                    errors.push(Error::forbidden(&at, &why));
+                }
+                total.add(&at, *cost);
+            }
+            Message::None => {}
+        }
+        if compiled.uses_old {
+            if let Some(around) = limits.uncorrelated {
+                let why = format!(
+                    "oldSelf cannot be used on the uncorrelatable portion of the schema within {around}"
+                );
+                errors.push(Error::invalid(&at.child("rule"), text(rule, "rule"), &why));
+            }
+        } else if let Some(optional) = part(rule, "optionalOldSelf") {
+            let why = "may not be set if oldSelf is not used in rule";
+            errors.push(Error::invalid(&at.child("optionalOldSelf"), optional.clone(), why));
+        }
     }
 }
 
@@ -88,8 +255,6 @@ pub(super) fn check(schema: &Value, path: &Path, errors: &mut ErrorList) {
     if rules.is_empty() {
         return;
     }
-    // What is no structural schema is told elsewhere.
-    let node = Node::compile(schema).ok();
     for (index, rule) in rules.iter().enumerate() {
         let at = path.index(index);
         text_of(rule, &at, errors);
@@ -112,7 +277,9 @@ pub(super) fn check(schema: &Value, path: &Path, errors: &mut ErrorList) {
         if has_newlines(field) {
             errors.push(Error::invalid(&at, field, "must not contain line breaks"));
         }
-        if node.as_ref().is_some_and(|node| paths::follow(field, node, true).is_err()) {
+        // What is no structural schema is told elsewhere.
+        let node = Node::compile(schema).ok();
+        if node.is_some_and(|node| paths::follow(field, &node, true).is_err()) {
             errors.push(Error::invalid(&at, field, "must be a valid path"));
         }
     }

@@ -101,6 +101,15 @@ impl<'a> Spec<'a> {
         self.common.schema().into_iter().chain(own)
     }
 
+    /// The schema of a version, with what stands around it.
+    pub fn validation(&self, name: &str) -> Option<&'a Value> {
+        let own = |version: &&Version<'a>| version.own.validation.is_some();
+        if !self.versions.iter().any(|version| own(&version)) {
+            return self.common.validation;
+        }
+        self.versions.iter().find(|version| version.name == name)?.own.validation
+    }
+
     /// Whether a version serves status.
     pub fn has_status(&self, version: &Version<'a>) -> bool {
         let per_version = self.versions.iter().any(|version| version.own.subresources.is_some());

@@ -7,7 +7,7 @@ mod defaults;
 mod definitions;
 mod expressions;
 mod internal;
-mod paths;
+pub(crate) mod paths;
 mod printed;
 mod rules;
 mod schema;

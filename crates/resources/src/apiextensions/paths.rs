@@ -12,7 +12,7 @@ const AT_END: &str = "unexpected end of JSON path";
 ///
 /// # Errors
 /// Why it leads nowhere.
-pub(super) fn follow<'a>(
+pub(crate) fn follow<'a>(
     path: &str,
     schema: &'a Node,
     brackets: bool,

@@ -140,6 +140,11 @@ pub(super) fn schema(schema: &Value) -> String {
     fields_of(schema, &SCHEMA)
 }
 
+/// A rule.
+pub(super) fn rule(rule: &Value) -> String {
+    fields_of(rule, &RULE)
+}
+
 /// What stands under `items`.
 pub(super) fn items(items: &Value) -> String {
     field(Some(items), Form::Items)

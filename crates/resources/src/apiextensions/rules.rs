@@ -37,6 +37,8 @@ pub(super) struct Rules<'a> {
     pub good_bundle: bool,
     /// The versions that may have more selectable fields than others; the empty name is the top.
     many_selectable: BTreeSet<&'a str>,
+    /// The versions whose schemas are as they were.
+    unchanged: BTreeSet<&'a str>,
 }
 
 impl<'a> Rules<'a> {
@@ -52,6 +54,7 @@ impl<'a> Rules<'a> {
             map_keys: true,
             good_bundle: false,
             many_selectable: BTreeSet::new(),
+            unchanged: BTreeSet::new(),
         }
     }
 
@@ -73,6 +76,7 @@ impl<'a> Rules<'a> {
                 many_selectable.insert(version.name);
             }
         }
+        let names = new.versions.iter().map(|version| version.name);
         Self {
             recognized_review: conversion.is_none_or(conversion::has_recognized_review),
             schemas: old.common.schema().is_some()
@@ -89,6 +93,7 @@ impl<'a> Rules<'a> {
             }),
             good_bundle: established && conversion.is_some_and(conversion::has_good_bundle),
             many_selectable,
+            unchanged: names.filter(|name| new.validation(name) == old.validation(name)).collect(),
         }
     }
 }
@@ -143,7 +148,10 @@ pub(super) fn spec(spec: &Spec<'_>, rules: &Rules<'_>, errors: &mut ErrorList) {
     }
     names(defined, &at, errors);
     let at = path.child("validation");
-    schema::validation(spec.common.validation, spec.has_any_status(), &rules, &at, errors);
+    let first = spec.versions.first().map_or("", |version| version.name);
+    let any_cost = rules.rules.unchanged.contains(first);
+    let has_status = spec.has_any_status();
+    schema::validation(spec.common.validation, has_status, any_cost, &rules, &at, errors);
     subresources(spec.common.subresources, &path.child("subresources"), errors);
     for (index, column) in spec.common.columns.iter().enumerate() {
         printer_column(column, &path.child("additionalPrinterColumns").index(index), errors);
@@ -245,7 +253,8 @@ fn one_version(
         }
     }
     let at = path.child("schema");
-    schema::validation(version.own.validation, has_status, rules, &at, errors);
+    let any_cost = rules.rules.unchanged.contains(version.name);
+    schema::validation(version.own.validation, has_status, any_cost, rules, &at, errors);
     subresources(version.own.subresources, &path.child("subresources"), errors);
     for (index, column) in version.own.columns.iter().enumerate() {
         printer_column(column, &path.child("additionalPrinterColumns").index(index), errors);

@@ -9,7 +9,7 @@ use longshore_api::field::{Error, ErrorList, Path};
 use longshore_api::structural::{Node, Schema};
 use serde_json::Value;
 
-use super::expressions::{self, Scope};
+use super::expressions::{self, Limits, Scope, Total};
 use super::{defaults, printed, rules, structural};
 use crate::core::pods::tree::{entries, flag, has, list, opt_text, part, text, texts};
 
@@ -67,6 +67,7 @@ pub(super) fn has_unpruned_defaults(schema: &Value) -> bool {
 pub(super) fn validation(
     validation: Option<&Value>,
     has_status: bool,
+    any_cost: bool,
     rules: &Rules<'_>,
     path: &Path,
     errors: &mut ErrorList,
@@ -83,26 +84,38 @@ pub(super) fn validation(
         let at = path.child("openAPIV3Schema.nullable");
         errors.push(Error::forbidden(&at, "nullable cannot be true at the root"));
     }
-    let (mut not_structural, mut scope) = (None, None);
+    let (mut not_structural, mut node) = (None, None);
     if rules.structural {
         match Node::compile(schema) {
             Err(error) => not_structural = Some(error.to_string()),
-            Ok(mut node) => {
-                let mut found = structural::check(&at, &node);
+            Ok(compiled) => {
+                let mut found = structural::check(&at, &compiled);
                 if found.is_empty() {
-                    found = defaults::check(&at, &mut node, rules.rules.pruned_defaults);
+                    let pruned = rules.rules.pruned_defaults;
+                    found = defaults::check(&at, &mut compiled.clone(), pruned);
                 }
                 // Expressions are looked at when all else is good.
-                scope = found.is_empty().then(|| Scope::root(schema));
+                node = found.is_empty().then_some(compiled);
                 errors.extend(found);
             }
         }
     }
-    let walk = Walk { rules: rules.rules, no_default: None, in_meta: false, scope };
-    walk.check(schema, &at, true, errors);
+    let walk = Walk {
+        rules: rules.rules,
+        no_default: None,
+        in_meta: false,
+        scope: node.as_ref().map(Scope::root),
+        limits: Limits { any_cost, uncorrelated: None },
+    };
+    let mut found =
+        Found { schema: ErrorList::new(), rules: ErrorList::new(), total: Total::default() };
+    walk.check(schema, &at, true, &mut found);
+    errors.append(&mut found.schema);
+    errors.append(&mut found.rules);
     if let Some(why) = not_structural.filter(|_| errors.len() == start) {
         errors.push(Error::invalid(&at, "", &why));
     }
+    found.total.check(&at, errors);
 }
 
 fn root_fields(schema: &Value, path: &Path, errors: &mut ErrorList) {
@@ -131,8 +144,16 @@ fn root_fields(schema: &Value, path: &Path, errors: &mut ErrorList) {
     }
 }
 
+/// What a walk through a schema finds.
+struct Found {
+    schema: ErrorList,
+    /// What is wrong with expressions; told after all else.
+    rules: ErrorList,
+    total: Total,
+}
+
 /// A walk through a schema: what holds where it is.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Walk<'a> {
     rules: &'a rules::Rules<'a>,
     /// Why there may be no defaults.
@@ -140,55 +161,60 @@ struct Walk<'a> {
     /// Inside of the metadata of an object, or its kind and version.
     in_meta: bool,
     /// What expressions would see here; none where they are not looked at.
-    scope: Option<Scope>,
+    scope: Option<Scope<'a>>,
+    limits: Limits<'a>,
 }
 
 impl Walk<'_> {
-    fn check(&self, schema: &Value, path: &Path, root: bool, errors: &mut ErrorList) {
+    fn check(&self, schema: &Value, path: &Path, root: bool, found: &mut Found) {
         if !schema.is_object() {
             return;
         }
-        let start = errors.len();
+        let start = found.schema.len();
+        let errors = &mut found.schema;
         self.standard(schema, path, errors);
         if flag(schema, "uniqueItems") {
             let why =
                 "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
             errors.push(Error::forbidden(&path.child("uniqueItems"), why));
         }
-        self.below(schema, path, root, errors);
+        self.below(schema, path, root, found);
+        let errors = &mut found.schema;
         extensions(schema, path, self.rules.atomic_sets, errors);
         list_map(schema, path, errors);
         if self.rules.map_keys {
             map_keys(schema, path, errors);
         }
-        let at = path.child("x-kubernetes-validations");
-        expressions::check(schema, &at, errors);
+        expressions::check(schema, &path.child("x-kubernetes-validations"), errors);
         // Broken schemas have no types that expressions could be checked against.
-        if errors.len() == start && expressions::any(schema) && self.scope == Some(Scope::Failed) {
-            let why = "internal error: failed to construct type information for x-kubernetes-validations rules: unable to convert structural schema to CEL declarations";
-            errors.push(Error::internal(&at, why));
+        if errors.len() == start
+            && expressions::any(schema)
+            && let Some(scope) = &self.scope
+        {
+            let Found { rules, total, .. } = found;
+            expressions::compile(schema, scope, self.limits, path, total, rules);
         }
     }
 
     /// Checks the schemas inside.
-    fn below(&self, schema: &Value, path: &Path, root: bool, errors: &mut ErrorList) {
+    fn below(&self, schema: &Value, path: &Path, root: bool, found: &mut Found) {
         if let Some(additional) = part(schema, "additionalProperties") {
             let at = path.child("additionalProperties");
             if rules::any_entries(schema, "properties") && *additional != Value::Bool(true) {
                 let why = "additionalProperties and properties are mutual exclusive";
-                errors.push(Error::forbidden(&at, why));
+                found.schema.push(Error::forbidden(&at, why));
             }
-            let mut walk = *self;
-            walk.scope = self.scope.map(|scope| scope.below(additional, true));
+            let mut walk = self.clone();
+            walk.scope = self.scope.as_ref().and_then(Scope::additional);
             if self.in_meta {
                 walk.no_default = Some(" inside additionalProperties applying to object metadata");
             }
-            walk.check(additional, &at, false, errors);
+            walk.check(additional, &at, false, found);
         }
         let object = root || flag(schema, "x-kubernetes-embedded-resource");
         for (name, property) in entries(schema, "properties") {
-            let mut walk = *self;
-            walk.scope = self.scope.map(|scope| scope.property(name, property));
+            let mut walk = self.clone();
+            walk.scope = self.scope.as_ref().and_then(|scope| scope.property(name));
             let why = format!(" in top-level {name}");
             if object && matches!(name.as_str(), "metadata" | "kind" | "apiVersion") {
                 walk.in_meta = true;
@@ -196,29 +222,34 @@ impl Walk<'_> {
                     walk.no_default = Some(&why);
                 }
             }
-            walk.check(property, &path.child("properties").key(name), false, errors);
+            walk.check(property, &path.child("properties").key(name), false, found);
         }
-        let plain = Self { scope: None, ..*self };
+        let plain = Self { scope: None, ..self.clone() };
         if let Some(not) = part(schema, "not") {
-            plain.check(not, &path.child("not"), false, errors);
+            plain.check(not, &path.child("not"), false, found);
         }
         for key in ["allOf", "oneOf", "anyOf"] {
             for (index, one) in list(schema, key).iter().enumerate() {
-                plain.check(one, &path.child(key).index(index), false, errors);
+                plain.check(one, &path.child(key).index(index), false, found);
             }
         }
         for (name, one) in entries(schema, "definitions") {
-            plain.check(one, &path.child("definitions").key(name), false, errors);
+            plain.check(one, &path.child("definitions").key(name), false, found);
         }
         if let Some(items) = part(schema, "items") {
-            let scope = self.scope.map(|scope| scope.below(items, true));
-            Self { scope, ..*self }.check(items, &path.child("items"), false, errors);
+            let mut walk = self.clone();
+            walk.scope = self.scope.as_ref().and_then(Scope::items);
+            // Old items are found again only in lists that are maps.
+            if opt_text(schema, "x-kubernetes-list-type") != Some("map") {
+                walk.limits.uncorrelated.get_or_insert(path);
+            }
+            walk.check(items, &path.child("items"), false, found);
         }
         for (index, one) in list(schema, "items").iter().enumerate() {
-            plain.check(one, &path.child("items").index(index), false, errors);
+            plain.check(one, &path.child("items").index(index), false, found);
         }
         for (name, one) in entries(schema, "dependencies") {
-            plain.check(one, &path.child("dependencies").key(name), false, errors);
+            plain.check(one, &path.child("dependencies").key(name), false, found);
         }
     }
 

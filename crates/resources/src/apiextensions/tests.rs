@@ -41,6 +41,7 @@ fn context(subresource: &str) -> Context<'_> {
         groups: &[],
         extra: &NONE,
         subresource,
+        warnings: &crate::strategy::Unheard,
     }
 }
 

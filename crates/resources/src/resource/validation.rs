@@ -20,6 +20,7 @@ use crate::core::pods::validation::common::{
     dns_label, dns_subdomain, each, one_of, qualified_name, required, required_one_of,
 };
 use crate::core::pods::validation::compute::is_extended;
+use crate::rules::device;
 
 const REQUESTS_MAX: usize = 32;
 const CONSTRAINTS_MAX: usize = 32;
@@ -210,7 +211,9 @@ fn selectors(owner: &Value, path: &Path, errors: &mut ErrorList) {
             Some(cel) if text(cel, "expression").len() > EXPRESSION_BYTES_MAX => {
                 errors.push(Error::too_long(&path.child("expression"), EXPRESSION_BYTES_MAX));
             }
-            Some(_) => {}
+            Some(cel) => {
+                device::check(text(cel, "expression"), &path.child("expression"), errors);
+            }
         }
     });
 }
