@@ -17,7 +17,7 @@ use longshore_api::{Reason, StatusError};
 use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
-use crate::admission::{Annotations, webhook};
+use crate::admission::{Annotations, policies, webhook};
 use crate::aggregate::{Aggregator, Passed, Passing};
 use crate::auth::{self, Attributes, Decision, UserInfo};
 use crate::body::Body;
@@ -66,6 +66,8 @@ pub struct Handler {
     pub metrics: Metrics,
     /// Counters of webhooks.
     pub webhook_metrics: Arc<webhook::Metrics>,
+    /// Counters of policies.
+    pub policy_metrics: Arc<policies::Metrics>,
     /// The way to kubelets; `None` when there are none to reach.
     pub kubelets: Option<endpoints::connect::Kubelets>,
     /// Reads of the caches.
@@ -79,11 +81,10 @@ pub struct Handler {
 impl Handler {
     /// The text that `/metrics` answers with.
     pub fn render_metrics(&self) -> String {
-        let conversions = self.api.conversions.metrics.render();
-        self.metrics.render()
-            + &self.webhook_metrics.render()
-            + &conversions
-            + &self.aggregator.render_metrics()
+        let mut text = self.metrics.render() + &self.webhook_metrics.render();
+        self.policy_metrics.render(&mut text);
+        text.push_str(&self.api.conversions.metrics.render());
+        text + &self.aggregator.render_metrics()
     }
 
     /// Answers one request.

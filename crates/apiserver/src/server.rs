@@ -19,7 +19,7 @@ use longshore_store::Store;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::admission::{Admission, Extras, Tools, webhook};
+use crate::admission::{Admission, Extras, Tools, policies, webhook};
 use crate::aggregate::{self, Aggregator, follow};
 use crate::auth::{Authentication, Authorization, ClientCertificates, TokenIssuer, UserInfo};
 use crate::body::Body;
@@ -102,6 +102,7 @@ impl Server {
         let authentication =
             Authentication::new(config.client_certificates, tokens, reader.clone());
         let webhook_metrics = Arc::<webhook::Metrics>::default();
+        let policy_metrics = Arc::<policies::Metrics>::default();
         let admission = Admission::new(&Tools {
             reader: reader.clone(),
             authorization: authorization.clone(),
@@ -109,6 +110,7 @@ impl Server {
             table: table.clone(),
             outbound: outbound.clone(),
             webhook_metrics: webhook_metrics.clone(),
+            policy_metrics: policy_metrics.clone(),
         });
         let rng = config.rng.clone();
         let registry = Registry::new(
@@ -150,6 +152,7 @@ impl Server {
             authorization,
             metrics: Metrics::default(),
             webhook_metrics,
+            policy_metrics,
             kubelets: config.kubelets,
             reader: reader.clone(),
             nonresource,

@@ -105,6 +105,8 @@ pub struct Round {
     second: AtomicBool,
     /// What the mutating webhooks remember.
     pub webhooks: Mutex<super::webhook::Called>,
+    /// What the mutating policies remember.
+    pub policies: Mutex<super::policies::mutating::Called>,
 }
 
 impl Round {

@@ -13,6 +13,7 @@ mod default_ingress_class;
 mod default_storage_class;
 mod default_toleration_seconds;
 mod limit_ranger;
+mod matching;
 mod namespace_lifecycle;
 mod node_features;
 mod node_restriction;
@@ -20,6 +21,7 @@ mod node_taint;
 mod pod_resize;
 mod pod_security;
 mod pod_topology_labels;
+pub mod policies;
 mod priority;
 mod resources;
 mod runtime_class;
@@ -65,7 +67,9 @@ fn plugins(tools: &Tools) -> Vec<Box<dyn Plugin>> {
         plain(pod_topology_labels::PodTopologyLabels::new(tools)),
         plain(node_features::NodeDeclaredFeatures::new(tools)),
         plain(pod_resize::PodResize::new(tools)),
+        Box::new(policies::mutating::MutatingPolicies::new(tools)),
         Box::new(webhook::Mutating::new(tools)),
+        Box::new(policies::validating::ValidatingPolicies::new(tools)),
         Box::new(webhook::Validating::new(tools)),
     ]
 }
@@ -85,6 +89,8 @@ pub struct Tools {
     pub outbound: outbound::Client,
     /// What is counted of webhooks.
     pub webhook_metrics: Arc<webhook::Metrics>,
+    /// What is counted of policies.
+    pub policy_metrics: Arc<policies::Metrics>,
 }
 
 /// The outcome of a plugin.

@@ -70,6 +70,7 @@ impl Setup {
             table: Arc::default(),
             outbound: outbound::Client::default(),
             webhook_metrics: Arc::default(),
+            policy_metrics: Arc::default(),
         };
         let admission = Admission::new(&tools);
         Self { reader, admission, resources: longshore_resources::all() }

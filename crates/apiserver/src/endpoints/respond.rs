@@ -154,9 +154,12 @@ pub fn add_warnings(response: &mut Response<Body>, texts: &[String]) {
         }
         let text: String = text.chars().take(length_max).collect();
         written += text.chars().count();
+        // Such a text is no header, and nobody hears of it.
+        if text.contains(char::is_control) {
+            continue;
+        }
         let escaped: String = text
             .chars()
-            .filter(|c| !c.is_control())
             .flat_map(|c| match c {
                 '"' | '\\' => vec!['\\', c],
                 other => vec![other],

@@ -35,6 +35,7 @@ impl Registry {
         }
         let attributes = ctx.admission(Operation::Create, &name);
         self.admission.mutate(&attributes, Some(&mut object), None).await?;
+        ctx.check_namespace(&mut object)?;
         dedup_owners(&mut object, true, ctx.warnings);
         self.check_rights(ctx, "", &object, None)?;
         // Only a generated name is worth another try.

@@ -26,7 +26,7 @@ use longshore_api::field::{Error, ErrorList, Path};
 use longshore_api::{Gvk, Object, StatusError, defaults, gostruct, gvk, meta_validation, schema};
 use longshore_base::Clock;
 use longshore_base::rng::Rng;
-use longshore_resources::{Context, Resource};
+use longshore_resources::{Context, Resource, Warnings};
 use longshore_store::{Op, Revision, Txn, TxnOutcome};
 use serde_json::Value;
 
@@ -85,6 +85,7 @@ impl WriteContext<'_> {
             groups: &self.user.groups,
             extra: &self.user.extra,
             subresource: self.subresource,
+            warnings: self,
         }
     }
 
@@ -169,6 +170,12 @@ impl WriteContext<'_> {
         let name = object.name();
         let group = self.resource().strategy.error_group().unwrap_or(&gvk.group);
         Err(StatusError::invalid(group, &gvk.kind, name, &errors))
+    }
+}
+
+impl Warnings for WriteContext<'_> {
+    fn add(&self, text: String) {
+        self.warnings.lock().push(text);
     }
 }
 

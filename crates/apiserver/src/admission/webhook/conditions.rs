@@ -1,46 +1,62 @@
-//! Match conditions: expressions that decide whether a webhook is called. The one place where
-//! webhooks meet the language that they are written in.
+//! Match conditions: expressions that decide whether a webhook is called.
 //!
 //! upstream: staging/src/k8s.io/apiserver/pkg/admission/plugin/webhook/matchconditions
 
 use std::sync::Arc;
 
-use longshore_api::Object;
+use longshore_api::{Gvk, Object};
+use longshore_resources::rules::admission::Input;
+use longshore_resources::rules::conditions::{self, Match};
 use serde_json::Value;
 
 use crate::admission::Attributes;
+use crate::admission::matching::Matched;
+use crate::admission::policies::{Asker, request};
+use crate::auth::Authorization;
 
 /// The compiled conditions of one webhook.
-pub trait Conditions: Send + Sync {
-    /// Whether all of them hold. The objects are in the version that the webhook is to be sent.
+pub(super) struct Conditions {
+    compiled: conditions::Conditions,
+    /// Where nobody knows whether they hold, the webhook is not called.
+    ignores_failures: bool,
+}
+
+impl Conditions {
+    /// Compiles the `matchConditions` of a webhook; none where it has none.
+    pub(super) fn compile(hook: &Value) -> Option<Self> {
+        let list = hook["matchConditions"].as_array().filter(|list| !list.is_empty())?;
+        let compiled = conditions::Conditions::of_webhook(list);
+        Some(Self { compiled, ignores_failures: hook["failurePolicy"] == "Ignore" })
+    }
+
+    /// Whether all of them hold. The objects are of the kind that the webhook is to be sent.
     ///
     /// # Errors
     /// When it cannot be said, with what is told of it.
-    fn hold(
+    pub(super) fn hold(
         &self,
         a: &Attributes<'_>,
+        authorization: &Arc<Authorization>,
+        kind: &Gvk,
         object: Option<&Object>,
         old: Option<&Object>,
-    ) -> Result<bool, String>;
-}
-
-/// Compiles the `matchConditions` of a webhook; none where it has none.
-pub(super) fn compile(hook: &Value) -> Option<Arc<dyn Conditions>> {
-    let list = hook["matchConditions"].as_array().filter(|list| !list.is_empty())?;
-    Some(Arc::new(Unknown(list.len())))
-}
-
-/// Conditions that this server cannot evaluate: such a webhook admits nothing, rather than
-/// letting pass what it was to check.
-struct Unknown(usize);
-
-impl Conditions for Unknown {
-    fn hold(
-        &self,
-        _: &Attributes<'_>,
-        _: Option<&Object>,
-        _: Option<&Object>,
     ) -> Result<bool, String> {
-        Err(format!("{} match conditions cannot be evaluated by this server", self.0))
+        let matched = Matched { resource: a.resource.gvr(), kind: kind.clone(), other: None };
+        let (request, asker) = (request(a, &matched), Asker::new(authorization, a));
+        let input = Input {
+            object,
+            old,
+            params: None,
+            request: &request,
+            in_condition: true,
+            namespace: None,
+            authorizer: &asker,
+        };
+        match self.compiled.evaluate(&input, None) {
+            Match::Yes => Ok(true),
+            Match::No(_) => Ok(false),
+            Match::Failed(_) if self.ignores_failures => Ok(false),
+            Match::Failed(why) => Err(why),
+        }
     }
 }

@@ -8,7 +8,7 @@ use longshore_api::{Object, StatusError};
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::conditions::{self, Conditions};
+use super::conditions::Conditions;
 use super::rules::Rule;
 use crate::outbound::webhook::Endpoint;
 use crate::reader::Reader;
@@ -39,7 +39,7 @@ pub(super) struct Hook {
     pub(super) versions: Vec<String>,
     /// It may be called a second time.
     pub(super) reinvoked: bool,
-    pub(super) conditions: Option<Arc<dyn Conditions>>,
+    pub(super) conditions: Option<Conditions>,
 }
 
 impl Hook {
@@ -68,7 +68,7 @@ impl Hook {
                 .filter_map(|version| version.as_str().map(str::to_owned))
                 .collect(),
             reinvoked: text("reinvocationPolicy") == "IfNeeded",
-            conditions: conditions::compile(hook),
+            conditions: Conditions::compile(hook),
         }
     }
 

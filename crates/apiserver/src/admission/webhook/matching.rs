@@ -111,7 +111,7 @@ impl Shared {
             Invocation { hook: hook.clone(), kind, resource, equivalent, name, namespace };
         if let Some(conditions) = &hook.conditions {
             let (object, old) = versions.of(self, &invocation).await?;
-            match conditions.hold(a, object, old) {
+            match conditions.hold(a, &self.authorization, &invocation.kind, object, old) {
                 Ok(true) => {}
                 Ok(false) => {
                     self.metrics.excluded(&hook.name, self.step, a.operation.name());

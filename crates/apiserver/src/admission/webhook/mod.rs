@@ -13,7 +13,7 @@ mod matching;
 mod metrics;
 mod mutating;
 mod review;
-mod rules;
+pub(super) mod rules;
 mod validating;
 mod versions;
 
@@ -27,11 +27,11 @@ use longshore_api::Object;
 use longshore_base::rng::Rng;
 
 use super::{Attributes, Plugin, Tools, Verdict};
+use crate::auth::Authorization;
 use crate::outbound::Client;
 use crate::reader::Reader;
 use crate::registry::ServedTable;
 use call::Trouble;
-pub use conditions::Conditions;
 use hook::{Hook, Source};
 pub use metrics::Metrics;
 pub use mutating::Called;
@@ -49,6 +49,7 @@ struct Shared {
     outbound: Client,
     rng: Arc<dyn Rng>,
     metrics: Arc<Metrics>,
+    authorization: Arc<Authorization>,
 }
 
 impl Shared {
@@ -61,6 +62,7 @@ impl Shared {
             outbound: tools.outbound.clone(),
             rng: tools.rng.clone(),
             metrics: tools.webhook_metrics.clone(),
+            authorization: tools.authorization.clone(),
         }
     }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::admission::Operation;
 
 /// One rule.
-pub(super) struct Rule {
+pub(in crate::admission) struct Rule {
     operations: Vec<String>,
     groups: Vec<String>,
     versions: Vec<String>,
@@ -18,18 +18,18 @@ pub(super) struct Rule {
 
 /// What a request is about, as rules see it.
 #[derive(Clone, Copy)]
-pub(super) struct Asked<'a> {
-    pub(super) operation: Operation,
-    pub(super) group: &'a str,
-    pub(super) version: &'a str,
-    pub(super) resource: &'a str,
-    pub(super) subresource: &'a str,
+pub(in crate::admission) struct Asked<'a> {
+    pub(in crate::admission) operation: Operation,
+    pub(in crate::admission) group: &'a str,
+    pub(in crate::admission) version: &'a str,
+    pub(in crate::admission) resource: &'a str,
+    pub(in crate::admission) subresource: &'a str,
     /// The namespace; of a namespace itself, its name.
-    pub(super) namespace: &'a str,
+    pub(in crate::admission) namespace: &'a str,
 }
 
 impl Rule {
-    pub(super) fn of(rule: &Value) -> Self {
+    pub(in crate::admission) fn of(rule: &Value) -> Self {
         let texts = |key: &str| -> Vec<String> {
             let list = rule[key].as_array().into_iter().flatten();
             list.filter_map(|text| text.as_str().map(str::to_owned)).collect()
@@ -47,7 +47,7 @@ impl Rule {
         }
     }
 
-    pub(super) fn matches(&self, asked: &Asked<'_>) -> bool {
+    pub(in crate::admission) fn matches(&self, asked: &Asked<'_>) -> bool {
         self.in_scope(asked)
             && among(&self.operations, asked.operation.name())
             && among(&self.groups, asked.group)
