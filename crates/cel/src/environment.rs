@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 use crate::checker::{self, Checked, Scope, Types};
 use crate::declared::{Declared, Structs};
 use crate::decls::Functions;
+use crate::estimate::{self, Estimate};
 use crate::eval::{self, Evaluation, Variables};
 use crate::functions::LIBRARIES;
 use crate::issue::CompileError;
@@ -161,6 +162,12 @@ impl Program {
     /// Evaluates it. It ends with [`crate::EvalError::CostExceeded`] when it costs more than `limit`.
     pub fn evaluate<'a>(&'a self, variables: &dyn Variables<'a>, limit: u64) -> Evaluation<'a> {
         eval::evaluate(&self.plan, variables, limit)
+    }
+
+    /// What it may cost at least and at most when its data is as `root` declares it: every variable is taken to be
+    /// of that declaration, as the reference does for `self` and `oldSelf`.
+    pub fn estimate(&self, root: Option<&Declared>) -> Estimate {
+        estimate::estimate(&self.checked, root)
     }
 
     /// Whether it uses a variable.

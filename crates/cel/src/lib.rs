@@ -16,6 +16,9 @@
 //! assert_eq!(evaluation.result.expect("a value").as_bool(), Some(true));
 //! ```
 //!
+//! [`Program::estimate`] tells what a program may cost, from the sizes that a [`Declared`] allows;
+//! [`Declared::from_schema`] makes one of the schema of a custom resource.
+//!
 //! Values that are found only when they are asked for implement [`Fields`] and are passed as `Map::Lazy`; variables that
 //! come from somewhere else implement [`Variables`].
 
@@ -27,6 +30,7 @@ mod decls;
 mod environment;
 mod equal;
 mod escape;
+mod estimate;
 mod eval;
 mod functions;
 mod issue;
@@ -36,6 +40,7 @@ mod ops;
 mod parser;
 mod plan;
 mod read;
+mod structural;
 mod syntax;
 #[cfg(test)]
 mod table;
@@ -52,6 +57,7 @@ pub use environment::{
     CALL_COST_MAX, Environment, Extras, MATCH_COST_MAX, Program, TOTAL_COST_MAX,
 };
 pub use escape::{escape, unescape};
+pub use estimate::Estimate;
 pub use eval::{Evaluation, Variables};
 pub use functions::authorizer::{
     Authorizer, Check, Decision, authorizer_value, request_resource_value,

@@ -160,3 +160,37 @@ fn costs() {
     .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[test]
+fn estimates() {
+    use longshore_api::structural::Schema;
+
+    use crate::{Declared, Environment};
+
+    let schema = serde_json::json!({
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "maxLength": 10},
+            "open": {"type": "string"},
+            "list": {"type": "array", "maxItems": 5, "items": {"type": "integer"}},
+            "x-y": {"type": "boolean"},
+        },
+    });
+    let schema = Schema::compile(&schema, false).expect("a good schema");
+    let declared = Declared::from_schema(schema.root(), "self", false).expect("it is seen");
+    let environment = Environment::new().declared("self", declared.clone().into());
+    let wrong: Vec<_> = [
+        ("true", 0, 0),
+        ("self.name == 'a'", 3, 3),
+        ("self.name.startsWith(self.open)", 4, 314_577),
+        ("self.list.all(i, i > 0)", 3, 28),
+        ("self.x__dash__y", 2, 2),
+    ]
+    .into_iter()
+    .filter_map(|(source, min, max)| {
+        let found = environment.compile(source).expect(source).estimate(Some(&declared));
+        ((found.min, found.max) != (min, max)).then(|| format!("{source}: {found:?}"))
+    })
+    .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
