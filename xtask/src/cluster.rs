@@ -144,8 +144,12 @@ impl Cluster {
                 .arg("--cni-conf-dir")
                 .arg(self.path("cni"))
                 .arg("--cgroup-root")
-                .arg(format!("/{}", self.cgroup()))
-                .args(&self.server_arguments);
+                .arg(format!("/{}", self.cgroup()));
+            if !self.server_arguments.iter().any(|a| a.starts_with("--eviction-hard")) {
+                // The disk is the developer's: how full it is concerns no pod.
+                command.args(["--eviction-hard", "memory.available<100Mi"]);
+            }
+            command.args(&self.server_arguments);
             server.start(&command)?;
         }
         let written = self.path("data/admin.kubeconfig");

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 const FACTS: &str = "../shared/facts/cri-v1.tsv";
 const TARGET: &str = "crates/cri/src/v1.rs";
 /// The calls that the kubelet makes: request and response start with these names.
-const CALLS: [&str; 22] = [
+const CALLS: [&str; 24] = [
     "Version",
     "Status",
     "RunPodSandbox",
@@ -26,6 +26,7 @@ const CALLS: [&str; 22] = [
     "ListContainers",
     "ContainerStatus",
     "UpdateContainerResources",
+    "ListContainerStats",
     "ExecSync",
     "Exec",
     "Attach",
@@ -34,6 +35,7 @@ const CALLS: [&str; 22] = [
     "ListImages",
     "PullImage",
     "RemoveImage",
+    "ImageFsInfo",
 ];
 
 struct Field {

@@ -150,6 +150,8 @@ calls! {
     container_status: "RuntimeService" "ContainerStatus" ContainerStatusRequest -> ContainerStatusResponse;
     /// Changes the limits of a running container.
     update_container_resources: "RuntimeService" "UpdateContainerResources" UpdateContainerResourcesRequest -> UpdateContainerResourcesResponse;
+    /// What containers use.
+    list_container_stats: "RuntimeService" "ListContainerStats" ListContainerStatsRequest -> ListContainerStatsResponse;
     /// The address at which a command in a container can be streamed.
     exec: "RuntimeService" "Exec" ExecRequest -> ExecResponse;
     /// The address at which a container's own streams can be attached to.
@@ -160,6 +162,8 @@ calls! {
     image_status: "ImageService" "ImageStatus" ImageStatusRequest -> ImageStatusResponse;
     /// All images.
     list_images: "ImageService" "ListImages" ListImagesRequest -> ListImagesResponse;
+    /// Where images lie.
+    image_fs_info: "ImageService" "ImageFsInfo" ImageFsInfoRequest -> ImageFsInfoResponse;
     /// Removes an image.
     remove_image: "ImageService" "RemoveImage" RemoveImageRequest -> RemoveImageResponse;
 }

@@ -81,6 +81,18 @@ pub struct Container {
 }
 
 #[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ContainerAttributes {
+    #[prost(string, tag = "1")]
+    pub id: String,
+    #[prost(message, optional, tag = "2")]
+    pub metadata: Option<ContainerMetadata>,
+    #[prost(map = "string, string", tag = "3")]
+    pub labels: ::std::collections::HashMap<String, String>,
+    #[prost(map = "string, string", tag = "4")]
+    pub annotations: ::std::collections::HashMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ContainerConfig {
     #[prost(message, optional, tag = "1")]
     pub metadata: Option<ContainerMetadata>,
@@ -164,6 +176,32 @@ pub struct ContainerStateValue {
 }
 
 #[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ContainerStats {
+    #[prost(message, optional, tag = "1")]
+    pub attributes: Option<ContainerAttributes>,
+    #[prost(message, optional, tag = "2")]
+    pub cpu: Option<CpuUsage>,
+    #[prost(message, optional, tag = "3")]
+    pub memory: Option<MemoryUsage>,
+    #[prost(message, optional, tag = "4")]
+    pub writable_layer: Option<FilesystemUsage>,
+    #[prost(message, optional, tag = "5")]
+    pub swap: Option<SwapUsage>,
+    #[prost(message, optional, tag = "6")]
+    pub io: Option<IoUsage>,
+}
+
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ContainerStatsFilter {
+    #[prost(string, tag = "1")]
+    pub id: String,
+    #[prost(string, tag = "2")]
+    pub pod_sandbox_id: String,
+    #[prost(map = "string, string", tag = "3")]
+    pub label_selector: ::std::collections::HashMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ContainerStatus {
     #[prost(string, tag = "1")]
     pub id: String,
@@ -225,6 +263,18 @@ pub struct ContainerStatusResponse {
 pub struct ContainerUser {
     #[prost(message, optional, tag = "1")]
     pub linux: Option<LinuxContainerUser>,
+}
+
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CpuUsage {
+    #[prost(int64, tag = "1")]
+    pub timestamp: i64,
+    #[prost(message, optional, tag = "2")]
+    pub usage_core_nano_seconds: Option<UInt64Value>,
+    #[prost(message, optional, tag = "3")]
+    pub usage_nano_cores: Option<UInt64Value>,
+    #[prost(message, optional, tag = "4")]
+    pub psi: Option<PsiStats>,
 }
 
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -306,6 +356,24 @@ pub struct ExecSyncResponse {
 }
 
 #[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FilesystemIdentifier {
+    #[prost(string, tag = "1")]
+    pub mountpoint: String,
+}
+
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FilesystemUsage {
+    #[prost(int64, tag = "1")]
+    pub timestamp: i64,
+    #[prost(message, optional, tag = "2")]
+    pub fs_id: Option<FilesystemIdentifier>,
+    #[prost(message, optional, tag = "3")]
+    pub used_bytes: Option<UInt64Value>,
+    #[prost(message, optional, tag = "4")]
+    pub inodes_used: Option<UInt64Value>,
+}
+
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HugepageLimit {
     #[prost(string, tag = "1")]
     pub page_size: String,
@@ -350,6 +418,17 @@ pub struct ImageFilter {
 }
 
 #[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ImageFsInfoRequest {}
+
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ImageFsInfoResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub image_filesystems: Vec<FilesystemUsage>,
+    #[prost(message, repeated, tag = "2")]
+    pub container_filesystems: Vec<FilesystemUsage>,
+}
+
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ImageSpec {
     #[prost(string, tag = "1")]
     pub image: String,
@@ -383,6 +462,14 @@ pub struct ImageStatusResponse {
 pub struct Int64Value {
     #[prost(int64, tag = "1")]
     pub value: i64,
+}
+
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct IoUsage {
+    #[prost(int64, tag = "1")]
+    pub timestamp: i64,
+    #[prost(message, optional, tag = "2")]
+    pub psi: Option<PsiStats>,
 }
 
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -520,6 +607,18 @@ pub struct LinuxSandboxSecurityContext {
 }
 
 #[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListContainerStatsRequest {
+    #[prost(message, optional, tag = "1")]
+    pub filter: Option<ContainerStatsFilter>,
+}
+
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListContainerStatsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub stats: Vec<ContainerStats>,
+}
+
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListContainersRequest {
     #[prost(message, optional, tag = "1")]
     pub filter: Option<ContainerFilter>,
@@ -553,6 +652,26 @@ pub struct ListPodSandboxRequest {
 pub struct ListPodSandboxResponse {
     #[prost(message, repeated, tag = "1")]
     pub items: Vec<PodSandbox>,
+}
+
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MemoryUsage {
+    #[prost(int64, tag = "1")]
+    pub timestamp: i64,
+    #[prost(message, optional, tag = "2")]
+    pub working_set_bytes: Option<UInt64Value>,
+    #[prost(message, optional, tag = "3")]
+    pub available_bytes: Option<UInt64Value>,
+    #[prost(message, optional, tag = "4")]
+    pub usage_bytes: Option<UInt64Value>,
+    #[prost(message, optional, tag = "5")]
+    pub rss_bytes: Option<UInt64Value>,
+    #[prost(message, optional, tag = "6")]
+    pub page_faults: Option<UInt64Value>,
+    #[prost(message, optional, tag = "7")]
+    pub major_page_faults: Option<UInt64Value>,
+    #[prost(message, optional, tag = "8")]
+    pub psi: Option<PsiStats>,
 }
 
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -787,6 +906,26 @@ pub enum Protocol {
     Tcp = 0,
     Udp = 1,
     Sctp = 2,
+}
+
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PsiData {
+    #[prost(uint64, tag = "1")]
+    pub total: u64,
+    #[prost(double, tag = "2")]
+    pub avg10: f64,
+    #[prost(double, tag = "3")]
+    pub avg60: f64,
+    #[prost(double, tag = "4")]
+    pub avg300: f64,
+}
+
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PsiStats {
+    #[prost(message, optional, tag = "1")]
+    pub full: Option<PsiData>,
+    #[prost(message, optional, tag = "2")]
+    pub some: Option<PsiData>,
 }
 
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1031,6 +1170,22 @@ pub struct StopPodSandboxResponse {}
 pub enum SupplementalGroupsPolicy {
     Merge = 0,
     Strict = 1,
+}
+
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SwapUsage {
+    #[prost(int64, tag = "1")]
+    pub timestamp: i64,
+    #[prost(message, optional, tag = "2")]
+    pub swap_available_bytes: Option<UInt64Value>,
+    #[prost(message, optional, tag = "3")]
+    pub swap_usage_bytes: Option<UInt64Value>,
+}
+
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UInt64Value {
+    #[prost(uint64, tag = "1")]
+    pub value: u64,
 }
 
 #[derive(Clone, PartialEq, ::prost::Message)]

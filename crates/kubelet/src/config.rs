@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::eviction::signals::Threshold;
+
 /// The settings of a node agent.
 #[derive(Clone)]
 pub struct Config {
@@ -31,6 +33,8 @@ pub struct Config {
     pub port: u16,
     /// TLS of that server: it verifies the client certificates that there are.
     pub tls: Arc<rustls::ServerConfig>,
+    /// When something has run out.
+    pub eviction: Vec<Threshold>,
     /// Most pods on the node.
     pub max_pods: u32,
     /// The version that the node tells.

@@ -10,6 +10,7 @@ mod cni;
 mod config;
 mod container;
 mod env;
+pub mod eviction;
 mod hooks;
 mod images;
 mod needs;
@@ -70,6 +71,7 @@ pub(crate) struct Shared {
     recorder: EventRecorder,
     clock: Arc<dyn Clock>,
     images: images::Images,
+    evictions: eviction::Evictions,
     ledger: needs::Ledger,
     ports: ports::Ports,
     probes: probes::Results,
@@ -113,6 +115,7 @@ pub async fn run(
     let pods = informer(PODS, format!("spec.nodeName={name}"));
     let shared = Arc::new(Shared {
         images: images::Images::default(),
+        evictions: eviction::Evictions::default(),
         ledger: needs::Ledger::default(),
         ports: ports::Ports::default(),
         probes: probes::Results::default(),
@@ -126,7 +129,8 @@ pub async fn run(
         config,
     });
     let workers = pods::Pods::new(shared.clone(), pods.clone(), shutdown.clone());
-    server::start(shared.clone(), pods, &shutdown).await?;
+    server::start(shared.clone(), pods.clone(), &shutdown).await?;
+    eviction::start(shared.clone(), pods, workers.clone(), shutdown.clone());
     node::start(shared, version, rng, &shutdown);
     workers.run().await;
     Ok(())

@@ -14,6 +14,7 @@ use longshore_client::resource::{LEASES, NODES};
 use longshore_cri::v1::{ListImagesRequest, StatusRequest, VersionResponse};
 use serde_json::{Value, json};
 
+use crate::eviction::signals::Condition;
 use crate::{Shared, cni};
 
 /// How often the lease is renewed.
@@ -38,6 +39,28 @@ const IMAGE_NAMES_MAX: usize = 5;
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// Memory that is kept for the system, in bytes.
 const RESERVED_MEMORY: u64 = 100 << 20;
+
+/// What a node may lack: reason and message while it does, and while it does not.
+type Pressure = (Condition, (&'static str, &'static str), (&'static str, &'static str));
+
+/// upstream: pkg/kubelet/nodestatus/setters.go
+const PRESSURES: [Pressure; 3] = [
+    (
+        Condition::Memory,
+        ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+        ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+    ),
+    (
+        Condition::Disk,
+        ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+        ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+    ),
+    (
+        Condition::Pid,
+        ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
+        ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+    ),
+];
 
 struct Node {
     shared: Arc<Shared>,
@@ -120,6 +143,7 @@ impl Node {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
+                () = self.shared.evictions.changed.notified() => {}
             }
         }
     }
@@ -263,16 +287,13 @@ impl Node {
                 "operatingSystem": "linux", "architecture": arch(),
             }),
         );
-        for (kind, reason, message) in [
-            (
-                "MemoryPressure",
-                "KubeletHasSufficientMemory",
-                "kubelet has sufficient memory available",
-            ),
-            ("DiskPressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-            ("PIDPressure", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-        ] {
-            set_condition(node, kind, ["False", reason, message], now);
+        for (what, bad, good) in PRESSURES {
+            let words = if self.shared.evictions.lacks(what, now) {
+                ["True", bad.0, bad.1]
+            } else {
+                ["False", good.0, good.1]
+            };
+            set_condition(node, what.name(), words, now);
         }
         let words = if ready {
             ["True", "KubeletReady", "kubelet is posting ready status"]

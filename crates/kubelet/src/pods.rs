@@ -104,6 +104,13 @@ impl Pods {
         });
     }
 
+    /// Makes the worker of a pod look again.
+    pub(crate) fn poke(&self, uid: &str) {
+        if let Some(handle) = self.handles.lock().get(uid) {
+            handle.poke.notify_one();
+        }
+    }
+
     fn remove(&self, uid: &str) {
         if let Some(handle) = self.handles.lock().get(uid) {
             handle.pod.send_replace(None);

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use longshore_api::Object;
 use serde_json::{Value, json};
 
+use crate::eviction::EVICTED;
 use crate::observe::{Container, Observed, State};
 use crate::plan::is_sidecar;
 use crate::probes::Verdict;
@@ -29,6 +30,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) finished: bool,
     /// The pod was active for longer than it may be.
     pub(crate) late: bool,
+    /// Why the node ends the pod, if it does.
+    pub(crate) evicted: Option<&'a str>,
 }
 
 /// Why a pod that was active for too long failed.
@@ -296,7 +299,7 @@ pub(crate) fn of(facts: &Facts<'_>) -> Value {
     let phase = match was {
         // An end is final.
         "Succeeded" | "Failed" => was,
-        _ if facts.late => "Failed",
+        _ if facts.late || facts.evicted.is_some() => "Failed",
         _ => match phase(facts, &main, &init, initialized) {
             // Nothing runs any more: a pod that could not begin has failed.
             "Pending" | "Running" if facts.finished => "Failed",
@@ -305,7 +308,10 @@ pub(crate) fn of(facts: &Facts<'_>) -> Value {
     };
     let mut status = pod.get(&["status"]).cloned().unwrap_or_else(|| json!({}));
     status["phase"] = phase.into();
-    if facts.late && was != phase {
+    if let Some(why) = facts.evicted.filter(|_| was != phase) {
+        status["reason"] = EVICTED.into();
+        status["message"] = why.into();
+    } else if facts.late && was != phase {
         status["reason"] = DEADLINE.into();
         status["message"] = "Pod was active on the node longer than the specified deadline".into();
     }
@@ -325,6 +331,9 @@ pub(crate) fn of(facts: &Facts<'_>) -> Value {
         status["podIPs"] = ips.iter().map(|ip| json!({ "ip": ip })).collect();
     }
     conditions(facts, &mut status, phase, initialized, &main, &init);
+    if let Some(why) = facts.evicted {
+        note_disruption(&mut status, pod, why, facts.now);
+    }
     status["containerStatuses"] = main.into();
     if !init.is_empty() {
         status["initContainerStatuses"] = init.into();
@@ -333,6 +342,20 @@ pub(crate) fn of(facts: &Facts<'_>) -> Value {
         status["ephemeralContainerStatuses"] = debuggers.into();
     }
     status
+}
+
+/// Says that the pod did not end by itself.
+fn note_disruption(status: &mut Value, pod: &Object, why: &str, now: Timestamp) {
+    const KIND: &str = "DisruptionTarget";
+    let Some(list) = status["conditions"].as_array_mut() else { return };
+    if list.iter().any(|condition| condition["type"] == KIND) {
+        return;
+    }
+    list.push(json!({
+        "type": KIND, "status": "True", "reason": "TerminationByKubelet", "message": why,
+        "observedGeneration": pod.generation(), "lastProbeTime": null,
+        "lastTransitionTime": time(Some(now)),
+    }));
 }
 
 fn conditions(
@@ -476,6 +499,7 @@ mod tests {
             now: Timestamp::UNIX_EPOCH,
             finished,
             late: false,
+            evicted: None,
         })
     }
 
@@ -521,6 +545,7 @@ mod tests {
                 now: Timestamp::UNIX_EPOCH,
                 finished: false,
                 late: false,
+                evicted: None,
             };
             let (main, init) =
                 ([of("a", main), of("b", main)], [of("first", true), of("side", side)]);

@@ -35,7 +35,8 @@ fn kind_of(volume: &Value) -> &str {
     fields.map(|(key, _)| key.as_str()).find(|key| *key != "name").unwrap_or("emptyDir")
 }
 
-fn volume_dir(shared: &Shared, pod: &Object, volume: &Value) -> PathBuf {
+/// Where a volume of a pod lies.
+pub(crate) fn volume_dir(shared: &Shared, pod: &Object, volume: &Value) -> PathBuf {
     let kind = kind_of(volume).replace("emptyDir", "empty-dir");
     let name = volume["name"].as_str().unwrap_or("");
     let kind = kind.replace("configMap", "configmap").replace("downwardAPI", "downward-api");

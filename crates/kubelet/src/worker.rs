@@ -23,7 +23,7 @@ use crate::resize::Resizes;
 use crate::status::{self, Waiting};
 use crate::stops::{Stop, Stops};
 use crate::tell::tell;
-use crate::{Shared, admit, images, probes, sandbox, volumes};
+use crate::{Shared, admit, eviction, images, probes, sandbox, volumes};
 
 /// How long until the next attempt after a failure.
 const RETRY: Duration = Duration::from_secs(2);
@@ -57,6 +57,8 @@ pub(crate) struct Worker {
     renewed: HashSet<String>,
     /// The pod was active for longer than it may be.
     late: bool,
+    /// Why the node ends the pod, if it does.
+    evicted: Option<String>,
     /// The pod may run here.
     admitted: bool,
     /// When the pod began to end.
@@ -93,6 +95,7 @@ impl Worker {
             resizes: Resizes::default(),
             renewed: HashSet::new(),
             late: false,
+            evicted: None,
             admitted: false,
             ending: None,
             refreshed: None,
@@ -139,7 +142,8 @@ impl Worker {
         };
         let again = std::mem::take(&mut self.look_again);
         self.late = self.is_late(&pod);
-        let ends = gone || pod.is_deleting() || self.late;
+        self.evicted = self.why_evicted(&pod);
+        let ends = gone || pod.is_deleting() || self.late || self.evicted.is_some();
         if ends && self.ending.is_none() {
             self.ending = Some(self.shared.clock.now());
         }
@@ -217,6 +221,7 @@ impl Worker {
             if let Some(node) = self.shared.nodes.get("", &self.shared.config.node_name) {
                 admit::check_node(pod, &node)?;
             }
+            self.shared.evictions.check(pod, self.shared.clock.now())?;
         }
         if !self.admitted {
             self.shared.ports.claim(pod, fresh)?;
@@ -261,6 +266,15 @@ impl Worker {
             self.again = Some(self.again.map_or(left, |again| again.min(left)));
         }
         left <= 0
+    }
+
+    /// Why the node ends the pod; what an earlier agent began goes on.
+    fn why_evicted(&self, pod: &Object) -> Option<String> {
+        self.shared.evictions.why(pod.uid()).or_else(|| {
+            let over = pod.str(&["status", "phase"]) == "Failed";
+            let was = over && pod.str(&["status", "reason"]) == eviction::EVICTED;
+            (was && !is_refused(pod)).then(|| pod.str(&["status", "message"]).to_owned())
+        })
     }
 
     /// Brings the files of volumes up to date, from time to time and when the pod's own fields
@@ -325,6 +339,7 @@ impl Worker {
             now: self.shared.clock.now(),
             finished,
             late: self.late,
+            evicted: self.evicted.as_deref(),
         })
     }
 
@@ -357,6 +372,7 @@ impl Worker {
         }
         volumes::remove(&self.shared, pod.uid());
         images::forget(&self.shared, pod.uid());
+        self.shared.evictions.forget(pod.uid());
         self.shared.tokens.forget(pod.uid());
         let logs = sandbox::logs_dir(&self.shared, pod);
         if let Err(error) = std::fs::remove_dir_all(&logs)
@@ -518,7 +534,10 @@ impl Worker {
         };
         let whole = pod.int(&["metadata", "deletionGracePeriodSeconds"]).or(of_probe);
         let whole = whole.or(pod.int(&["spec", "terminationGracePeriodSeconds"]));
-        let whole = whole.unwrap_or(GRACE_DEFAULT);
+        let mut whole = whole.unwrap_or(GRACE_DEFAULT);
+        if self.evicted.is_some() {
+            whole = whole.min(eviction::GRACE);
+        }
         // What others took before is gone from the pod's time.
         let later = *why == Why::PodEnds && plan::is_sidecar(spec);
         let since = self.ending.filter(|_| later);

@@ -106,6 +106,10 @@ pub struct ServerArguments {
     /// Port of the node agent [default: 10250].
     #[arg(long, value_name = "PORT")]
     pub kubelet_port: Option<u16>,
+    /// When a node has too little left and ends pods, such as
+    /// `memory.available<100Mi,nodefs.available<10%` [default: as upstream's].
+    #[arg(long, value_name = "LIST")]
+    pub eviction_hard: Option<String>,
     /// Features to switch on or off, such as `CBORServingAndStorage=true`.
     #[arg(long, value_name = "NAME=BOOL", value_delimiter = ',')]
     pub feature_gates: Option<Vec<String>>,

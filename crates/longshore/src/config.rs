@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use longshore_kubelet::eviction::signals::{self, Threshold};
 use serde_json::Value;
 
 use crate::cli::ServerArguments;
@@ -97,6 +98,8 @@ pub struct ServerConfig {
     pub cgroup_root: String,
     /// Port of the node agent.
     pub kubelet_port: u16,
+    /// When the node has too little of something.
+    pub eviction_hard: Vec<Threshold>,
     /// Whether the API is also served as CBOR.
     pub cbor: bool,
     /// What does not run.
@@ -179,6 +182,7 @@ impl ServerConfig {
             cni_conf_dir: a.cni_conf_dir.unwrap_or("/etc/cni/net.d".into()),
             cgroup_root: cgroup_root(a.cgroup_root)?,
             kubelet_port: a.kubelet_port.unwrap_or(10250),
+            eviction_hard: thresholds(a.eviction_hard)?,
             cbor: serves_cbor(a.feature_gates.unwrap_or_default())?,
             disable: disabled(a.disable.unwrap_or_default())?,
             log,
@@ -189,6 +193,11 @@ impl ServerConfig {
     pub fn runs(&self, name: &str) -> bool {
         !self.disable.contains(name)
     }
+}
+
+fn thresholds(given: Option<String>) -> Result<Vec<Threshold>, Error> {
+    let value = given.unwrap_or_else(|| signals::DEFAULT.to_owned());
+    signals::parse(&value).map_err(|why| Error::Value { flag: "eviction-hard", value, why })
 }
 
 /// The feature gates; there is one.
@@ -328,6 +337,7 @@ fn merge(a: &mut ServerArguments, file: &Value) -> Result<(), String> {
             "cni-conf-dir" => keep(&mut a.cni_conf_dir, path()?),
             "cgroup-root" => keep(&mut a.cgroup_root, text()?),
             "kubelet-port" => keep(&mut a.kubelet_port, number()?),
+            "eviction-hard" => keep(&mut a.eviction_hard, text()?),
             "log" => keep(&mut a.log, text()?),
             "disable" => keep(&mut a.disable, words(key, value)?),
             "feature-gates" => keep(&mut a.feature_gates, words(key, value)?),

@@ -82,6 +82,7 @@ pub fn start(
         listener: Arc::new(listener),
         port: config.kubelet_port,
         tls: tls(plane)?,
+        eviction: config.eviction_hard.clone(),
         max_pods: PODS_MAX,
         version: API_LEVEL.to_owned(),
     };

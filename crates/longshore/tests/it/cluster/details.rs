@@ -13,6 +13,7 @@ pub fn run(cluster: &Cluster) {
     node(&space);
     access(&space);
     refused(&space);
+    overfull(&space);
 }
 
 fn security(space: &Space<'_>) {
@@ -254,4 +255,21 @@ fn refused(space: &Space<'_>) {
         space.field("pod/elsewhere", ".status.message"),
         "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
     );
+}
+
+/// A pod that puts more into a folder than it may is ended.
+fn overfull(space: &Space<'_>) {
+    space.make_toolbox(
+        "overfull",
+        "    command: [sh, -c, 'dd if=/dev/zero of=/full/file bs=1M count=5; sleep 3600']\n    \
+         volumeMounts: [{name: full, mountPath: /full}]\n  \
+         volumes: [{name: full, emptyDir: {sizeLimit: 1Mi}}]\n",
+    );
+    space.wait("pod/overfull", "jsonpath={.status.reason}=Evicted");
+    let field = |path: &str| space.field("pod/overfull", path);
+    let why = "Usage of EmptyDir volume \"full\" exceeds the limit \"1Mi\".";
+    assert_eq!(field(".status.message").trim(), why);
+    let condition = ".status.conditions[?(@.type==\"DisruptionTarget\")].reason";
+    assert_eq!(field(condition), "TerminationByKubelet");
+    space.wait("pod/overfull", "jsonpath={.status.containerStatuses[0].state.terminated.exitCode}");
 }

@@ -1,0 +1,149 @@
+//! What pods use of the node.
+//!
+//! upstream: pkg/kubelet/stats/cri_stats_provider.go, pkg/kubelet/eviction/helpers.go
+
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use longshore_api::Object;
+use longshore_cri::v1::ListContainerStatsRequest;
+use serde_json::Value;
+
+use super::rank::Usage;
+use super::{limit_of, volumes};
+use crate::observe::labels;
+use crate::{Shared, sandbox};
+
+/// Files that one count looks at, at most.
+const FILES_MAX: usize = 1_000_000;
+
+/// The bytes of all files below a folder, on its own file system.
+fn bytes_below(dir: &Path) -> i64 {
+    let Ok(top) = std::fs::symlink_metadata(dir) else { return 0 };
+    let (mut left, mut sum, mut dirs) = (FILES_MAX, 0_i64, vec![dir.to_owned()]);
+    while let Some(dir) = dirs.pop() {
+        let Ok(entries) = std::fs::read_dir(dir) else { continue };
+        for entry in entries.flatten() {
+            let Ok(data) = entry.metadata() else { continue };
+            if left == 0 {
+                return sum;
+            }
+            left -= 1;
+            if data.dev() != top.dev() {
+                continue;
+            }
+            let blocks = i64::try_from(data.blocks()).unwrap_or(i64::MAX);
+            sum = sum.saturating_add(blocks.saturating_mul(512));
+            if data.is_dir() {
+                dirs.push(entry.path());
+            }
+        }
+    }
+    sum
+}
+
+/// Does what may take long where it holds up nobody.
+async fn aside<T: Send + Default + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.unwrap_or_default()
+}
+
+/// What each pod uses, by uid.
+pub(super) async fn of_pods(shared: &Shared, pods: &[Arc<Object>]) -> HashMap<String, Usage> {
+    let mut all: HashMap<String, Usage> = HashMap::new();
+    for pod in pods {
+        let dirs = [volumes::pod_dir(shared, pod), sandbox::logs_dir(shared, pod)];
+        let mark = format!("pod{}", pod.uid());
+        let (files, processes) =
+            aside(move || (dirs.iter().map(|dir| bytes_below(dir)).sum(), processes_of(&mark)))
+                .await;
+        all.insert(pod.uid().to_owned(), Usage { files, processes, ..Usage::default() });
+    }
+    let stats =
+        match shared.runtime.list_container_stats(ListContainerStatsRequest::default()).await {
+            Ok(answer) => answer.stats,
+            Err(error) => {
+                tracing::warn!(%error, "the runtime does not tell what containers use");
+                return all;
+            }
+        };
+    for container in stats {
+        let Some(attributes) = container.attributes else { continue };
+        let label = |key: &str| attributes.labels.get(key).cloned().unwrap_or_default();
+        let Some(usage) = all.get_mut(&label(labels::POD_UID)) else { continue };
+        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let name = label(labels::CONTAINER);
+        if let Some(memory) = container.memory.and_then(|memory| memory.working_set_bytes) {
+            usage.memory.insert(name.clone(), number(memory.value));
+        }
+        if let Some(written) = container.writable_layer.and_then(|layer| layer.used_bytes) {
+            usage.written.insert(name, number(written.value));
+        }
+    }
+    all
+}
+
+/// The processes in the control groups of a pod.
+fn processes_of(mark: &str) -> i64 {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return 0 };
+    let is_process = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
+    let mut count = 0;
+    for entry in entries.flatten() {
+        if !entry.file_name().to_str().is_some_and(is_process) {
+            continue;
+        }
+        // A process may end meanwhile.
+        let groups = std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
+        count += i64::from(groups.contains(mark));
+    }
+    count
+}
+
+/// A pod with a folder that holds more than it may, and what to say about it.
+pub(super) async fn overfull(
+    shared: &Shared,
+    pods: &[Arc<Object>],
+) -> Option<(Arc<Object>, String)> {
+    for pod in pods {
+        for volume in pod.list(&["spec", "volumes"]) {
+            let Some(limit) = limit_of(volume) else { continue };
+            let dir = volumes::volume_dir(shared, pod, volume);
+            if aside(move || bytes_below(&dir)).await > limit {
+                return Some((pod.clone(), told(volume)));
+            }
+        }
+    }
+    None
+}
+
+fn told(volume: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+    let (name, limit) = (text(&volume["name"]), text(&volume["emptyDir"]["sizeLimit"]));
+    format!("Usage of EmptyDir volume \"{name}\" exceeds the limit \"{limit}\". ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_counted_wherever_they_lie() {
+        let dir = tempfile::tempdir().expect("a folder");
+        assert_eq!(bytes_below(&dir.path().join("none")), 0);
+        let below = dir.path().join("a/b");
+        std::fs::create_dir_all(&below).expect("folders");
+        std::fs::write(below.join("file"), vec![1_u8; 200_000]).expect("a file");
+        std::os::unix::fs::symlink("/", below.join("all")).expect("a link");
+        let bytes = bytes_below(dir.path());
+        assert!((200_000..400_000).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn own_processes_are_found() {
+        let group = std::fs::read_to_string("/proc/self/cgroup").expect("a group");
+        let path = group.lines().next().and_then(|line| line.rsplit(':').next());
+        assert!(processes_of(path.expect("a path")) > 0);
+        assert_eq!(processes_of("no group has this name"), 0);
+    }
+}
