@@ -1,11 +1,12 @@
 //! The one request chain: every request, from the network or from inside the process, passes these
 //! filters in this order, and only then reaches an endpoint.
 //!
-//! Order: panic guard, request info, deadline and load limit, authentication, impersonation,
+//! Order: panic guard, request info, deadline and load limit, authentication, audit, impersonation,
 //! authorization, dispatch, metrics.
 //!
 //! upstream: staging/src/k8s.io/apiserver/pkg/server/config.go DefaultBuildHandlerChain
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::admission::{Annotations, policies, webhook};
 use crate::aggregate::{Aggregator, Passed, Passing};
+use crate::audit::{self, Audit, End, Slot, Stage, Trail};
 use crate::auth::{self, Attributes, Decision, UserInfo};
 use crate::body::Body;
 use crate::endpoints::options::{field_manager, given};
@@ -44,12 +46,32 @@ pub enum Caller {
     InProcess(Arc<UserInfo>),
 }
 
+impl Caller {
+    /// Where it is, when it is not in this process.
+    fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Peer(peer) => Some(peer.remote_addr.ip()),
+            Self::InProcess(_) => None,
+        }
+    }
+
+    /// How many certificates it has shown.
+    fn certificates(&self) -> usize {
+        match self {
+            Self::Peer(peer) => peer.certs.len(),
+            Self::InProcess(_) => 0,
+        }
+    }
+}
+
 /// What a request asks for, and for whom.
 #[derive(Clone)]
 struct Asked<'a> {
     caller: &'a Caller,
     info: Arc<RequestInfo>,
     audit_id: &'a str,
+    /// Where its events are made.
+    slot: &'a Slot,
 }
 
 /// What the chain needs.
@@ -60,6 +82,8 @@ pub struct Handler {
     pub aggregator: Arc<Aggregator>,
     /// Tells who a caller is.
     pub authentication: auth::Authentication,
+    /// Where requests are written down; `None` when they are not.
+    pub audit: Option<Arc<Audit>>,
     /// Tells what a user may do.
     pub authorization: Arc<auth::Authorization>,
     /// Counters.
@@ -84,7 +108,9 @@ impl Handler {
         let mut text = self.metrics.render() + &self.webhook_metrics.render();
         self.policy_metrics.render(&mut text);
         text.push_str(&self.api.conversions.metrics.render());
-        text + &self.aggregator.render_metrics()
+        text.push_str(&self.aggregator.render_metrics());
+        text.extend(self.audit.as_ref().map(|audit| audit.render_metrics()));
+        text
     }
 
     /// Answers one request.
@@ -92,16 +118,20 @@ impl Handler {
         let info = Arc::new(RequestInfo::parse(request.method(), request.uri()));
         let started = Instant::now();
         let is_head = *request.method() == Method::HEAD;
-        let audit_id = self.api.rng.uuid();
-        let asked = Asked { caller: &caller, info: info.clone(), audit_id: &audit_id };
+        let audit_id = self.audit_id(request.headers());
+        let slot = Slot::default();
+        let asked = Asked { caller: &caller, info: info.clone(), audit_id: &audit_id, slot: &slot };
+        let mut end = if is_long_running(&info) { End::LongAnswer } else { End::Answer };
         let answer = self.guarded(request, asked);
         let mut response = match AssertUnwindSafe(answer).catch_unwind().await {
             Ok(response) => response,
             Err(_) => {
                 tracing::error!(verb = info.verb, path = info.path, "a request handler panicked");
+                end = End::Panic;
                 respond::error(&StatusError::internal("the request handler failed unexpectedly"))
             }
         };
+        response = slot.finish(response, end).await;
         if is_head {
             *response.body_mut() = crate::body::full("");
         }
@@ -153,18 +183,42 @@ impl Handler {
         mut request: Request<Body>,
         asked: Asked<'_>,
     ) -> Response<Body> {
-        let Asked { caller, info, audit_id } = asked;
+        let Asked { caller, info, audit_id, .. } = asked.clone();
         if let Some(broken) = undetermined(&info) {
             return broken;
         }
-        let user = match self.identify(request.headers_mut(), caller, &info) {
+        let user = match self.identify(request.headers_mut(), caller) {
             Ok(user) => user,
+            Err(error) => {
+                if let Some(trail) = self.trail(&request, &asked, &UserInfo::default()) {
+                    let certificates = asked.caller.certificates();
+                    let attempted = audit::attempted(request.headers(), &info, certificates);
+                    trail.refused(error.code, &attempted).await;
+                }
+                return respond::error(&error);
+            }
+        };
+        let trail = self.trail(&request, &asked, &user);
+        if let Some(trail) = &trail {
+            asked.slot.keep(trail);
+            if !trail.stage(Stage::RequestReceived).await {
+                return failed(&info.path, "failed to store audit event");
+            }
+        }
+        let user = match self.impersonated(request.headers_mut(), &user, &info) {
+            Ok(None) => user,
+            Ok(Some(other)) => {
+                trail.iter().for_each(|trail| trail.impersonate(&other));
+                other
+            }
             Err(error) => return respond::error(&error),
         };
         let attributes = attributes(&user, &info);
-        if let Decision::Deny(reason) | Decision::NoOpinion(reason) =
-            self.authorization.authorize(&attributes)
-        {
+        let decision = self.authorization.authorize(&attributes);
+        if let Some(trail) = &trail {
+            note(trail, &decision);
+        }
+        if let Decision::Deny(reason) | Decision::NoOpinion(reason) = decision {
             let mut response = respond::error(&auth::forbidden(&attributes, &reason));
             let nosniff = HeaderValue::from_static("nosniff");
             let name = HeaderName::from_static("x-content-type-options");
@@ -172,15 +226,12 @@ impl Handler {
             return response;
         }
         if let Some(service) = self.aggregator.holder(&info.path, &self.api.registry.table()) {
-            let client = match caller {
-                Caller::Peer(peer) => Some(peer.remote_addr.ip()),
-                Caller::InProcess(_) => None,
-            };
+            let client = caller.address();
             let passing = Passing { info: &info, user: &user, client, audit_id };
             return Box::pin(self.aggregator.pass_on(&service, request, &passing)).await;
         }
         if info.is_resource {
-            self.resource(request, info, user).await
+            self.resource(request, info, user, trail.as_deref()).await
         } else {
             if info.path.starts_with("/apis") || info.path.starts_with("/openapi") {
                 self.api.definitions.settled().await;
@@ -189,12 +240,37 @@ impl Handler {
         }
     }
 
-    /// Authentication and impersonation. Credentials go no further than this.
+    /// The identifier of a request in audit logs: the one that it brings, or a new one.
+    fn audit_id(&self, headers: &HeaderMap) -> String {
+        let given = headers.get("audit-id").and_then(|id| id.to_str().ok());
+        given.filter(|id| !id.is_empty()).map_or_else(|| self.api.rng.uuid(), str::to_owned)
+    }
+
+    /// The trail of a request; none for one that is not written down.
+    fn trail(
+        &self,
+        request: &Request<Body>,
+        asked: &Asked<'_>,
+        user: &UserInfo,
+    ) -> Option<Arc<Trail>> {
+        let audit = self.audit.as_ref()?;
+        let uri = request.uri();
+        let attributes = attributes(user, &asked.info);
+        audit.begin(&audit::Received {
+            audit_id: asked.audit_id,
+            uri: uri.path_and_query().map_or(uri.path(), |all| all.as_str()),
+            headers: request.headers(),
+            client: asked.caller.address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            at: self.api.registry.now(),
+            attributes: &attributes,
+        })
+    }
+
+    /// Authentication. Credentials go no further than this.
     fn identify(
         &self,
         headers: &mut HeaderMap,
         caller: &Caller,
-        info: &RequestInfo,
     ) -> Result<Arc<UserInfo>, StatusError> {
         let user = match caller {
             Caller::InProcess(user) => return Ok(user.clone()),
@@ -208,12 +284,22 @@ impl Handler {
             }
         };
         auth::strip_credentials(headers);
+        Ok(user)
+    }
+
+    /// Whom a user acts as, if somebody else.
+    fn impersonated(
+        &self,
+        headers: &mut HeaderMap,
+        user: &UserInfo,
+        info: &RequestInfo,
+    ) -> Result<Option<Arc<UserInfo>>, StatusError> {
         if !auth::impersonation_requested(headers) {
-            return Ok(user);
+            return Ok(None);
         }
-        let attributes = attributes(&user, info);
+        let attributes = attributes(user, info);
         let other = auth::impersonate(&self.authorization, headers, &attributes)?;
-        Ok(other.map_or(user, Arc::new))
+        Ok(other.map(Arc::new))
     }
 
     /// The resource of a request; else whether its group has a router, which only built-in groups
@@ -241,6 +327,7 @@ impl Handler {
         request: Request<Body>,
         info: Arc<RequestInfo>,
         user: Arc<UserInfo>,
+        trail: Option<&Trail>,
     ) -> Response<Body> {
         let (headers, method, cbor) = (request.headers(), request.method(), self.api.cbor);
         let served = match self.find(&info).await {
@@ -295,7 +382,7 @@ impl Handler {
             annotations: Annotations::default(),
             conversions: Conversions::default(),
         };
-        let (request, turn) = match self.turn(&call, request).await {
+        let (request, turn) = match self.turn(&call, request, trail).await {
             Ok(request) => request,
             Err(refused) => return refused,
         };
@@ -304,6 +391,17 @@ impl Handler {
         let mut response =
             outcome.unwrap_or_else(|error| respond::failure(&call.negotiated, &error));
         respond::add_warnings(&mut response, &call.warnings.lock());
+        if let Some(trail) = trail {
+            trail.annotate_all(&call.annotations.lock());
+            if !call.served.resource.deprecated.is_empty() {
+                trail.annotate("k8s.io/deprecated", "true");
+            }
+            if !is_long_running(&call.info) {
+                let deletes = matches!(call.info.verb, "delete" | "deletecollection");
+                let may_be_status = deletes || !call.info.subresource.is_empty();
+                response = trail.answered(response, may_be_status).await;
+            }
+        }
         response
     }
 }
@@ -318,6 +416,7 @@ impl Handler {
         &self,
         call: &Call,
         request: Request<Body>,
+        trail: Option<&Trail>,
     ) -> Result<(Request<Body>, Turn<'_>), Response<Body>> {
         if limits::reads(request.method()) || is_long_running(&call.info) {
             return Ok((request, None));
@@ -326,6 +425,7 @@ impl Handler {
         let busy = |_: Busy| limits::too_many_requests();
         let received = self.limits.receive(body).await.map_err(busy)?;
         let held = received.map_err(|error| respond::failure(&call.negotiated, &error))?;
+        trail.iter().for_each(|trail| trail.sent(&parts.headers, &held.bytes));
         let permit = self.limits.enter(&parts.method).await.map_err(busy)?;
         let body = crate::body::full(held.bytes.clone());
         Ok((Request::from_parts(parts, body), Some((held, permit))))
@@ -339,10 +439,29 @@ fn undetermined(info: &RequestInfo) -> Option<Response<Body>> {
     let prefix = matches!(info.resource.as_str(), "watch" | "proxy") && info.name.is_empty();
     (prefix && info.is_resource).then(|| {
         let path = &info.path;
-        respond::text(500, format!(
-            "Internal Server Error: {path:?}: failed to create RequestInfo: unable to determine kind and namespace from url, {path}\n"
-        ))
+        let why = format!("unable to determine kind and namespace from url, {path}");
+        failed(path, &format!("failed to create RequestInfo: {why}"))
     })
+}
+
+/// 500 for a request that the chain itself cannot take further.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go
+/// InternalError
+fn failed(path: &str, why: &str) -> Response<Body> {
+    respond::text(500, format!("Internal Server Error: {path:?}: {why}\n"))
+}
+
+/// Writes down what was decided about a request.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/endpoints/filters/authorization.go
+fn note(trail: &Trail, decision: &Decision) {
+    let (decided, reason) = match decision {
+        Decision::Allow(reason) => ("allow", reason),
+        Decision::Deny(reason) | Decision::NoOpinion(reason) => ("forbid", reason),
+    };
+    trail.annotate("authorization.k8s.io/decision", decided);
+    trail.annotate("authorization.k8s.io/reason", reason);
 }
 
 /// The attributes that decide about a request.

@@ -21,6 +21,7 @@ use serde_json::Value;
 
 use crate::admission::{Admission, Extras, Tools, policies, webhook};
 use crate::aggregate::{self, Aggregator, follow};
+use crate::audit::Audit;
 use crate::auth::{Authentication, Authorization, ClientCertificates, TokenIssuer, UserInfo};
 use crate::body::Body;
 use crate::bootstrap;
@@ -64,6 +65,8 @@ pub struct Config {
     pub cbor: bool,
     /// How many watches may be open.
     pub watches: WatchLimits,
+    /// Where requests are written down; `None` when they are not.
+    pub audit: Option<Arc<Audit>>,
 }
 
 /// A running API server without its listener.
@@ -149,6 +152,7 @@ impl Server {
             api,
             aggregator,
             authentication,
+            audit: config.audit,
             authorization,
             metrics: Metrics::default(),
             webhook_metrics,

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::client::Client;
 use crate::error::Error;
 use crate::https::Https;
+use crate::unchecked;
 
 /// The client of the current context: HTTPS with a client certificate or a token.
 ///
@@ -33,6 +34,10 @@ pub struct Target {
     pub port: u16,
     /// Trusted authorities and the client certificate.
     pub tls: rustls::ClientConfig,
+    /// The name that the server's certificate has to be for.
+    pub server_name: String,
+    /// The path of the server's address; `/` if it has none.
+    pub path: String,
     /// Bearer token.
     pub token: Option<String>,
 }
@@ -43,12 +48,15 @@ pub fn target(text: &str) -> Result<Target, Error> {
         .map_err(|e| Error::Decode(format!("the kubeconfig is not YAML: {e}")))?;
     let context = named(&config, "contexts", "context", config["current-context"].as_str())?;
     let cluster = named(&config, "clusters", "cluster", context["cluster"].as_str())?;
-    let user = named(&config, "users", "user", context["user"].as_str())?;
+    // Who needs to prove nothing has no user.
+    let user = match context["user"].as_str() {
+        None | Some("") => &Value::Null,
+        name => named(&config, "users", "user", name)?,
+    };
     let server = cluster["server"].as_str().unwrap_or("");
-    let authority = server
-        .strip_prefix("https://")
-        .and_then(|rest| rest.split('/').next())
-        .ok_or_else(|| wrong(&format!("the server {server:?} is not an https URL")))?;
+    let rest = server.strip_prefix("https://");
+    let rest = rest.ok_or_else(|| wrong(&format!("the server {server:?} is not an https URL")))?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let authority: http::uri::Authority =
         authority.parse().map_err(|e| wrong(&format!("the server {server:?}: {e}")))?;
     let host = authority.host().trim_matches(|c| c == '[' || c == ']');
@@ -56,6 +64,8 @@ pub fn target(text: &str) -> Result<Target, Error> {
         host: host.to_owned(),
         port: authority.port_u16().unwrap_or(443),
         tls: tls(cluster, user)?,
+        server_name: cluster["tls-server-name"].as_str().unwrap_or(host).to_owned(),
+        path: if path.is_empty() { "/".to_owned() } else { path.to_owned() },
         token: user["token"].as_str().map(str::to_owned),
     })
 }
@@ -99,8 +109,12 @@ fn tls(cluster: &Value, user: &Value) -> Result<rustls::ClientConfig, Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|e| wrong(&e.to_string()))?
-        .with_root_certificates(roots);
+        .map_err(|e| wrong(&e.to_string()))?;
+    let builder = if cluster["insecure-skip-tls-verify"] == true {
+        builder.dangerous().with_custom_certificate_verifier(unchecked::verifier())
+    } else {
+        builder.with_root_certificates(roots)
+    };
     let (cert, key) = (data(user, "client-certificate")?, data(user, "client-key")?);
     let (Some(cert), Some(key)) = (cert, key) else { return Ok(builder.with_no_client_auth()) };
     let certs: Vec<_> = CertificateDer::pem_slice_iter(&cert).filter_map(Result::ok).collect();

@@ -119,6 +119,9 @@ pub struct ServerArguments {
     /// What to log, such as `info` or `longshore_kubelet=debug` [default: info].
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
+    /// The audit log.
+    #[command(flatten)]
+    pub audit: crate::audit::AuditArguments,
 }
 
 /// Reads the command line; when there is nothing to run, gives the status to exit with.

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use longshore_kubelet::eviction::signals::{self, Threshold};
 use serde_json::Value;
 
+use crate::audit::AuditConfig;
 use crate::cli::ServerArguments;
 
 /// The version of the Kubernetes API that is served.
@@ -106,6 +107,8 @@ pub struct ServerConfig {
     pub disable: BTreeSet<String>,
     /// Log filter.
     pub log: String,
+    /// The audit log.
+    pub audit: AuditConfig,
 }
 
 impl ServerConfig {
@@ -186,6 +189,7 @@ impl ServerConfig {
             cbor: serves_cbor(a.feature_gates.unwrap_or_default())?,
             disable: disabled(a.disable.unwrap_or_default())?,
             log,
+            audit: AuditConfig::check(a.audit)?,
         })
     }
 
@@ -341,6 +345,13 @@ fn merge(a: &mut ServerArguments, file: &Value) -> Result<(), String> {
             "log" => keep(&mut a.log, text()?),
             "disable" => keep(&mut a.disable, words(key, value)?),
             "feature-gates" => keep(&mut a.feature_gates, words(key, value)?),
+            other if a.audit.slot(other).is_some() => {
+                let text = match value {
+                    Value::Bool(on) => on.to_string(),
+                    _ => text()?,
+                };
+                a.audit.slot(other).into_iter().for_each(|slot| keep(slot, text.clone()));
+            }
             other => {
                 let why = "is not known; longshore server --help lists them";
                 return Err(format!("the setting {other:?} {why}"));

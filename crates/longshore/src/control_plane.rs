@@ -4,9 +4,11 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
+use longshore_apiserver::audit::Audit;
 use longshore_apiserver::auth::{ClientCertificates, FrontProxy, TokenIssuer};
 use longshore_apiserver::bootstrap;
 use longshore_apiserver::limits::WatchLimits;
@@ -27,6 +29,9 @@ pub fn controller_names() -> Vec<String> {
     longshore_controllers::names().map(str::to_owned).collect()
 }
 
+/// How long the events that still wait for the audit log may take.
+const AUDIT_DRAIN_MAX: Duration = Duration::from_secs(30);
+
 /// A running control plane.
 pub struct ControlPlane {
     address: SocketAddr,
@@ -34,6 +39,7 @@ pub struct ControlPlane {
     server: Server,
     pki: Pki,
     tokens: Arc<TokenIssuer>,
+    audit: Option<Arc<Audit>>,
 }
 
 impl ControlPlane {
@@ -52,6 +58,7 @@ impl ControlPlane {
         let address = listener.local_addr().context("the listener has no address")?;
         let dir = &config.data_dir;
         std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        let audit = config.audit.open()?;
         let store = open_store(dir)?;
         let pki = certificates(&config, now)?;
         write_admin(&config, &pki, address, now)?;
@@ -76,6 +83,7 @@ impl ControlPlane {
                 version: version(),
                 cbor: config.cbor,
                 watches: WatchLimits::default(),
+                audit: audit.clone(),
             },
             shutdown.clone(),
         )
@@ -88,7 +96,7 @@ impl ControlPlane {
         server.keep(trust.0, trust.1, &shutdown);
         let network = Arc::new(Network(server.handler().clone()));
         let listener = tokio::spawn(serve::serve(listener, tls, network, shutdown));
-        Ok(Self { address, listener, server, pki, tokens })
+        Ok(Self { address, listener, server, pki, tokens, audit })
     }
 
     /// Where the API server listens.
@@ -115,6 +123,11 @@ impl ControlPlane {
     pub async fn stopped(self) {
         if let Err(error) = self.listener.await {
             tracing::error!(%error, "the listener did not end well");
+        }
+        if let Some(audit) = self.audit
+            && tokio::time::timeout(AUDIT_DRAIN_MAX, audit.stopped()).await.is_err()
+        {
+            tracing::warn!("audit events are left that nobody took");
         }
     }
 }

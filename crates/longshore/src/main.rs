@@ -1,5 +1,6 @@
 //! Longshore: a whole Kubernetes in one binary.
 
+mod audit;
 mod cli;
 mod components;
 mod config;

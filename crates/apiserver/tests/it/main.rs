@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod aggregate;
+mod audit;
 mod cache;
 mod conversion;
 mod custom;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt as _;
 use longshore_api::{cbor, protobuf, yaml};
+use longshore_apiserver::audit::Audit;
 use longshore_apiserver::auth::{ClientCertificates, FrontProxy, TokenIssuer, UserInfo};
 use longshore_apiserver::body::full;
 use longshore_apiserver::limits::WatchLimits;
@@ -64,7 +65,21 @@ async fn serve(store: Arc<dyn Store>, cbor: bool) -> Rig {
     serve_watches(store, cbor, WatchLimits::default()).await
 }
 
+/// A server that writes down what it is asked.
+pub(crate) async fn audited(audit: Arc<Audit>) -> Rig {
+    serve_all(Arc::new(MemoryStore::new()), false, WatchLimits::default(), Some(audit)).await
+}
+
 async fn serve_watches(store: Arc<dyn Store>, cbor: bool, watches: WatchLimits) -> Rig {
+    serve_all(store, cbor, watches, None).await
+}
+
+async fn serve_all(
+    store: Arc<dyn Store>,
+    cbor: bool,
+    watches: WatchLimits,
+    audit: Option<Arc<Audit>>,
+) -> Rig {
     let dir = tempfile::tempdir().unwrap();
     let pki = pki::ensure(dir.path(), &[], &[], SystemClock.now()).unwrap();
     let (private, public) = (&pki.service_account_key, &pki.service_account_public);
@@ -86,6 +101,7 @@ async fn serve_watches(store: Arc<dyn Store>, cbor: bool, watches: WatchLimits) 
         version: json!({}),
         cbor,
         watches,
+        audit,
     };
     let shutdown = Shutdown::new();
     let server = Server::start(config, shutdown.clone()).await.unwrap();

@@ -139,6 +139,7 @@ async fn serve(shutdown: Shutdown) -> Server {
         version: json!({}),
         cbor: false,
         watches: WatchLimits::default(),
+        audit: None,
     };
     let server = Server::start(config, shutdown).await.expect("an empty store");
     server.bootstrap(bootstrap::objects()).await.expect("the default objects");
