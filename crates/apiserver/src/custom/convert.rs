@@ -162,8 +162,7 @@ impl Converter {
         let review = review::Review::new(&self.reviews, uid, objects, to)?;
         let endpoint = self.endpoint.as_ref().map_err(|why| failed(format!("failed: {why}")))?;
         let Tools { outbound: client, reader, .. } = &self.tools;
-        let limits =
-            Limits { timeout: TIMEOUT, tells: false, bytes_max: outbound::ANSWER_BYTES_MAX };
+        let limits = Limits { timeout: TIMEOUT, bytes_max: outbound::ANSWER_BYTES_MAX };
         let answer = endpoint.post(client, &**reader, review.document.clone(), limits).await;
         let answer = answer.map_err(|error| failed(format!("failed: {error}")))?;
         let converted = review.read(&answer)?;

@@ -46,10 +46,8 @@ pub struct Endpoint {
 /// What a call may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// This long at most.
+    /// This long at most; the webhook is told.
     pub timeout: Duration,
-    /// Whether the webhook is told.
-    pub tells: bool,
     /// Bytes of the answer at most.
     pub bytes_max: usize,
 }
@@ -142,13 +140,9 @@ impl Endpoint {
         client: &Client,
         reader: &dyn Reader,
         document: Bytes,
-        Limits { timeout, tells, bytes_max }: Limits,
+        Limits { timeout, bytes_max }: Limits,
     ) -> Result<Bytes, Failed> {
-        let path = if tells {
-            format!("{}?timeout={}s", self.path, timeout.as_secs())
-        } else {
-            self.path.clone()
-        };
+        let path = format!("{}?timeout={}s", self.path, timeout.as_secs());
         let failed =
             |error: CallError| Failed::Call(format!("Post \"{}{path}\": {error}", self.base));
         let calling = async {

@@ -83,7 +83,7 @@ impl Shared {
             .as_ref()
             .map_err(|why| Trouble::calling(format!("could not get REST client: {why}"), 500))?;
         let document = review.document.clone();
-        let limits = Limits { timeout: hook.timeout, tells: true, bytes_max: ANSWER_BYTES_MAX };
+        let limits = Limits { timeout: hook.timeout, bytes_max: ANSWER_BYTES_MAX };
         let called = endpoint.post(&self.outbound, &*self.reader, document, limits).await;
         let body = called.map_err(|failed| {
             let code = match &failed {
