@@ -12,6 +12,18 @@ pub trait Reader: Send + Sync + 'static {
     /// All objects of a resource in a namespace; `""` means every namespace.
     fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Object>>;
 
+    /// The objects of a resource in a namespace that have a label with a value.
+    fn labelled(
+        &self,
+        (group, resource): (&str, &str),
+        namespace: &str,
+        (label, value): (&str, &str),
+    ) -> Vec<Arc<Object>> {
+        let mut all = self.list(group, resource, namespace);
+        all.retain(|object| object.label(label) == Some(value));
+        all
+    }
+
     /// A number that grows whenever an object of the resource changes; for compiled caches.
     fn generation(&self, group: &str, resource: &str) -> u64;
 }

@@ -304,6 +304,22 @@ impl Reader for CacheReader {
         first.into_iter().map(|entry| self.parsed(entry)).chain(rest).collect()
     }
 
+    fn labelled(
+        &self,
+        (group, resource): (&str, &str),
+        namespace: &str,
+        (label, value): (&str, &str),
+    ) -> Vec<Arc<Object>> {
+        let table = self.table.load();
+        let Some(served) = table.any_version(group, resource) else { return Vec::new() };
+        let (snapshot, _) = served.cache.snapshot();
+        // The others are not parsed.
+        crate::cache::range(&snapshot, namespace, None)
+            .filter(|(_, entry)| entry.label(label) == Some(value))
+            .map(|(_, entry)| self.parsed(entry))
+            .collect()
+    }
+
     fn generation(&self, group: &str, resource: &str) -> u64 {
         let table = self.table.load();
         table.any_version(group, resource).map_or(0, |served| served.cache.snapshot().1)

@@ -184,13 +184,9 @@ async fn reaches(rig: &Rig, wanted: &str) -> String {
     condition(rig).await.1
 }
 
-/// Makes the API service, and the Service that is an address of this machine.
+/// Makes the API service, and the Service that the server is behind.
 async fn register(rig: &Rig, other: &Other, bundle: &str) {
-    let service = json!({
-        "metadata": {"name": "hook"},
-        "spec": {"type": "ExternalName", "externalName": "127.0.0.1"},
-    });
-    assert_eq!(rig.post("/api/v1/namespaces/default/services", &service).await.code, 201);
+    other.behind_service(rig, other.address.port()).await;
     assert_eq!(rig.post(SERVICES, &api_service(other, bundle)).await.code, 201);
 }
 

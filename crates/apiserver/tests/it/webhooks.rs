@@ -123,6 +123,23 @@ async fn send(rig: &Rig, method: &str, path: &str) -> Answer {
     rig.send(Request::builder().method(method).uri(path).body(full("")).unwrap()).await
 }
 
+/// A webhook that names a Service is called at an endpoint of it, under the Service's name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_are_called_at_their_endpoints() {
+    let hooks = Hooks::start(|_, _| futures_util::future::ready(allowed()).boxed()).await;
+    let rig = rig(false).await;
+    hooks.other.behind_service(&rig, 8443).await;
+    let mut config = hooks.client_config("");
+    config.as_object_mut().unwrap().remove("url");
+    config["service"] =
+        json!({"namespace": "default", "name": "hook", "port": 8443, "path": "/here"});
+    let hook = hooks.hook("service", json!({"clientConfig": config}));
+    configure(&rig, VALIDATING, "a", &[hook]).await;
+    let answer = create(&rig, "one").await;
+    assert_eq!(answer.code, 201, "{}", answer.json());
+    assert_eq!(hooks.paths(), ["/here"]);
+}
+
 /// Each webhook adds its name to a list; the first is called again when the second has changed
 /// something.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
