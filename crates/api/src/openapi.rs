@@ -15,6 +15,7 @@ mod shared;
 #[cfg(test)]
 mod tests;
 pub(crate) mod texts;
+mod upgrade;
 mod v2;
 
 use serde_json::{Map, Value, json};
@@ -24,6 +25,7 @@ use crate::Gvk;
 pub use binary::encode_v2;
 pub use merge::merge_v2;
 pub use schemas::name;
+pub use upgrade::document_v3;
 pub use v2::document_v2;
 
 use operations::Operation;

@@ -229,7 +229,7 @@ fn root_paths(handler: &Arc<Handler>) -> Vec<String> {
     for service in handler.aggregator.services().remote() {
         let path = service.path();
         paths.extend(path.rsplit_once('/').map(|(group, _)| group.to_owned()));
-        paths.push(path);
+        paths.push(path.to_owned());
     }
     paths.sort();
     paths.dedup();

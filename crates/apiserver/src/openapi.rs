@@ -100,7 +100,9 @@ impl Documents {
         info: &RequestInfo,
         path: &str,
     ) -> Response<Body> {
-        let Some(Made { body, hash, .. }) = self.made(handler, path) else {
+        let elsewhere = handler.aggregator.made_spec(path);
+        let here = || self.made(handler, path).map(|made| (made.body, made.hash));
+        let Some((body, hash)) = elsewhere.or_else(here) else {
             return empty(StatusCode::NOT_FOUND);
         };
         if !takes_json(request) {

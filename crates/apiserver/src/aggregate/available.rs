@@ -204,7 +204,8 @@ impl Checker {
     async fn ask(&self, service: &ApiService, remote: &Remote) -> Result<(), String> {
         let target = remote.target(self.aggregator.reader.as_ref()).map_err(|e| e.to_string())?;
         let core = service.path() == "/api";
-        let path = if core { format!("/api/{}", service.version) } else { service.path() };
+        let path =
+            if core { format!("/api/{}", service.version) } else { service.path().to_owned() };
         let url = format!("https://{}{path}", target.authority);
         let user = UserInfo::new("system:kube-aggregator", &["system:masters"]);
         let failing = |why: String| format!("failing or missing response from {url}: {why}");

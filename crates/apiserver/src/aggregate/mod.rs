@@ -129,6 +129,11 @@ impl Aggregator {
         self.specs.paths(&self.services(), |path| is_served_here(path, table))
     }
 
+    /// An OpenAPI document that was made of an older one of another server, with its hash.
+    pub fn made_spec(&self, path: &str) -> Option<(Bytes, String)> {
+        self.specs.made(path, &self.services())
+    }
+
     /// The OpenAPI documents of version 2 of other servers, each with the path that counts of it.
     pub fn whole_specs(&self) -> Vec<(String, Arc<Value>)> {
         self.specs.whole(&self.services())

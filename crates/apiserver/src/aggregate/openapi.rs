@@ -7,17 +7,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::StatusCode;
 use http::header::{ETAG, IF_NONE_MATCH};
+use longshore_api::openapi::document_v3;
 use longshore_base::Shutdown;
 use longshore_client::{Queue, workers};
 use parking_lot::Mutex;
 use serde_json::Value;
+use sha2::{Digest as _, Sha512};
 
 use super::follow::follow;
 use super::{Aggregator, ApiService, Remote, Table};
 use crate::auth::UserInfo;
 use crate::cache::Interest;
+use crate::nonresource::hex;
 use crate::outbound::CallError;
 
 /// API services that are asked about side by side.
@@ -41,6 +45,8 @@ struct Spec {
     whole: Option<Arc<Value>>,
     /// The entity tag of it.
     etag: String,
+    /// The document of version 3 that was made of it, and its hash, where the server has none.
+    made: Option<(Bytes, String)>,
 }
 
 /// What is known of the types of other servers.
@@ -79,6 +85,11 @@ impl Specs {
         let mut all = BTreeMap::new();
         for service in services.remote() {
             let Some(spec) = known.get(service.name()) else { continue };
+            if let Some((_, hash)) = &spec.made {
+                let path = service.path().trim_start_matches('/').to_owned();
+                let url = format!("/openapi/v3/{path}?hash={hash}");
+                all.entry(path).or_insert(url);
+            }
             for (path, url) in &spec.paths {
                 if is_told_by(service, path, services, &local) {
                     all.entry(path.clone()).or_insert_with(|| url.clone());
@@ -100,6 +111,14 @@ impl Specs {
             known.get(service.name()).is_some_and(|spec| spec.paths.contains_key(path))
         });
         remote.find(|service| is_told_by(service, path, services, &local)).cloned()
+    }
+
+    /// A document of version 3 that was made of an older one, with its hash.
+    pub fn made(&self, path: &str, services: &Table) -> Option<(Bytes, String)> {
+        let service = services.route(&format!("/{path}"))?;
+        let exact = service.path().trim_start_matches('/') == path;
+        let known = self.known.lock();
+        known.get(service.name()).filter(|_| exact)?.made.clone()
     }
 
     /// The documents of version 2 of other servers, each with the path that counts of it.
@@ -157,28 +176,42 @@ impl Aggregator {
         }
         let before = self.specs.known.lock().get(name).cloned().unwrap_or_default();
         let mut next = before.clone();
+        let mut old_alone = before.made.is_some();
         match self.paths_of(remote).await {
-            Ok(paths) => next.paths = paths,
+            Ok(paths) => {
+                old_alone = paths.is_none();
+                next.paths = paths.unwrap_or_default();
+            }
             Err(error) => tracing::debug!(name, %error, "no OpenAPI documents of version 3"),
         }
         match self.whole_of(remote, &before).await {
             Ok((whole, etag)) => (next.whole, next.etag) = (whole, etag),
             Err(error) => tracing::debug!(name, %error, "no OpenAPI document of version 2"),
         }
+        next.made = next.whole.as_ref().filter(|_| old_alone).map(|whole| {
+            let body = Bytes::from(document_v3(whole).to_string());
+            let hash = hex(&Sha512::digest(&body)).to_uppercase();
+            (body, hash)
+        });
         self.specs.set(name, Some(next));
         Some(REFRESH_INTERVAL)
     }
 
-    async fn paths_of(&self, remote: &Remote) -> Result<BTreeMap<String, String>, CallError> {
+    /// Where a server has its documents of version 3; `None` for one that knows nothing of them.
+    async fn paths_of(
+        &self,
+        remote: &Remote,
+    ) -> Result<Option<BTreeMap<String, String>>, CallError> {
         let user = UserInfo::new(USER, &[]);
         let answer = self.ask(remote, "/openapi/v3", &user, &[], ANSWER_TIMEOUT).await?;
         match answer.status {
-            StatusCode::NOT_FOUND => Ok(BTreeMap::new()),
+            StatusCode::NOT_FOUND => Ok(None),
             StatusCode::OK => {
                 let index: Value = serde_json::from_slice(&answer.body).map_err(super::other)?;
                 let paths = index["paths"].as_object().into_iter().flatten();
                 let url = |item: &Value| item["serverRelativeURL"].as_str().map(str::to_owned);
-                Ok(paths.filter_map(|(path, item)| Some((path.clone(), url(item)?))).collect())
+                let one = |(path, item): (&String, &Value)| Some((path.clone(), url(item)?));
+                Ok(Some(paths.filter_map(one).collect()))
             }
             other => Err(CallError::Other(format!("the list is answered with {other}"))),
         }

@@ -20,6 +20,7 @@ const CORE: &str = "v1.";
 /// One API service.
 pub struct ApiService {
     entry: Arc<Entry>,
+    path: String,
     /// The group that it is for.
     pub group: String,
     /// The version that it is for.
@@ -63,11 +64,8 @@ impl ApiService {
     }
 
     /// The path that everything of it lies below.
-    pub fn path(&self) -> String {
-        if self.name() == CORE {
-            return "/api".to_owned();
-        }
-        format!("/apis/{}/{}", self.group, self.version)
+    pub fn path(&self) -> &str {
+        &self.path
     }
 
     fn new(entry: &Arc<Entry>, before: Option<&Self>, identity: Option<&Identity>) -> Self {
@@ -77,9 +75,12 @@ impl ApiService {
         let remote = service.map(|service| Remote::new(&object, service, old, identity));
         let conditions = object.list(&["status", "conditions"]);
         let is = |c: &Value| c["type"] == "Available" && c["status"] == "True";
+        let (group, version) = (object.str(&["spec", "group"]), object.str(&["spec", "version"]));
+        let core = entry.name() == CORE;
         Self {
-            group: object.str(&["spec", "group"]).to_owned(),
-            version: object.str(&["spec", "version"]).to_owned(),
+            path: if core { "/api".to_owned() } else { format!("/apis/{group}/{version}") },
+            group: group.to_owned(),
+            version: version.to_owned(),
             group_priority: object.int(&["spec", "groupPriorityMinimum"]).unwrap_or(0),
             version_priority: object.int(&["spec", "versionPriority"]).unwrap_or(0),
             available: conditions.iter().any(is),
@@ -181,7 +182,7 @@ impl Table {
     /// The API service that a path belongs to, if it is served elsewhere.
     pub fn route(&self, path: &str) -> Option<&Arc<ApiService>> {
         self.remote.iter().find(|service| {
-            let own = path.strip_prefix(&service.path());
+            let own = path.strip_prefix(service.path());
             own.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })
     }
