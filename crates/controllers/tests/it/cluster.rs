@@ -33,10 +33,18 @@ impl Cluster {
     /// Starts the server and the controllers. Pods run as soon as they exist, and those of jobs
     /// come to a good end.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// As [`Self::start`], with objects that are there before the controllers.
+    pub async fn start_with(objects: &[(Resource, Value)]) -> Self {
         let shutdown = Shutdown::new();
         let server = serve(shutdown.clone()).await;
         let admin = UserInfo::new("admin", &["system:masters"]);
         let client = server.client(admin);
+        for (of, object) in objects {
+            client.create(*of, object).await.expect("a good object");
+        }
         let caches = Factory::new(client.clone(), shutdown.clone());
         let config = longshore_controllers::Config {
             cluster_network: (Ipv4Addr::new(10, 244, 0, 0), 16),

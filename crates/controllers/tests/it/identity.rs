@@ -1,6 +1,7 @@
 //! What says that the API server lives.
 
 use longshore_client::resource::LEASES;
+use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 
@@ -21,4 +22,34 @@ async fn the_server_keeps_a_lease() {
             })
         })
         .await;
+}
+
+fn lease(name: &str, component: &str, renewed: &str) -> Value {
+    json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {
+            "name": name, "namespace": "kube-system",
+            "labels": { "apiserver.kubernetes.io/identity": component },
+        },
+        "spec": {
+            "holderIdentity": name, "leaseDurationSeconds": 3600, "renewTime": renewed,
+        },
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_of_dead_servers_go() {
+    let (long_ago, far_away) = ("2020-01-01T00:00:00.000000Z", "2200-01-01T00:00:00.000000Z");
+    let cluster = Cluster::start_with(&[
+        (LEASES, lease("apiserver-dead", "kube-apiserver", long_ago)),
+        (LEASES, lease("apiserver-alive", "kube-apiserver", far_away)),
+        (LEASES, lease("other", "something-else", long_ago)),
+    ])
+    .await;
+    let gone = |found: Option<&longshore_api::Object>| found.is_none();
+    cluster.until_shown(LEASES, "kube-system", "apiserver-dead", gone).await;
+    for name in ["apiserver-alive", "other"] {
+        let found = cluster.client.find(LEASES, "kube-system", name).await;
+        assert!(found.expect("an answer").is_some(), "{name}");
+    }
 }

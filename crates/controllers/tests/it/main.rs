@@ -4,5 +4,6 @@ mod autoscaling;
 mod cluster;
 mod garbage;
 mod identity;
+mod networks;
 mod storage;
 mod workloads;

@@ -242,3 +242,51 @@ impl Check for Reach {
         Box::new(self.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(value: Value) -> Arc<Object> {
+        Arc::new(Object::from_value(value).expect("an object"))
+    }
+
+    /// A volume that is only there where a label of the node has one of some values.
+    fn volume(values: Value) -> Arc<Object> {
+        object(json!({
+            "metadata": {"name": "v"},
+            "spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": [
+                {"matchExpressions": [{"key": "zone", "operator": "In", "values": values}]},
+                {"matchFields": [
+                    {"key": "metadata.name", "operator": "In", "values": ["special"]},
+                ]},
+            ]}}},
+        }))
+    }
+
+    #[test]
+    fn bound_volumes_have_to_reach_the_node() {
+        let node = |name: &str, zone: &str| {
+            object(json!({"metadata": {"name": name, "labels": {"zone": zone}}}))
+        };
+        let plan = |volume: Option<Arc<Object>>, node: &Object| {
+            let listers = Arc::new(Listers::empty());
+            let reach = Reach { listers, bound: vec![volume], late: Vec::new() };
+            reach.plan(node).map(|plan| plan.is_empty())
+        };
+        let far = Refusal::always("node(s) didn't match PersistentVolume's node affinity");
+        for (name, zone, outcome) in
+            [("n", "a", Ok(true)), ("n", "c", Err(far)), ("special", "c", Ok(true))]
+        {
+            let volume = volume(json!(["a", "b"]));
+            assert_eq!(plan(Some(volume), &node(name, zone)), outcome, "{name} in {zone}");
+        }
+        // One that states nothing is everywhere.
+        let anywhere = object(json!({"metadata": {"name": "v"}, "spec": {}}));
+        assert_eq!(plan(Some(anywhere), &node("n", "c")), Ok(true));
+        let text = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)";
+        assert_eq!(plan(None, &node("n", "a")), Err(Refusal::always(text)));
+    }
+}

@@ -224,8 +224,7 @@ fn access(space: &Space<'_>) {
             arguments.extend(["--token", token]);
         }
         let output = space.try_kubectl(&arguments);
-        let text = if output.status.success() { output.stdout } else { output.stderr };
-        String::from_utf8(text).unwrap()
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
     };
     // kubectl asks for a name when it is told that it has to show who it is.
     let text = ask("");

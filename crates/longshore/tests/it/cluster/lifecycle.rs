@@ -139,6 +139,14 @@ fn hooks(space: &Space<'_>, dir: &Path) {
     let events = ["get", "events", "--field-selector", "involvedObject.name=unhooked"];
     space.eventually(&events, |text| text.contains("PostStartHook failed"));
     space.kubectl(&["delete", "pod", "unhooked"]);
+
+    // One that does not end is given up when its pod is deleted.
+    let main = "    lifecycle: {postStart: {exec: {command: [sleep, '86400']}}}\n";
+    pod(space, "hanging", "  terminationGracePeriodSeconds: 1\n", &[], main, Path::new(""));
+    let started =
+        ["get", "events", "--field-selector", "involvedObject.name=hanging,reason=Started"];
+    space.eventually(&started, |text| text.contains("Started"));
+    space.kubectl(&["delete", "pod", "hanging"]);
 }
 
 /// A container that does not end by itself is killed after its grace period; who wants it sooner gets it sooner.
