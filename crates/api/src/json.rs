@@ -7,10 +7,13 @@ mod syntax;
 mod tests;
 mod write;
 
+use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 
 pub use write::write;
@@ -72,6 +75,27 @@ pub fn paths(bytes: &[u8]) -> Vec<String> {
     // What comes before an error has an order, too.
     drop(Tree { found: &found }.deserialize(&mut deserializer));
     found.into_inner().order.map_or_else(Vec::new, |(paths, _)| paths)
+}
+
+/// The text of the number at a path such as `spec.containers[0].ports`, as it stands in a document. A key with a dot is
+/// not found.
+pub fn number_at<'a>(bytes: &'a [u8], path: &str) -> Option<&'a str> {
+    let mut raw: &RawValue = serde_json::from_slice(bytes).ok()?;
+    for step in path.split(['.', '[']) {
+        raw = match step.strip_suffix(']') {
+            Some(index) => {
+                let items: Vec<&RawValue> = serde_json::from_str(raw.get()).ok()?;
+                *items.get(index.parse::<usize>().ok()?)?
+            }
+            None => {
+                let fields: HashMap<Cow<'_, str>, &RawValue> =
+                    serde_json::from_str(raw.get()).ok()?;
+                *fields.get(step)?
+            }
+        };
+    }
+    let text = raw.get();
+    text.starts_with(|c: char| c == '-' || c.is_ascii_digit()).then_some(text)
 }
 
 /// Where the decoder is, and what it has seen.

@@ -56,6 +56,12 @@ impl Model {
         }
     }
 
+    /// What Go tells of a JSON document that cannot be read, in place of what [`Self::normalise`] found.
+    pub fn explain(&self, source: &[u8]) -> Option<String> {
+        let error = normalize::first_error(self.as_type()?, source)?;
+        Some(error.to_string())
+    }
+
     /// Fills the fixed defaults of a new state.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ pub use restore::restore;
 use serde_json::{Map, Value};
 
 use crate::emptied::Emptied;
+use crate::json;
 use crate::quantity::Quantity;
 use crate::schema::{Field, Scalar, Shape, Type, Union};
 
@@ -71,7 +72,7 @@ pub struct Read {
 
 /// As [`normalize`]; tells also what was given empty.
 pub fn read(ty: &'static Type, value: &mut Value) -> Result<Read, Error> {
-    let mut walk = Walk { names: Vec::new(), path: String::new(), read: Read::default() };
+    let mut walk = Walk::default();
     let Value::Object(fields) = value else {
         return Err(Error::Value { found: json_type(value).into(), wanted: go_struct(ty) });
     };
@@ -79,13 +80,45 @@ pub fn read(ty: &'static Type, value: &mut Value) -> Result<Read, Error> {
     Ok(walk.read)
 }
 
+/// The error that Go tells of a document with errors, when it is not the one that [`read`] found first: the earliest one
+/// in the order of the document, of those that end its decoder if there are any.
+///
+/// upstream: Go's encoding/json (saveError; what an UnmarshalJSON returns ends it)
+pub fn first_error(ty: &'static Type, source: &[u8]) -> Option<Error> {
+    let mut value = json::decode(source).ok()?.value;
+    let mut walk = Walk { errors: Some(Vec::new()), ..Walk::default() };
+    walk.fields(ty, value.as_object_mut()?).ok()?;
+    let order = json::paths(source);
+    let place = |path: &str| {
+        let key = path.trim_end_matches(|c: char| c == '[' || c == ']' || c.is_ascii_digit());
+        let whole = order.iter().position(|known| known == path);
+        whole.or_else(|| order.iter().position(|known| known == key)).unwrap_or(usize::MAX)
+    };
+    let found = walk.errors.unwrap_or_default();
+    let (path, mut error, _) =
+        found.into_iter().min_by_key(|(path, _, ends)| (!ends, place(path)))?;
+    if let Error::Type { found, .. } | Error::Value { found, .. } = &mut error
+        && found.starts_with("number ")
+        && let Some(number) = json::number_at(source, &path)
+    {
+        *found = format!("number {number}");
+    }
+    Some(error)
+}
+
+/// Most errors that are compared to find the first one.
+const ERRORS_MAX: usize = 1000;
+
 /// Where the walk is.
+#[derive(Default)]
 struct Walk {
     /// Field names from the root, without indexes.
     names: Vec<&'static str>,
     /// The same with indexes and map keys.
     path: String,
     read: Read,
+    /// The errors so far with their paths, and whether they end Go's decoder, where all are wanted.
+    errors: Option<Vec<(String, Error, bool)>>,
 }
 
 /// The Go name of a struct: its version as the package, and its name.
@@ -209,10 +242,11 @@ impl Walk {
                     self.names.push(field.json_name);
                     if !value.is_null() {
                         let (shape, go_type) = (field.shape, field.go_type);
-                        match Union::of(ty, field) {
-                            Some(union) => self.union(ty, union, value)?,
-                            None => self.value(Wanted { owner: ty, shape, go_type }, value)?,
-                        }
+                        let read = match Union::of(ty, field) {
+                            Some(union) => self.union(ty, union, value),
+                            None => self.value(Wanted { owner: ty, shape, go_type }, value),
+                        };
+                        self.note(shape, read)?;
                     }
                     if matches!(field.shape, Shape::List(_) | Shape::Map(_)) {
                         self.read.emptied.note(&self.path, value);
@@ -267,6 +301,17 @@ impl Walk {
         }
     }
 
+    /// Keeps an error and goes on, where all of them are wanted.
+    fn note(&mut self, shape: Shape, read: Result<(), Error>) -> Result<(), Error> {
+        let Some(errors) = self.errors.as_mut().filter(|errors| errors.len() < ERRORS_MAX) else {
+            return read;
+        };
+        if let Err(error) = read {
+            errors.push((self.path.clone(), error, ends_decoder(shape)));
+        }
+        Ok(())
+    }
+
     fn item(&mut self, wanted: Wanted, step: &str, value: &mut Value) -> Result<(), Error> {
         let length = self.path.len();
         self.path.push_str(step);
@@ -275,7 +320,8 @@ impl Walk {
         }
         // Lists and maps in a list or map may be null.
         if !value.is_null() {
-            self.value(wanted, value)?;
+            let read = self.value(wanted, value);
+            self.note(wanted.shape, read)?;
         }
         self.path.truncate(length);
         Ok(())
@@ -344,6 +390,19 @@ impl Walk {
         *value = text::encode(&bytes).into();
         Ok(())
     }
+}
+
+/// Whether the Go type reads itself: its error is the last thing that its decoder does.
+fn ends_decoder(shape: Shape) -> bool {
+    let own = [
+        Scalar::Quantity,
+        Scalar::Time,
+        Scalar::MicroTime,
+        Scalar::Duration,
+        Scalar::IntOrString,
+        Scalar::Json,
+    ];
+    matches!(shape, Shape::Scalar(scalar) if own.contains(&scalar))
 }
 
 /// The JSON type of a value that is no integer of the wanted size; a number is told with its text.

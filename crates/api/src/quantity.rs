@@ -45,7 +45,7 @@ pub enum ParseError {
     /// An unknown suffix.
     #[error("unable to parse quantity's suffix")]
     Suffix,
-    /// No digits.
+    /// No digits where there have to be some.
     #[error("unable to parse numeric part of quantity")]
     Number,
 }
@@ -96,7 +96,12 @@ impl Quantity {
             return Err(ParseError::Form);
         }
         let (format, base, exponent) = interpret(suffix).ok_or(ParseError::Suffix)?;
-        if integer.is_empty() && fraction.is_empty() {
+        // Without digits it is zero, unless upstream needs its arbitrary precision for the suffix.
+        let fast = match format {
+            Format::BinarySi => exponent <= BARE_BINARY_MAX,
+            _ => exponent >= -9,
+        };
+        if integer.is_empty() && fraction.is_empty() && !fast {
             return Err(ParseError::Number);
         }
         let mut magnitude = scale(integer, fraction, base, exponent);
@@ -173,6 +178,9 @@ impl Quantity {
         Self { nanos: self.nanos.saturating_sub(other.nanos), format }
     }
 }
+
+/// The largest power of 1024 that may stand without digits.
+const BARE_BINARY_MAX: i32 = 4;
 
 /// Most digits that upstream holds without arbitrary precision.
 const DIGITS_MAX: usize = 18;

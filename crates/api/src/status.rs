@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::field;
+use crate::patch::gotext::quote;
 
 /// The machine-readable reason of a failure, with its HTTP status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,22 +175,21 @@ impl StatusError {
     /// 404: no such object.
     pub fn not_found(group: &str, resource: &str, name: &str) -> Self {
         let what = qualified(group, resource);
-        let name_shown = crate::patch::gotext::quote(name);
-        Self::new(Reason::NotFound, format!("{what} {name_shown} not found"))
+        Self::new(Reason::NotFound, format!("{what} {} not found", quote(name)))
             .about(group, resource, name)
     }
 
     /// 409: the name is taken.
     pub fn already_exists(group: &str, resource: &str, name: &str) -> Self {
         let what = qualified(group, resource);
-        Self::new(Reason::AlreadyExists, format!("{what} \"{name}\" already exists"))
+        Self::new(Reason::AlreadyExists, format!("{what} {} already exists", quote(name)))
             .about(group, resource, name)
     }
 
     /// 409: the object changed, or a precondition failed.
     pub fn conflict(group: &str, resource: &str, name: &str, why: &str) -> Self {
         let what = qualified(group, resource);
-        let message = format!("Operation cannot be fulfilled on {what} \"{name}\": {why}");
+        let message = format!("Operation cannot be fulfilled on {what} {}: {why}", quote(name));
         Self::new(Reason::Conflict, message).about(group, resource, name)
     }
 
@@ -199,7 +199,7 @@ impl StatusError {
         let message = match (resource.is_empty(), name.is_empty()) {
             (true, _) => format!("forbidden: {why}"),
             (false, true) => format!("{what} is forbidden: {why}"),
-            (false, false) => format!("{what} \"{name}\" is forbidden: {why}"),
+            (false, false) => format!("{what} {} is forbidden: {why}", quote(name)),
         };
         Self::new(Reason::Forbidden, message).about(group, resource, name)
     }
@@ -218,8 +218,9 @@ impl StatusError {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
         };
-        let mut error = Self::new(Reason::Invalid, format!("{what} \"{name}\" is invalid: {list}"))
-            .about(group, kind, name);
+        let mut error =
+            Self::new(Reason::Invalid, format!("{what} {} is invalid: {list}", quote(name)))
+                .about(group, kind, name);
         error.causes = errors
             .iter()
             .map(|e| Cause {

@@ -63,13 +63,14 @@ pub struct MetadataRules {
     pub changes: u8,
     /// Whether finalizers have to have a domain or a known name.
     pub known_finalizers: bool,
-    /// Whether the kind's own rules take any name.
-    pub any_name: bool,
+    /// Whether the kind's own rules look at the metadata of a new object. If not, it is told only of an object that
+    /// breaks no other rule.
+    pub on_create: bool,
 }
 
 impl MetadataRules {
     /// The kind's own rules look at metadata.
-    pub const OWN: Self = Self { whole: 0, changes: 0, known_finalizers: true, any_name: false };
+    pub const OWN: Self = Self { whole: 0, changes: 0, known_finalizers: true, on_create: true };
     /// The rules of changes run once more.
     pub const CHANGES: Self = Self { changes: 1, ..Self::OWN };
     /// The rules of a whole object run once more.

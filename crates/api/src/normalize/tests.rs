@@ -39,6 +39,40 @@ fn zero_values_are_left_out_as_in_go() {
 }
 
 #[test]
+fn of_several_errors_gos_first_one_is_told() {
+    let pod = crate::schema::kind("", "v1", "Pod").expect("a kind");
+    for (source, want) in [
+        // In the order of the document.
+        (
+            r#"{"spec": {"nodeName": 1, "hostNetwork": "x"}}"#,
+            "json: cannot unmarshal number into Go struct field PodSpec.spec.nodeName of type string",
+        ),
+        (
+            r#"{"spec": {"hostNetwork": "x", "containers": [{"name": 1}], "nodeName": 1}}"#,
+            "json: cannot unmarshal string into Go struct field PodSpec.spec.hostNetwork of type bool",
+        ),
+        // A type that reads itself ends the decoder.
+        (
+            r#"{"spec": {"nodeName": 1, "overhead": {"cpu": "x"}, "hostNetwork": "x"}}"#,
+            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        ),
+        // Numbers as they stand there.
+        (
+            r#"{"spec": {"containers": [{"ports": [{}, {"hostPort": 1.50}]}]}}"#,
+            "json: cannot unmarshal number 1.50 into Go struct field ContainerPort.spec.containers.ports.hostPort of type int32",
+        ),
+        (
+            r#"{"spec": {"priority": 9223372036854775808}}"#,
+            "json: cannot unmarshal number 9223372036854775808 into Go struct field PodSpec.spec.priority of type int32",
+        ),
+    ] {
+        let error = first_error(pod, source.as_bytes()).map(|error| error.to_string());
+        assert_eq!(error.as_deref(), Some(want), "{source}");
+    }
+    assert_eq!(first_error(pod, br#"{"spec": {"nodeName": "n"}}"#), None);
+}
+
+#[test]
 fn wrong_types_are_told_in_gos_words() {
     for (spec, want) in [
         (

@@ -51,9 +51,8 @@ fn bad_texts_are_told_apart() {
         ("1ki", ParseError::Suffix),
         ("1e", ParseError::Suffix),
         ("1KiKi", ParseError::Suffix),
-        (".", ParseError::Number),
-        ("k", ParseError::Number),
-        ("-", ParseError::Number),
+        ("Pi", ParseError::Number),
+        ("e-10", ParseError::Number),
     ] {
         assert_eq!(Quantity::parse(text), Err(want), "{text}");
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use longshore_api::patch::gotext::quote;
 use longshore_api::{Object, Reason, StatusError};
 use longshore_base::rng::Rng;
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use super::resources::items;
 use super::{Attributes, Plugin, Tools, Verdict};
 use crate::reader::Reader;
+use crate::registry::segment_rule;
 
 const MIRROR_POD: &str = "kubernetes.io/config.mirror";
 const VOLUME: &str = "kube-api-access";
@@ -49,10 +51,12 @@ impl ServiceAccount {
                 return Ok(account);
             }
         }
-        let text = format!(
-            "error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not \
-             found"
-        );
+        // Upstream asks by a client that refuses what cannot stand in a path.
+        let why = match segment_rule(name, false).as_slice() {
+            [] => format!("serviceaccount {} not found", quote(name)),
+            wrong => format!("invalid resource name {}: [{}]", quote(name), wrong.join(" ")),
+        };
+        let text = format!("error looking up service account {namespace}/{name}: {why}");
         Err(a.forbidden(Some(pod), &text))
     }
 

@@ -304,12 +304,18 @@ fn normalise_from(
     let own = !custom || kind_check::is_own(&value, &want.gvk);
     let mut emptied = Emptied::default();
     if let Some(model) = want.model.as_ref().filter(|_| own) {
-        let read = model.normalise(&mut value).map_err(cannot)?;
+        let read = model.normalise(&mut value).map_err(|why| {
+            let explained = source.json.then(|| model.explain(source.bytes)).flatten();
+            cannot(explained.unwrap_or(why))
+        })?;
         emptied = read.emptied;
         strict.extend(read.unknown.iter().map(|path| match custom {
             true => format!("unknown field \"{path}\""),
             false => format!("unknown field {}", gotext::quote(path)),
         }));
+    }
+    if let Some(why) = unreadable(&want.gvk, &value) {
+        return Err(cannot(why));
     }
     if strict.len() > 1 && source.json && !custom {
         in_order(&mut strict, source.bytes);
@@ -322,9 +328,6 @@ fn normalise_from(
                 return Err(cannot(format!("strict decoding error: {}", strict_text(&strict))));
             }
         }
-    }
-    if let Some(why) = unreadable(&want.gvk, &value) {
-        return Err(cannot(why));
     }
     let mut object = Object::from_value(value)
         .ok_or_else(|| cannot("json: cannot unmarshal into Go value".into()))?

@@ -79,8 +79,8 @@ pub async fn write(
         let warnings = &mut warnings.lock();
         let decoded = body::decode(headers, &bytes, &want, options.validation, warnings);
         let mut scale = decoded.map_err(|error| undecoded(call, error))?;
-        write::check_name(call, &mut scale)?;
         call.write_context(options.dry_run).check_namespace(&mut scale)?;
+        write::check_name(call, &mut scale)?;
         Wanted::Scale(scale)
     } else if apply {
         Wanted::Config(apply::Config::decode(call, headers, &bytes)?)

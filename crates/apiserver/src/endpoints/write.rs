@@ -39,9 +39,9 @@ pub async fn update(
     body::check_media_type(headers)?;
     let want = Wanted::of(&call.served.resource);
     let mut object = decode(headers, &bytes, &want, options.validation, &mut call.warnings.lock())?;
-    check_name(call, &mut object)?;
     let ctx = call.write_context(options.dry_run);
     ctx.check_namespace(&mut object)?;
+    check_name(call, &mut object)?;
     dedup_owners(&mut object, false, &call.warnings);
     let update = UpdateOptions { allow_create: true, ..UpdateOptions::default() };
     let change = |_: Option<&Object>| Ok(object.clone());

@@ -137,6 +137,17 @@ fn wipe(object: &mut Object) {
     }
 }
 
+/// 409 for a name that is taken; who may have another one is told to try again.
+///
+/// upstream: staging/src/k8s.io/apiserver/pkg/registry/rest/create.go CheckGeneratedNameError
 fn already_exists(ctx: &WriteContext<'_>, object: &Object) -> StatusError {
-    StatusError::already_exists(&ctx.resource().group, &ctx.resource().plural, object.name())
+    let (group, plural) = (&ctx.resource().group, &ctx.resource().plural);
+    let mut error = StatusError::already_exists(group, plural, object.name());
+    if !object.str(&["metadata", "generateName"]).is_empty() {
+        error
+            .message
+            .push_str(", the server was not able to generate a unique name for the object");
+        error.retry_after_seconds = 1;
+    }
+    error
 }

@@ -390,19 +390,21 @@ impl Registry {
 
     fn create_errors(&self, ctx: &WriteContext<'_>, object: &Object) -> ErrorList {
         let resource = ctx.resource();
-        let mut errors = meta_validation::validate_object_meta(
-            object,
-            resource.namespaced(),
-            &|name, prefix| resource.strategy.validate_name(name, prefix),
-            &Path::new("metadata"),
-        );
-        if resource.strategy.metadata_rules().known_finalizers {
-            let path = Path::new("metadata");
-            errors.extend(meta_validation::validate_kube_finalizers(object, &path));
+        let (strategy, path) = (&resource.strategy, Path::new("metadata"));
+        let rules = strategy.metadata_rules();
+        let metadata = |name_rule: &dyn Fn(&str, bool) -> Vec<String>| {
+            meta_validation::validate_object_meta(object, resource.namespaced(), name_rule, &path)
+        };
+        let mut errors = ErrorList::new();
+        if rules.on_create {
+            errors.extend(metadata(&|name, prefix| strategy.validate_name(name, prefix)));
+            if rules.known_finalizers {
+                errors.extend(meta_validation::validate_kube_finalizers(object, &path));
+            }
         }
         errors.extend(self.claim_rights(ctx, object, None, "create"));
-        errors.extend(resource.strategy.validate_create(object));
-        errors
+        errors.extend(strategy.validate_create(object));
+        if errors.is_empty() { metadata(&segment_rule) } else { errors }
     }
 }
 

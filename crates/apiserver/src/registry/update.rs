@@ -238,9 +238,7 @@ fn repeat_metadata(ctx: &WriteContext<'_>, new: &Object, old: &Object, errors: &
         rules.whole = 0;
     }
     let (path, namespaced) = (Path::new("metadata"), ctx.resource().namespaced());
-    let name_rule = |name: &str, prefix: bool| {
-        if rules.any_name { Vec::new() } else { strategy.validate_name(name, prefix) }
-    };
+    let name_rule = |name: &str, prefix: bool| strategy.validate_name(name, prefix);
     for run in 0..rules.whole + rules.changes {
         errors.extend(if run < rules.whole {
             meta_validation::validate_object_meta(new, namespaced, &name_rule, &path)

@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use crate::core::pods::cells::{AGE, NAME, age, human, text_column};
 use crate::core::pods::tree::{fill, list_mut, text, texts};
 use crate::plain::keep;
-use crate::rbac::segment_name;
 use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
@@ -63,7 +62,7 @@ impl Strategy for SigningRequests {
     }
 
     fn metadata_rules(&self) -> MetadataRules {
-        MetadataRules { any_name: true, ..MetadataRules::BOTH }
+        MetadataRules::BOTH
     }
 
     fn prepare_create(&self, ctx: &Context<'_>, object: &mut Object) {
@@ -110,8 +109,8 @@ impl Strategy for SigningRequests {
         errors
     }
 
-    fn validate_name(&self, name: &str, _prefix: bool) -> Vec<String> {
-        segment_name(name)
+    fn validate_name(&self, _name: &str, _prefix: bool) -> Vec<String> {
+        Vec::new()
     }
 
     fn selectable_fields(&self, object: &Object) -> Vec<(&'static str, String)> {

@@ -11,9 +11,8 @@ use serde_json::{Value, json};
 use super::pods::cells::{since, text_column, wide};
 use super::pods::tree::{int, or_null, part, text};
 use super::pods::validation::common::{IMMUTABLE, qualified_name};
-use crate::rbac::segment_name;
 use crate::strategy::{Context, MetadataRules, Strategy};
-use crate::table::{Column, default_name_rule};
+use crate::table::Column;
 
 /// How long an event is kept.
 const TTL_SECONDS: u64 = 3600;
@@ -79,7 +78,8 @@ pub(crate) struct Events {
 
 impl Strategy for Events {
     fn metadata_rules(&self) -> MetadataRules {
-        if self.core { MetadataRules::OWN } else { MetadataRules::CHANGES }
+        let old = MetadataRules { on_create: false, ..MetadataRules::OWN };
+        if self.core { old } else { MetadataRules::CHANGES }
     }
 
     fn converts(&self) -> bool {
@@ -163,10 +163,6 @@ impl Strategy for Events {
     fn error_group(&self) -> Option<&'static str> {
         // Upstream has one internal kind for both groups.
         Some("")
-    }
-
-    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
-        if self.core { segment_name(name) } else { default_name_rule(name, prefix) }
     }
 
     fn selectable_fields(&self, object: &Object) -> Vec<(&'static str, String)> {

@@ -13,8 +13,7 @@ use crate::core::pods::cells::{AGE, NAME, age, count, number, text_column};
 use crate::core::pods::tree::{int, opt_text, part};
 use crate::core::pods::validation::common::{has_bad_values, label_selector, not_negative, one_of};
 use crate::plain::separate;
-use crate::rbac::segment_name;
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
 const COUNTS: [&str; 4] =
@@ -54,8 +53,8 @@ impl Strategy for PodDisruptionBudgets {
         errors
     }
 
-    fn validate_name(&self, name: &str, _prefix: bool) -> Vec<String> {
-        segment_name(name)
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules { on_create: false, ..MetadataRules::OWN }
     }
 
     fn allow_unconditional_update(&self) -> bool {
