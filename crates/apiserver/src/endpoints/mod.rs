@@ -21,6 +21,7 @@ pub mod respond;
 pub mod reviews;
 pub mod route;
 pub mod scale;
+pub mod selected;
 pub mod table;
 pub mod watch;
 pub mod wire;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::continue_token::ContinueToken;
 use super::list_options::{ListOptions, parse_version};
 use super::negotiate::{Format, Negotiated, Shape};
-use super::{Call, list_body, respond, table};
+use super::{Call, list_body, respond, selected, table};
 use crate::body::Body;
 use crate::cache::{Candidates, Entry, ResourceCache, Snapshot, range};
 use crate::registry::{Served, Stored, show_all};
@@ -162,6 +162,22 @@ pub fn list_item(served: &Served, mut object: longshore_api::Object) -> Value {
 /// upstream: staging/src/k8s.io/apiserver/pkg/storage/interfaces.go ValidateListOptions,
 /// storage/cacher/cacher.go GetList
 pub async fn page(call: &Call, options: &ListOptions) -> Result<Page, StatusError> {
+    let mut wider = options.clone();
+    let Some(fields) = selected::late(&call.served, &mut wider.interest) else {
+        return stored_page(call, options).await;
+    };
+    // All of it is one page: how many are selected is not known before.
+    (wider.limit, wider.token) = (0, String::new());
+    let mut page = stored_page(call, &wider).await?;
+    let objects = page.entries.iter().map(|entry| entry.object()).collect();
+    let mut objects = show_all(&call.served, objects).await?.into_iter();
+    page.entries.retain(|_| {
+        objects.next().is_some_and(|object| selected::matches(&call.served, &fields, &object))
+    });
+    Ok(page)
+}
+
+async fn stored_page(call: &Call, options: &ListOptions) -> Result<Page, StatusError> {
     let interest = &options.interest;
     let namespace = interest.namespace.as_str();
     // One object has no pages.

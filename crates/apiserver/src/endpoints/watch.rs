@@ -10,13 +10,14 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::Response;
 use http_body::Frame;
+use longshore_api::selector::FieldSelector;
 use longshore_api::{Object, StatusError, gostruct};
 use serde_json::Value;
 use tokio::time::{Instant, Sleep};
 
 use super::list_options::{self, ListOptions};
 use super::negotiate::{self, Format, Negotiated, Shape};
-use super::{Api, Call, read, respond, table};
+use super::{Api, Call, read, respond, selected, table};
 use crate::body::Body;
 use crate::cache::{Change, ChangeKind, Entry, Receiver, WatchRefused};
 use crate::custom::convert;
@@ -43,7 +44,7 @@ const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 
 /// Answers WATCH.
 pub async fn watch(call: &Call) -> Result<Response<Body>, StatusError> {
-    let options = ListOptions::of(&call.served, &call.info)?;
+    let mut options = ListOptions::of(&call.served, &call.info)?;
     let wanted = list_options::parse_version(&options.version).map_err(read::unexpected)?;
     let table = match call.negotiated.shape {
         Shape::Table => Some(table::Include::parse(call.info.param("includeObject"))?),
@@ -53,6 +54,7 @@ pub async fn watch(call: &Call) -> Result<Response<Body>, StatusError> {
         let cbor = call.api.cbor;
         return Err(negotiate::not_acceptable(&negotiate::stream_media_types(cbor)));
     };
+    let fields = selected::late(&call.served, &mut options.interest);
     let Ok(place) = call.api.watches.enter(&call.user.name) else {
         return Ok(limits::too_many_requests());
     };
@@ -66,6 +68,7 @@ pub async fn watch(call: &Call) -> Result<Response<Body>, StatusError> {
         negotiated: call.negotiated.clone(),
         include: table.unwrap_or(table::Include::Metadata),
         source: None,
+        fields,
         state: Vec::new().into_iter(),
         initial_end: None,
         after: wanted,
@@ -164,6 +167,8 @@ struct Session {
     include: table::Include,
     /// Where changes come from; `None` when the watch has ended.
     source: Option<Receiver>,
+    /// What of converted objects is selected.
+    fields: Option<FieldSelector>,
     state: std::vec::IntoIter<Arc<Entry>>,
     /// The revision to tell when the state has been sent.
     initial_end: Option<u64>,
@@ -187,13 +192,19 @@ impl Session {
             return Some(self.encode("ERROR", &error.to_value()));
         }
         let mut chunk = Vec::new();
-        if self.served.converter.is_some() {
+        while self.served.converter.is_some()
+            && chunk.is_empty()
+            && !self.state.as_slice().is_empty()
+        {
             // Webhooks are sent many at once.
             let some = self.state.by_ref().take(convert::BATCH_MAX);
             let objects = some.map(|entry| entry.object()).collect();
             match show_all(&self.served, objects).await {
                 Ok(objects) => {
                     for object in objects {
+                        if !self.selects(&object) {
+                            continue;
+                        }
                         let value = self.shaped(object);
                         chunk.extend_from_slice(&self.encode(ChangeKind::Added.name(), &value));
                     }
@@ -244,7 +255,7 @@ impl Session {
             if change.revision <= self.after {
                 continue;
             }
-            let first = self.change_frame(kind, &change).await;
+            let Some(first) = self.told(kind, &change).await else { continue };
             let Some(second) = self.queued().await else { return Some(first) };
             let mut chunk = first.to_vec();
             chunk.extend_from_slice(&second);
@@ -260,8 +271,10 @@ impl Session {
     async fn queued(&mut self) -> Option<Bytes> {
         loop {
             let (kind, change) = self.source.as_mut()?.try_next()?;
-            if change.revision > self.after {
-                return Some(self.change_frame(kind, &change).await);
+            if change.revision > self.after
+                && let Some(frame) = self.told(kind, &change).await
+            {
+                return Some(frame);
             }
         }
     }
@@ -277,6 +290,39 @@ impl Session {
         }
         chunk.extend_from_slice(&self.bookmark(applied, false));
         chunk.into()
+    }
+
+    fn selects(&self, object: &Object) -> bool {
+        let fields = self.fields.as_ref();
+        fields.is_none_or(|fields| selected::matches(&self.served, fields, object))
+    }
+
+    /// A change as it is told; none when it does not concern what is selected.
+    async fn told(&mut self, kind: ChangeKind, change: &Arc<Change>) -> Option<Bytes> {
+        if self.fields.is_none() {
+            return Some(self.change_frame(kind, change).await);
+        }
+        let before = change.previous.as_ref().filter(|_| kind != ChangeKind::Added);
+        let after = (kind != ChangeKind::Deleted).then_some(&change.entry);
+        let mut states = [None, None];
+        for (state, entry) in states.iter_mut().zip([before, after]) {
+            let Some(entry) = entry else { continue };
+            match show_change(&self.served, entry.object()).await {
+                Ok(object) => *state = Some(object).filter(|object| self.selects(object)),
+                Err(error) => return Some(self.broken(&error)),
+            }
+        }
+        let (kind, object) = match states {
+            [None, None] => return None,
+            [None, Some(new)] => (ChangeKind::Added, new),
+            [Some(_), Some(new)] => (ChangeKind::Modified, new),
+            [Some(mut old), None] => {
+                old.set(&["metadata", "resourceVersion"], change.revision.to_string());
+                (ChangeKind::Deleted, old)
+            }
+        };
+        let value = self.shaped(object);
+        Some(self.encode(kind.name(), &value))
     }
 
     async fn change_frame(&mut self, kind: ChangeKind, change: &Arc<Change>) -> Bytes {

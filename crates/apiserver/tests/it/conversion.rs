@@ -89,9 +89,12 @@ impl Hook {
                 .iter()
                 .map(|field| ((*field).to_owned(), json!({"type": "string"})))
                 .collect();
+            let selectable: Vec<_> =
+                fields.keys().map(|field| json!({"jsonPath": format!(".spec.{field}")})).collect();
             let spec = json!({"type": "object", "properties": fields});
             json!({
                 "name": name, "served": true, "storage": storage,
+                "selectableFields": selectable,
                 "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}},
             })
         };
@@ -323,4 +326,60 @@ async fn bad_answers_are_refused() {
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
     }
+}
+
+/// Objects are selected by what they hold in the version that is asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fields_are_those_of_the_version() {
+    let hook = Hook::start().await;
+    let rig = serve(&hook, &["v1"]).await;
+    let query = "fieldSelector=spec.address%3Done:80";
+    let watch = Request::get(format!("{}?watch=true&timeoutSeconds=60&{query}", path("v2")));
+    for (version, name) in [("v1", "one"), ("v2", "two")] {
+        assert_eq!(rig.post(&path(version), &host(version, name)).await.code, 201);
+    }
+    let names = async |query: String| {
+        let list = rig.get(&query, JSON).await.json();
+        let items = list["items"].as_array().unwrap_or_else(|| panic!("{list}")).clone();
+        let names = items.iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(names(format!("{}?{query}", path("v2"))).await, ["one"]);
+    assert_eq!(names(format!("{}?{query}&limit=1", path("v2"))).await, ["one"]);
+    let other = "fieldSelector=spec.host%3Dtwo,spec.port!%3D81";
+    assert_eq!(names(format!("{}?{other}", path("v1"))).await, ["two"]);
+    let mut body = rig.open(watch.body(full("")).unwrap()).await;
+    let mut seen = String::new();
+    let mut events = Vec::new();
+    for (name, address) in [("two", "one:80"), ("one", "x:1"), ("two", "y:2"), ("one", "one:80")] {
+        let object = format!("{}/{name}", path("v2"));
+        let mut changed = rig.get(&object, JSON).await.json();
+        changed["spec"]["address"] = address.into();
+        assert_eq!(put(&rig, &object, &changed).await.code, 200);
+    }
+    let reading = async {
+        while seen.lines().count() < 5 {
+            let frame = body.frame().await.unwrap().unwrap();
+            seen.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
+        }
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect("it is told");
+    for line in seen.lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        events.push((
+            text(&event["type"]),
+            text(&event["object"]["metadata"]["name"]),
+            text(&event["object"]["spec"]["address"]),
+        ));
+    }
+    let want = [
+        ("ADDED", "one"),
+        ("ADDED", "two"),
+        ("DELETED", "one"),
+        ("DELETED", "two"),
+        ("ADDED", "one"),
+    ];
+    let want = want.map(|(kind, name)| (kind.to_owned(), name.to_owned(), "one:80".to_owned()));
+    assert_eq!(events, want);
 }
