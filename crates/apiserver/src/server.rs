@@ -178,6 +178,7 @@ impl Server {
             let writes = group.into_iter().map(|object| bootstrap::ensure(&writer, vec![object]));
             futures_util::future::try_join_all(writes).await?;
         }
+        self.handler.aggregator.retire(&self.handler.api).await?;
         self.handler.api.registry.repair_addresses().await
     }
 

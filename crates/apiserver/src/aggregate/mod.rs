@@ -13,6 +13,7 @@ pub(crate) mod follow;
 mod metrics;
 mod openapi;
 mod proxy;
+mod retire;
 mod services;
 
 use std::collections::BTreeMap;

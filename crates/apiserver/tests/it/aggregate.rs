@@ -446,3 +446,29 @@ async fn what_tells_servers_whom_to_trust_stays() {
     until("filled again", names).await;
     shutdown.cancel();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_older_server_registered_for_itself_goes() {
+    let rig = rig(false).await;
+    let service = |name: &str, managed: &str| {
+        let (version, group) = name.split_once('.').unwrap();
+        json!({
+            "metadata": {"name": name,
+                "labels": {"kube-aggregator.kubernetes.io/automanaged": managed}},
+            "spec": {"group": group, "version": version, "groupPriorityMinimum": 1000,
+                "versionPriority": 1},
+        })
+    };
+    for (name, managed) in
+        [("v1beta1.apps", "onstart"), ("v1.apps", "onstart"), ("v1.mine.example", "no")]
+    {
+        assert_eq!(rig.post(SERVICES, &service(name, managed)).await.code, 201);
+    }
+    rig.server.bootstrap(bootstrap::objects()).await.unwrap();
+    let code = async |name: &str| rig.get(&format!("{SERVICES}/{name}"), JSON).await.code;
+    assert_eq!(code("v1beta1.apps").await, 404);
+    assert_eq!(code("v1.mine.example").await, 200);
+    // What is there of a version that is served is made what it should be.
+    let apps = rig.get(&format!("{SERVICES}/v1.apps"), JSON).await.json();
+    assert_eq!(apps["spec"]["groupPriorityMinimum"], 17_800);
+}
