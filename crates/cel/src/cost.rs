@@ -166,6 +166,17 @@ fn joined(args: &[Value<'_>]) -> u64 {
     texts + args.get(1).map_or(0, Value::size).saturating_mul(count.saturating_sub(1))
 }
 
+/// The length of a part of a list; one if there is no such part.
+fn sliced(args: &[Value<'_>]) -> u64 {
+    match args {
+        [list, Value::Int(start), Value::Int(end)] if (0..=*end).contains(start) => {
+            let length = end.abs_diff(*start);
+            if end.unsigned_abs() <= list.size() { length } else { 1 }
+        }
+        _ => 1,
+    }
+}
+
 fn by_overload(overload: &str, args: &[Value<'_>]) -> Option<u64> {
     let size = |index: usize| args.get(index).map_or(1, Value::size);
     Some(match overload {
@@ -173,9 +184,7 @@ fn by_overload(overload: &str, args: &[Value<'_>]) -> Option<u64> {
             1 + size(0).saturating_mul(size(1))
         }
         "list_sets_equivalent_list" => 1 + size(0).saturating_mul(size(1)).saturating_mul(2),
-        "list_slice" => {
-            listing(1.0, whole(args.get(2)).saturating_sub(whole(args.get(1))).min(size(0)))
-        }
+        "list_slice" => listing(1.0, sliced(args)),
         "list_flatten" => listing(1.0, size(0)),
         "list_flatten_int" => listing(whole(args.get(1)) as f64, size(0)),
         "lists_range" => listing(1.0, whole(args.first())),

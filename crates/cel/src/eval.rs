@@ -134,7 +134,7 @@ impl<'a> Machine<'a, '_> {
         for (index, qualifier) in attribute.qualifiers.iter().enumerate() {
             optional |= qualifier.optional;
             if attribute.test && index == last {
-                return self.present(&value, qualifier).map(Value::Bool);
+                return self.present(&value, qualifier, optional).map(Value::Bool);
             }
             match self.qualify(&value, qualifier, optional)? {
                 Found::Value(found) => value = found,
@@ -160,19 +160,26 @@ impl<'a> Machine<'a, '_> {
         }
     }
 
-    fn present(&mut self, value: &Value<'a>, qualifier: &'a Qualifier) -> Result<bool, EvalError> {
+    /// Whether a selection is there. After an optional one only what is there is charged.
+    fn present(
+        &mut self,
+        value: &Value<'a>,
+        qualifier: &'a Qualifier,
+        optional: bool,
+    ) -> Result<bool, EvalError> {
         let key = self.inner(&qualifier.key)?;
-        self.charge(1)?;
-        match (value, key.as_str()) {
-            (Value::Map(map), Some(name)) => match map {
-                Map::Lazy(fields) => Ok(fields.has(name)),
-                _ => match map.field(name) {
-                    Some(Err(error)) => Err(error),
-                    found => Ok(found.is_some()),
-                },
+        let found = match (value, key.as_str()) {
+            (Value::Map(Map::Lazy(fields)), Some(name)) => Ok(fields.has(name)),
+            (Value::Map(map), Some(name)) => match map.field(name) {
+                Some(Err(error)) => Err(error),
+                found => Ok(found.is_some()),
             },
             _ => Ok(false),
+        };
+        if !optional || matches!(found, Ok(true)) {
+            self.charge(1)?;
         }
+        found
     }
 
     fn qualify(

@@ -51,12 +51,24 @@ pub struct Token<'s> {
     pub tok: Tok,
     /// As it was written; `<EOF>` at the end.
     pub text: &'s str,
+    /// Where it begins, in bytes.
+    pub start: usize,
     /// Where it begins.
     pub location: Location,
 }
 
-/// A character that belongs to no token, with its place.
-pub type Bad = (Location, String);
+/// What belongs to no token.
+#[derive(Clone, Debug)]
+pub struct Bad {
+    /// Where it is.
+    pub location: Location,
+    /// Where it begins, in bytes.
+    pub start: usize,
+    /// How many bytes it has.
+    pub length: usize,
+    /// How it is told.
+    pub message: String,
+}
 
 /// All tokens, with the end as the last one, and what is none.
 pub fn lex(source: &str) -> (Vec<Token<'_>>, Vec<Bad>) {
@@ -70,10 +82,11 @@ pub fn lex(source: &str) -> (Vec<Token<'_>>, Vec<Bad>) {
         let length = length.max(1);
         let text = &rest[..length];
         match kind {
-            Next::Token(tok) => tokens.push(Token { tok, text, location }),
+            Next::Token(tok) => tokens.push(Token { tok, text, start: at, location }),
             Next::Space => {}
             Next::Bad => {
-                bad.push((location, format!("token recognition error at: '{}'", escaped(text))));
+                let message = format!("token recognition error at: '{text}'");
+                bad.push(Bad { location, start: at, length, message });
             }
         }
         for c in text.chars() {
@@ -87,7 +100,7 @@ pub fn lex(source: &str) -> (Vec<Token<'_>>, Vec<Bad>) {
         at += length;
     }
     let location = Location { line, column: if source.is_empty() { -1 } else { column } };
-    tokens.push(Token { tok: Tok::Eof, text: "<EOF>", location });
+    tokens.push(Token { tok: Tok::Eof, text: "<EOF>", start: at, location });
     (tokens, bad)
 }
 
@@ -202,7 +215,8 @@ fn unfinished(rest: &str) -> usize {
             '\n' | '\r' => return at + c.len_utf8(),
             '\\' => {
                 let Some(length) = escape(&rest.as_bytes()[at..]) else {
-                    return (at + 1 + char_at(rest, at + 1)).min(rest.len());
+                    let wrong = at + begun(&rest.as_bytes()[at..]);
+                    return (wrong + char_at(rest, wrong)).min(rest.len());
                 };
                 while chars.peek().is_some_and(|(next, _)| *next < at + length) {
                     chars.next();
@@ -288,6 +302,20 @@ fn text_end(bytes: &[u8], mut at: usize, quote: u8, raw: bool, triple: bool) -> 
         at += if byte == b'\\' && !raw { escape(&bytes[at..])? } else { 1 };
     }
     None
+}
+
+/// How much of an escape sequence that is none reads like one.
+fn begun(bytes: &[u8]) -> usize {
+    let most = match bytes.get(1) {
+        Some(b'x' | b'X') => 2,
+        Some(b'u') => 4,
+        Some(b'U') => 8,
+        Some(b'0'..=b'3') => {
+            return 2 + usize::from(bytes.get(2).is_some_and(|b| (b'0'..=b'7').contains(b)));
+        }
+        _ => return 1,
+    };
+    2 + bytes.iter().skip(2).take(most).take_while(|b| b.is_ascii_hexdigit()).count()
 }
 
 /// The length of the escape sequence that `bytes` begin with.

@@ -70,13 +70,13 @@ pub fn parse(source: &str, macros: &Macros) -> Result<Ast, Issues> {
             issues.report(Location::NONE, message);
         }
         Err(Stop::Syntax) => {
-            for (location, message) in syntax::explain(&tokens, bad) {
+            for (location, message) in syntax::explain(source, &tokens, bad) {
                 issues.report(location, message);
             }
         }
         Ok(_) if !bad.is_empty() => {
-            for (location, message) in bad {
-                issues.report(location, format!("Syntax error: {message}"));
+            for bad in bad {
+                issues.report(bad.location, format!("Syntax error: {}", bad.message));
             }
         }
         Ok(root) => return issues.finish().map(|()| Ast { root, locations: nodes.locations }),

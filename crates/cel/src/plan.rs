@@ -169,12 +169,7 @@ impl Planner<'_> {
             None => match self.checked.type_of(expr) {
                 // The name of a type is what it names.
                 Type::Type(Some(_)) if builtin(name).is_some() => {
-                    let of = builtin(name).unwrap_or(Type::Dyn);
-                    return Node::Attribute(Box::new(Attribute {
-                        root: Root::Value(Node::Constant(Value::Type(of))),
-                        qualifiers: Vec::new(),
-                        test: false,
-                    }));
+                    return Node::Constant(Value::Type(builtin(name).unwrap_or(Type::Dyn)));
                 }
                 _ => Root::Variable(name.clone()),
             },

@@ -188,20 +188,74 @@ fn why_not(text: &str) -> String {
             format!("ParseAddr({quoted}): IPv4 address too short")
         }
         b'%' => format!("ParseAddr({quoted}): missing IPv6 address"),
-        _ => {
-            let at = text.find(|c: char| !c.is_ascii_hexdigit() && !matches!(c, ':' | '.'));
-            match at {
-                Some(at) => {
-                    let what = if at == 0 || text[..at].ends_with(':') {
-                        "each colon-separated field must have at least one digit"
-                    } else {
-                        "unexpected character, want colon"
-                    };
-                    format!("ParseAddr({quoted}): {what} (at {:?})", &text[at..])
-                }
-                None => format!("ParseAddr({quoted}): address string too short"),
+        _ => match six(text) {
+            (why, Some(at)) => format!("ParseAddr({quoted}): {why} (at {at:?})"),
+            (why, None) => format!("ParseAddr({quoted}): {why}"),
+        },
+    }
+}
+
+/// What is wrong with an address of the sixth version, and from where on.
+fn six(text: &str) -> (&'static str, Option<&str>) {
+    let (plain, zone) =
+        text.split_once('%').map_or((text, None), |(plain, zone)| (plain, Some(zone)));
+    if zone == Some("") {
+        return ("zone must be a non-empty string", None);
+    }
+    let (mut rest, mut gap) = plain.strip_prefix("::").map_or((plain, false), |rest| (rest, true));
+    let mut fields = 0;
+    while fields < 8 {
+        let digits = rest.bytes().take_while(u8::is_ascii_hexdigit).count();
+        if digits > 4 {
+            return ("each group must have 4 or less digits", Some(rest));
+        }
+        if digits == 0 {
+            return ("each colon-separated field must have at least one digit", Some(rest));
+        }
+        if rest[digits..].starts_with('.') {
+            if !gap && fields != 6 {
+                return (
+                    "embedded IPv4 address must replace the final 2 fields of the address",
+                    Some(rest),
+                );
+            }
+            if fields > 6 {
+                return (
+                    "too many hex fields to fit an embedded IPv4 at the end of the address",
+                    Some(rest),
+                );
+            }
+            return ("IPv4 address too short", None);
+        }
+        fields += 1;
+        rest = &rest[digits..];
+        if rest.is_empty() {
+            break;
+        }
+        let Some(after) = rest.strip_prefix(':') else {
+            return ("unexpected character, want colon", Some(rest));
+        };
+        if after.is_empty() {
+            return ("colon must be followed by more characters", Some(rest));
+        }
+        rest = after;
+        if let Some(after) = rest.strip_prefix(':') {
+            if gap {
+                return ("multiple :: in address", Some(rest));
+            }
+            (gap, rest) = (true, after);
+            if rest.is_empty() {
+                break;
             }
         }
+    }
+    if !rest.is_empty() {
+        return ("trailing garbage after address", Some(rest));
+    }
+    if gap {
+        ("the :: must expand to at least one field of zeros", None)
+    } else {
+        ("address string too short", None)
     }
 }
 
