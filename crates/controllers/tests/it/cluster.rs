@@ -71,7 +71,10 @@ impl Cluster {
             "tokens-controller" => {
                 server.client(UserInfo::new("system:kube-controller-manager", &[]))
             }
-            "kube-apiserver-identity-lease-controller" => {
+            "kube-apiserver-identity-lease-controller"
+            | "kubernetes-service-cidr-controller"
+            | "kubernetes-service-controller"
+            | "api-priority-and-fairness-config-consumer-v1" => {
                 server.client(UserInfo::new("system:apiserver", &["system:masters"]))
             }
             account => server.client(UserInfo::service_account("kube-system", account)),
