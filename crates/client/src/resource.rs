@@ -110,6 +110,8 @@ resources! {
     STATEFUL_SETS = "apps" "v1" "statefulsets" "StatefulSet";
     CRON_JOBS = "batch" "v1" "cronjobs" "CronJob";
     JOBS = "batch" "v1" "jobs" "Job";
+    VALIDATING_ADMISSION_POLICIES =
+        "admissionregistration.k8s.io" "v1" "validatingadmissionpolicies" "ValidatingAdmissionPolicy";
     ENDPOINT_SLICES = "discovery.k8s.io" "v1" "endpointslices" "EndpointSlice";
     FLOW_SCHEMAS = "flowcontrol.apiserver.k8s.io" "v1" "flowschemas" "FlowSchema";
     PRIORITY_LEVELS = "flowcontrol.apiserver.k8s.io" "v1" "prioritylevelconfigurations" "PriorityLevelConfiguration";

@@ -227,7 +227,7 @@ async fn release(
 }
 
 /// An object that somebody else deleted meanwhile is no failure.
-pub(crate) fn gone_is_fine(outcome: Result<Object, Error>) -> Result<Option<Object>, Error> {
+pub(crate) fn gone_is_fine<T>(outcome: Result<T, Error>) -> Result<Option<T>, Error> {
     match outcome {
         Ok(object) => Ok(Some(object)),
         Err(error) if error.is_not_found() => Ok(None),

@@ -29,6 +29,7 @@ mod node_ttl;
 mod pod_autoscaler;
 mod pod_gc;
 mod pods;
+mod policy_status;
 mod replicaset;
 mod resource_claim;
 mod resource_quota;
@@ -122,7 +123,7 @@ type Entry = (&'static str, fn(Context));
 /// All controllers. The names are upstream's.
 ///
 /// upstream: cmd/kube-controller-manager/names/controller_names.go
-const TABLE: [Entry; 42] = [
+const TABLE: [Entry; 43] = [
     ("deployment-controller", deployment::start),
     ("replicaset-controller", replicaset::start),
     ("replicationcontroller-controller", replicaset::start_replication),
@@ -163,6 +164,7 @@ const TABLE: [Entry; 42] = [
     ("service-cidr-controller", service_cidr::start),
     ("kubernetes-service-controller", kubernetes_service::start),
     ("kubernetes-service-cidr-controller", service_cidr::start_default),
+    ("validatingadmissionpolicy-status-controller", policy_status::start),
     ("api-priority-and-fairness-config-consumer-v1", flow_status::start),
     ("kube-apiserver-identity-lease-controller", apiserver_identity::start),
 ];

@@ -378,6 +378,15 @@ impl Compiler {
         Ok(program)
     }
 
+    /// What is wrong with an expression, without any introduction; none when it is good.
+    pub fn issues(&self, expression: &str) -> Option<String> {
+        match self.environment(self.sees).compile(expression) {
+            Err(CompileError::Issues(issues)) => Some(issues.to_string()),
+            // Whether it can work is not asked.
+            Ok(_) | Err(CompileError::Plan(_)) => None,
+        }
+    }
+
     /// Compiles a variable, which later expressions see, also when it is broken.
     ///
     /// # Errors

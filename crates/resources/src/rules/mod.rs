@@ -7,6 +7,7 @@ pub mod declared;
 pub mod device;
 pub mod evaluate;
 pub mod mutating;
+pub mod typecheck;
 pub mod validating;
 
 use longshore_cel::Program;
