@@ -12,7 +12,6 @@ use longshore_cel::{
 };
 use serde_json::Value;
 
-use super::cost_max;
 use crate::apiextensions::paths;
 use crate::core::pods::tree::{flag, text};
 
@@ -119,7 +118,7 @@ impl Compiler {
             Ok(program) => program,
         };
         compiled.uses_old = program.uses("oldSelf");
-        compiled.cost_max = cost_max(&program);
+        compiled.cost_max = program.estimate(Some(&self.declared)).max;
         compiled.program = Some(Ok(program));
         let source = text(rule, "messageExpression");
         if !source.is_empty() {
@@ -132,7 +131,7 @@ impl Compiler {
                     Message::Broken("messageExpression must evaluate to a string".into())
                 }
                 Ok(program) => {
-                    let cost = cost_max(&program);
+                    let cost = program.estimate(Some(&self.declared)).max;
                     let text = source.to_owned();
                     Message::Expression(Box::new(MessageProgram { program, text }), cost)
                 }
