@@ -40,9 +40,9 @@ impl Served {
     fn form(&self, kind: &Gvk) -> Option<Declared> {
         let schemas = part(part(&self.document, "components")?, "schemas")?.as_object()?;
         let of_kind = |schema: &&Value| {
-            list(schema, "x-kubernetes-group-version-kind").iter().any(|one| {
-                text(one, "kind") == kind.kind && text(one, "version") == kind.version
-            })
+            list(schema, "x-kubernetes-group-version-kind")
+                .iter()
+                .any(|one| text(one, "kind") == kind.kind && text(one, "version") == kind.version)
         };
         let mut schema = schemas.values().find(of_kind)?.clone();
         if let Some(fields) = schema.get_mut("properties").and_then(Value::as_object_mut) {
@@ -111,7 +111,8 @@ fn custom(node: &Node) -> Option<Declared> {
     let mut declared = declared::of(node, true).map(Arc::unwrap_or_clone)?;
     let Shape::Object(object) = &declared.shape else { return Some(declared) };
     let mut object = (**object).clone();
-    let metadata = of_struct(schema::type_named("meta/v1.ObjectMeta")?, "metadata", &mut Vec::new());
+    let metadata =
+        of_struct(schema::type_named("meta/v1.ObjectMeta")?, "metadata", &mut Vec::new());
     object.fields.insert("metadata".to_owned(), Arc::new(metadata));
     declared.shape = Shape::Object(Arc::new(object));
     Some(declared)
@@ -270,7 +271,8 @@ mod tests {
         assert_eq!(check("object.spec.replicas <= 5", deployments, "apps"), "");
         assert_eq!(check("variables.n <= 5", deployments, "apps"), "");
         assert_eq!(check("object.spec.nope", &["nothing"], "apps"), "");
-        let template = "object.spec.template.spec.containers.all(c, c.name != '' && !has(c.livenessProbe))";
+        let template =
+            "object.spec.template.spec.containers.all(c, c.name != '' && !has(c.livenessProbe))";
         assert_eq!(check(template, deployments, "apps"), "");
         assert_eq!(
             check("object.spec.replicas > '5'", deployments, "apps"),
