@@ -70,6 +70,16 @@ pub fn count(new: &mut Object, old: &Object) {
     }
 }
 
+/// Counts a change of a root field where upstream keeps nil apart from what was given empty.
+///
+/// upstream: reflect.DeepEqual, not apimachinery's equality.Semantic
+pub fn count_as_given(new: &mut Object, old: &Object, field: &str) {
+    let given = new.as_given();
+    if given.as_ref().unwrap_or(new).get(&[field]) != old.get(&[field]) {
+        new.set(&["metadata", "generation"], old.generation() + 1);
+    }
+}
+
 /// Restores a root field.
 pub fn keep(new: &mut Object, old: &Object, field: &str) {
     match old.get(&[field]) {

@@ -21,6 +21,7 @@ use super::updater::Versions;
 use super::validate::validate;
 use super::{last_applied, value};
 use crate::complete::complete;
+use crate::emptied::Emptied;
 use crate::status::{Reason, StatusError};
 use crate::{Object, gvk, normalize};
 
@@ -237,11 +238,13 @@ impl Applying<'_> {
 /// # Errors
 /// Upstream's words for the first field that does not fit.
 pub(super) fn restored(ty: Typing<'_>, mut merged: Value) -> Result<Object, String> {
+    let mut emptied = Emptied::default();
     if let Some(ty) = ty.known() {
         normalize::restore(ty, &mut merged)?;
-        normalize::normalize(ty, &mut merged).map_err(|error| error.to_string())?;
+        emptied = normalize::read(ty, &mut merged).map_err(|error| error.to_string())?.emptied;
     }
-    Object::from_value(merged).ok_or_else(|| "the object is no map".to_owned())
+    let object = Object::from_value(merged).ok_or_else(|| "the object is no map".to_owned())?;
+    Ok(object.given(emptied))
 }
 
 /// Gives an object the fields that upstream's struct of its kind always has.

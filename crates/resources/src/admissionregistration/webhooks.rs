@@ -16,6 +16,7 @@ use crate::core::pods::tree::{
     fill, has, int, list, list_mut, opt_text, part, part_mut, text, texts,
 };
 use crate::core::pods::validation::common::{has_bad_values, label_selector, one_of, required};
+use crate::plain::count_as_given;
 use crate::rules::admission::{Compiler, Gives, Sees};
 use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
@@ -56,9 +57,7 @@ impl Strategy for Webhooks {
     }
 
     fn prepare_update(&self, _ctx: &Context<'_>, new: &mut Object, old: &Object) {
-        if new.get(&["webhooks"]) != old.get(&["webhooks"]) {
-            new.set(&["metadata", "generation"], old.generation() + 1);
-        }
+        count_as_given(new, old, "webhooks");
     }
 
     fn validate_create(&self, object: &Object) -> ErrorList {

@@ -60,7 +60,9 @@ pub(super) fn frozen(new: &Object, old: &Object, fields: &[&str]) -> ErrorList {
         errors.push(Error::forbidden(&Path::new("immutable"), FROZEN));
     }
     for field in fields {
-        if map(new, field) != map(old, field) {
+        // Also nothing is another thing than an empty map.
+        let emptied = new.is_given_empty(field) && old.get(&[field]).is_none();
+        if emptied || map(new, field) != map(old, field) {
             errors.push(Error::forbidden(&Path::new(field), FROZEN));
         }
     }

@@ -14,7 +14,7 @@ use crate::core::pods::validation::common::{
     each, has_bad_values, label_selector, port_name, port_number, required,
 };
 use crate::core::pods::validation::network::{cidr_warnings, legacy_cidr, parse_sloppy};
-use crate::plain::count;
+use crate::plain::count_as_given;
 use crate::strategy::{Context, MetadataRules, Strategy};
 use crate::table::Column;
 
@@ -57,7 +57,7 @@ impl Strategy for NetworkPolicies {
     }
 
     fn prepare_update(&self, _ctx: &Context<'_>, new: &mut Object, old: &Object) {
-        count(new, old);
+        count_as_given(new, old, "spec");
     }
 
     fn validate_create(&self, object: &Object) -> ErrorList {
