@@ -13,6 +13,8 @@ mod tests;
 use serde_json::{Map, Value};
 
 use crate::field::ErrorList;
+use crate::gvk::Gvk;
+use crate::patch::touched::Touched;
 use crate::schema::{self, Field, Scalar, Shape, Type};
 
 /// A value ready to be printed, with its fields in order.
@@ -54,48 +56,59 @@ pub fn published(ty: &str, value: &Value) -> String {
     })
 }
 
-/// A patched document as upstream prints it: what the patch did not touch is in the order of its
+/// A patched document as upstream prints it: what the patch did not take apart is in the order of its
 /// type, all else in the order of its keys.
-pub fn patched(group: &str, version: &str, kind: &str, old: &Value, new: &Value) -> String {
-    let Some(ty) = schema::kind(group, version, kind) else { return new.to_string() };
+pub fn patched(gvk: &Gvk, old: &Value, new: &Value, touched: &Touched) -> String {
+    let Some(ty) = schema::kind(&gvk.group, &gvk.version, &gvk.kind) else {
+        return new.to_string();
+    };
     let Value::Object(fields) = new else { return new.to_string() };
+    let mut path = Vec::new();
     let fields = fields.iter().map(|(key, value)| {
         let shape = ty.field(key).map(|field| field.shape);
-        // The resource version is taken out before: metadata is always touched.
-        let touched = key == "metadata";
-        (key.clone(), changed(shape, old.get(key), value, touched))
+        path.push(key.clone());
+        let shown = changed(shape, old.get(key), value, (&mut path, touched));
+        path.pop();
+        (key.clone(), shown)
     });
     line(&Tree::Map(fields.collect()))
 }
 
-fn changed(shape: Option<Shape>, old: Option<&Value>, new: &Value, touched: bool) -> Tree {
-    if let Some(shape) = shape.filter(|_| old == Some(new) && !touched) {
+fn changed(
+    shape: Option<Shape>,
+    old: Option<&Value>,
+    new: &Value,
+    (path, touched): (&mut Vec<String>, &Touched),
+) -> Tree {
+    if let Some(shape) = shape.filter(|_| old == Some(new) && !touched.contains(path)) {
         return tree(shape, false, Some(new), false);
     }
     match new {
-        Value::Object(fields) => Tree::Map(
-            fields
-                .iter()
-                .map(|(key, value)| {
-                    let inner = shape.and_then(|shape| match shape.as_struct() {
-                        Some(ty) => ty.field(key).map(|field| field.shape),
-                        None => shape.item(),
-                    });
-                    let before = old.and_then(|old| old.get(key));
-                    (key.clone(), changed(inner, before, value, false))
-                })
-                .collect(),
-        ),
-        Value::Array(items) => Tree::List(
-            items
-                .iter()
-                .enumerate()
-                .map(|(i, item)| {
-                    let before = old.and_then(|old| old.get(i));
-                    changed(shape.and_then(Shape::item), before, item, false)
-                })
-                .collect(),
-        ),
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(key, value)| {
+                let inner = shape.and_then(|shape| match shape.as_struct() {
+                    Some(ty) => ty.field(key).map(|field| field.shape),
+                    None => shape.item(),
+                });
+                path.push(key.clone());
+                let before = old.and_then(|old| old.get(key));
+                let shown = changed(inner, before, value, (&mut *path, touched));
+                path.pop();
+                (key.clone(), shown)
+            });
+            Tree::Map(fields.collect())
+        }
+        Value::Array(items) => {
+            let items = items.iter().enumerate().map(|(i, item)| {
+                path.push(i.to_string());
+                let before = old.and_then(|old| old.get(i));
+                let inner = shape.and_then(Shape::item);
+                let shown = changed(inner, before, item, (&mut *path, touched));
+                path.pop();
+                shown
+            });
+            Tree::List(items.collect())
+        }
         scalar => plain(scalar),
     }
 }

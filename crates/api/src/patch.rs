@@ -9,6 +9,7 @@ pub mod merge;
 pub mod strategic;
 #[cfg(test)]
 mod tests;
+pub mod touched;
 
 use serde_json::Value;
 

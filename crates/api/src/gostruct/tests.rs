@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::field::{Error, Path};
+use crate::patch::touched;
 
 #[test]
 fn structs_print_in_the_order_and_under_the_names_of_go() {
@@ -87,11 +88,24 @@ fn patched_documents_keep_the_order_of_what_was_not_touched() {
     });
     let mut new = old.clone();
     new["spec"]["ports"][1]["port"] = json!("x");
-    let want = concat!(
-        r#"{"metadata":{"managedFields":[{"manager":"m","apiVersion":"v1"}],"name":"a"},"#,
-        r#""spec":{"ports":[{"name":"p","port":1},{"name":"q","port":"x"}],"type":"ClusterIP"}}"#,
+    let service = Gvk::new("", "v1", "Service");
+    let managed = r#""managedFields":[{"manager":"m","apiVersion":"v1"}]"#;
+    let spec =
+        r#""spec":{"ports":[{"name":"p","port":1},{"name":"q","port":"x"}],"type":"ClusterIP"}"#;
+    let change = json!({"op": "replace", "path": "/spec/ports/1/port", "value": "x"});
+    let alone = touched::by_json_patch(&json!([change]));
+    let want = format!(r#"{{"metadata":{{"name":"a",{managed}}},{spec}}}"#);
+    assert_eq!(patched(&service, &old, &new, &alone), want);
+    // What is only looked into is taken apart, too.
+    let test = json!({"op": "test", "path": "/metadata/name", "value": "a"});
+    let want = format!(r#"{{"metadata":{{{managed},"name":"a"}},{spec}}}"#);
+    assert_eq!(
+        patched(&service, &old, &new, &touched::by_json_patch(&json!([test, change]))),
+        want
     );
-    assert_eq!(patched("", "v1", "Service", &old, &new), want);
+    let merged =
+        touched::by_merge_patch(&json!({"metadata": {"name": "a"}, "spec": {"ports": []}}));
+    assert_eq!(patched(&service, &old, &new, &merged), want);
     let metric = json!([{"resource": {"name": "cpu"}, "type": "Resource"}]);
     let want = r#"[{"type":"Resource","resource":{"name":"cpu"}}]"#;
     assert_eq!(published("autoscaling/v1.MetricSpec", &metric), want);

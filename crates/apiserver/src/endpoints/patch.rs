@@ -3,6 +3,7 @@
 //! upstream: staging/src/k8s.io/apiserver/pkg/endpoints/handlers/patch.go
 
 use http::{HeaderMap, Response};
+use longshore_api::patch::touched;
 use longshore_api::{Model, Object, Reason, StatusError, gostruct, json, normalize, patch};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -57,7 +58,8 @@ pub async fn patch(
     let ctx = call.write_context(options.dry_run);
     let update = UpdateOptions { patch: true, ..UpdateOptions::default() };
     let stored = call.api.registry.update(&ctx, &call.info.name, update, &change).await;
-    call.warnings.lock().extend(warnings.into_inner());
+    // What is wrong with the patch is told before what is wrong with the object.
+    call.warnings.lock().splice(..0, warnings.into_inner());
     Ok(read::written(call, stored?))
 }
 
@@ -157,7 +159,12 @@ impl Patch {
         }
         let shown = match self.kind {
             Kind::Strategic => patch::gotext::plain(&self.value),
-            _ => gostruct::patched(&gvk.group, &gvk.version, &gvk.kind, &old, &value),
+            Kind::Json => {
+                gostruct::patched(gvk, &old, &value, &touched::by_json_patch(&self.value))
+            }
+            Kind::Merge => {
+                gostruct::patched(gvk, &old, &value, &touched::by_merge_patch(&self.value))
+            }
         };
         let mut strict = self.duplicates.clone();
         let mut value = value;
