@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use longshore_cri::v1::*;
@@ -183,6 +184,40 @@ async fn look_at_sandbox(runtime: &Runtime, found: PodSandbox) -> Result<Sandbox
     Ok(sandbox)
 }
 
+/// How often the status of a container that was just killed is read again, and the pause before each.
+const KILLED_LOOKS: usize = 10;
+const KILLED_PAUSE: Duration = Duration::from_millis(50);
+/// How long ago that is at most.
+const KILLED_FRESH: Duration = Duration::from_secs(1);
+/// What a container ends with that is killed.
+const KILLED: i32 = 137;
+/// Why, when it had used up its memory.
+const OUT_OF_MEMORY: &str = "OOMKilled";
+
+/// The status of a container. That it was killed and that its memory was used up are two events to the runtime, which
+/// may come in any order: a container that was killed a moment ago is looked at again.
+///
+/// upstream: containerd, pkg/cri/server/events.go (TaskExit, TaskOOM)
+async fn settled_status(runtime: &Runtime, id: &str) -> Result<Option<ContainerStatus>, Error> {
+    let mut looks = 0;
+    loop {
+        let request = ContainerStatusRequest { container_id: id.to_owned(), ..Default::default() };
+        let status = match runtime.container_status(request).await {
+            Ok(answer) => answer.status.unwrap_or_default(),
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let age = time(status.finished_at).map(|at| Timestamp::now().duration_since(at));
+        let fresh = age.is_some_and(|age| age.unsigned_abs() < KILLED_FRESH);
+        let settled = status.exit_code != KILLED || status.reason == OUT_OF_MEMORY;
+        if settled || !fresh || looks == KILLED_LOOKS {
+            return Ok(Some(status));
+        }
+        looks += 1;
+        tokio::time::sleep(KILLED_PAUSE).await;
+    }
+}
+
 async fn look_at_container(
     runtime: &Runtime,
     id: &str,
@@ -192,12 +227,7 @@ async fn look_at_container(
     if let Some(container) = known.get(id) {
         return Ok(Some(container.clone()));
     }
-    let request = ContainerStatusRequest { container_id: id.to_owned(), ..Default::default() };
-    let status = match runtime.container_status(request).await {
-        Ok(answer) => answer.status.unwrap_or_default(),
-        Err(error) if error.is_not_found() => return Ok(None),
-        Err(error) => return Err(error),
-    };
+    let Some(status) = settled_status(runtime, id).await? else { return Ok(None) };
     let state = match ContainerState::try_from(status.state) {
         Ok(ContainerState::ContainerCreated) => State::Created,
         Ok(ContainerState::ContainerRunning) => State::Running,
