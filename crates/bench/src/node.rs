@@ -108,6 +108,9 @@ async fn measure(
         &cni,
         "--kubelet-port",
         &kubelet,
+        // As `up` does: a disk that is nearly full does not keep the sample from running.
+        "--eviction-hard",
+        "memory.available<100Mi",
     ];
     let server = Server::start(binary, cluster, &arguments).await?;
     let connection = Api::new(server.kubeconfig().await?).connection()?;

@@ -1,6 +1,7 @@
 //! The table of targets.
 
 mod bodies;
+mod expressions;
 mod managed;
 mod patches;
 mod structural;
@@ -126,6 +127,13 @@ pub const TARGETS: &[Target] = &[
         seeds: structural::pattern_seeds,
         words: &[b"(?P<", b"(?i", b"{2,3}", b"[[:", b":]]", b"\\p{", b"\\Q", b"\\x{", b"|", b"\\"],
         run: structural::patterns,
+    },
+    Target {
+        name: "expression",
+        about: "compiles an expression and evaluates it; it costs no more than it may",
+        seeds: expressions::seeds,
+        words: expressions::WORDS,
+        run: expressions::expression,
     },
     Target {
         name: "label-selector",
