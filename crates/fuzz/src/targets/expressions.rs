@@ -96,7 +96,7 @@ pub fn expression(input: &[u8]) -> String {
     match evaluation.result {
         Ok(_) => {
             assert!(evaluation.cost <= COST_MAX, "{text:?} cost {}", evaluation.cost);
-            format!("costs {}", evaluation.cost.ilog2())
+            format!("costs {}", (evaluation.cost + 1).ilog2())
         }
         Err(error) => error.to_string(),
     }
