@@ -149,9 +149,7 @@ impl Follower {
             }
             _ => {
                 let old = before.as_ref().and_then(|before| before.storage.as_ref());
-                let same_spec =
-                    then.as_ref().is_some_and(|then| then.get(&["spec"]) == object.get(&["spec"]));
-                self.serve(&object, old.map(|storage| &storage.cache), same_spec).await?
+                self.serve(&object, old.zip(then.as_ref())).await?
             }
         };
         let names = ["status", "acceptedNames"];
@@ -168,15 +166,15 @@ impl Follower {
         Ok(())
     }
 
-    /// How the objects of a definition are stored and served now. `old` is the cache that they have,
-    /// `same_spec` says whether it shows them in the right way.
+    /// How the objects of a definition are stored and served now. `old` is how they were stored, and
+    /// the definition that said so.
     async fn serve(
         &self,
         object: &Object,
-        old: Option<&Arc<ResourceCache>>,
-        same_spec: bool,
+        old: Option<(&Arc<Served>, &Object)>,
     ) -> Result<Service, hub::Error> {
         let hub = self.registry().hub();
+        let same = |path: &[&str]| old.is_some_and(|(_, then)| then.get(path) == object.get(path));
         let kind = custom::is_served(object).then(|| custom::serve(object));
         let kind = match kind {
             Some(Ok(kind)) if !self.overlaps(object) => kind,
@@ -184,7 +182,7 @@ impl Follower {
                 if let Some(Err(why)) = other {
                     tracing::error!(definition = object.name(), why, "it cannot be served");
                 }
-                old.into_iter().for_each(|cache| hub.remove(cache));
+                old.into_iter().for_each(|(storage, _)| hub.remove(&storage.cache));
                 return Ok((None, Vec::new()));
             }
         };
@@ -192,9 +190,9 @@ impl Follower {
         let plural = object.str(&["status", "acceptedNames", "plural"]);
         let prefix = Bytes::from(format!("{}{group}/{plural}/", hub::ROOT));
         let view: Arc<dyn View> = Arc::new(CustomView(kind.stored));
-        let cache = match old {
+        let cache = match old.map(|(storage, _)| &storage.cache) {
             Some(cache) if *cache.prefix() == prefix => {
-                if !same_spec {
+                if !same(&["spec"]) {
                     cache.set_view(&view)?;
                 }
                 cache.clone()
@@ -205,7 +203,11 @@ impl Follower {
                 cache
             }
         };
-        let converter = Converter::of(object, &self.api.conversions);
+        // One that stays keeps what it has converted: open watches share it with later ones.
+        let converter = match old {
+            Some((storage, _)) if same(&["spec", "conversion"]) => storage.converter.clone(),
+            _ => Converter::of(object, &self.api.conversions),
+        };
         let of = |resource| Served::converted(resource, cache.clone(), converter.clone());
         let served = kind.resources.into_iter().map(of).collect();
         Ok((Some(of(kind.storage)), served))

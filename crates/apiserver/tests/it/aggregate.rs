@@ -1,7 +1,6 @@
 //! API services of other servers: requests that are passed on, and what is told of them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -26,10 +25,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use crate::other::Other;
-use crate::wire::{Answer, Rig, rig};
+use crate::wire::{Answer, PATIENCE, Rig, rig, until};
 
-/// How long anything here may take at most.
-const PATIENCE: Duration = Duration::from_secs(120);
 const JSON: &str = "application/json";
 const SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
 const NAME: &str = "v1.wardle.example";
@@ -160,15 +157,6 @@ fn upgrade(request: &mut Request<Body>) -> Response<Body> {
     response.headers_mut().insert("connection", "Upgrade".parse().unwrap());
     response.headers_mut().insert("upgrade", "echo".parse().unwrap());
     response
-}
-
-async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
-    let asking = async {
-        while !done().await {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("not reached: {what}"));
 }
 
 /// The condition of the API service, as `status/reason`.

@@ -26,10 +26,8 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::other::Other;
-use crate::wire::{Rig, audited};
+use crate::wire::{PATIENCE, Rig, audited};
 
-/// How long anything here may take at most.
-const PATIENCE: Duration = Duration::from_secs(120);
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const JSON: &str = "application/json";
 const POLICY: &str = r#"

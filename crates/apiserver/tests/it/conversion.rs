@@ -1,7 +1,6 @@
 //! Conversion webhooks, called over real TLS by a whole server.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine as _;
 use futures_util::FutureExt as _;
@@ -14,11 +13,10 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::other::Other;
-use crate::wire::{Answer, Rig, rig};
+use crate::wire::{Answer, PATIENCE, Rig, rig, until};
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const JSON: &str = "application/json";
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn path(version: &str) -> String {
     format!("/apis/example.com/{version}/namespaces/default/hosts")
@@ -122,12 +120,7 @@ async fn serve(hook: &Hook, reviews: &[&str]) -> Rig {
     let rig = rig(false).await;
     let answer = rig.post(DEFINITIONS, &hook.definition(reviews)).await;
     assert_eq!(answer.code, 201, "{}", answer.json());
-    let asking = async {
-        while rig.get(&path("v2"), JSON).await.code != 200 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, asking).await.expect("it is served");
+    rig.until(&path("v2"), 200).await;
     rig
 }
 
@@ -205,9 +198,19 @@ async fn watches_tell_in_the_version_that_is_watched() {
     assert_eq!(rig.post(&path("v1"), &host("v1", "one")).await.code, 201);
     let watch = || Request::get(format!("{}?watch=true&timeoutSeconds=60", path("v2")));
     let mut body = rig.open(watch().body(full("")).unwrap()).await;
+    // A change of the definition that is none of its conversion parts no watches.
+    let definition = format!("{DEFINITIONS}/hosts.example.com");
+    let change = br#"{"spec": {"names": {"shortNames": ["ho"]}}}"#;
+    let changed = rig.patch_as(&definition, "application/merge-patch+json", change.to_vec()).await;
+    assert_eq!(changed.code, 200, "{}", changed.json());
+    until("discovery tells the short name", async || {
+        let answer = rig.get("/apis/example.com/v2", JSON).await;
+        answer.code == 200 && answer.json()["resources"][0]["shortNames"] == json!(["ho"])
+    })
+    .await;
     let mut second = rig.open(watch().body(full("")).unwrap()).await;
     let mut seen = String::new();
-    let mut until = async |count: usize| {
+    let mut told = async |count: usize| {
         let reading = async {
             while seen.lines().count() < count {
                 let frame = body.frame().await.unwrap().unwrap();
@@ -217,12 +220,12 @@ async fn watches_tell_in_the_version_that_is_watched() {
         tokio::time::timeout(PATIENCE, reading).await.expect("it is told");
         seen.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
     };
-    let events = until(1).await;
+    let events = told(1).await;
     assert_eq!(events[0]["object"]["spec"], json!({"address": "one:80"}));
     assert_eq!(rig.post(&path("v1"), &host("v1", "two")).await.code, 201);
     second.frame().await.unwrap().unwrap();
     second.frame().await.unwrap().unwrap();
-    let events = until(2).await;
+    let events = told(2).await;
     // One for the state of each watch, one for the change that both are told.
     assert_eq!(*hook.calls.lock(), [1, 1, 1]);
     assert_eq!(
@@ -232,7 +235,7 @@ async fn watches_tell_in_the_version_that_is_watched() {
     // What cannot be converted ends the watch.
     *hook.fault.lock() = Some(|answer| answer["response"]["result"]["status"] = "Failure".into());
     assert_eq!(rig.post(&path("v1"), &host("v1", "three")).await.code, 201);
-    let events = until(3).await;
+    let events = told(3).await;
     assert_eq!(events[2]["type"], "ERROR");
     assert_eq!(
         events[2]["object"]["message"],

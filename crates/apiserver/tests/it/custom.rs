@@ -1,7 +1,6 @@
 //! Custom resources while their definitions come and go.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
@@ -9,19 +8,16 @@ use longshore_apiserver::body::full;
 use longshore_store::{RangeRequest, prefix_end};
 use serde_json::{Value, json};
 
-use crate::wire::{Rig, rig};
+use crate::wire::{PATIENCE, Rig, rig};
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const WIDGETS: &str = "/apis/example.com/v1/namespaces/default/widgets";
-const JSON: &str = "application/json";
 /// How often the definition is made and deleted.
 const ROUNDS: usize = 4;
 /// Who creates at the same time.
 const CREATORS: usize = 8;
 /// How many objects each of them creates at most.
 const CREATES: usize = 16;
-/// How long anything here may take at most.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 fn widgets() -> Value {
     let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
@@ -42,16 +38,6 @@ async fn delete(rig: &Rig, path: &str) -> u16 {
     rig.send(Request::delete(path).body(full("")).unwrap()).await.code
 }
 
-/// Asks for a path until it answers with a code.
-async fn until(rig: &Rig, path: &str, code: u16) {
-    let asking = async {
-        while rig.get(path, JSON).await.code != code {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("{path} is not {code}"));
-}
-
 /// Requests that found the resource served may still be on their way when its definition ends. What
 /// they create is deleted as well, or they are refused: nothing is left for the next definition of
 /// the same name.
@@ -60,7 +46,7 @@ async fn nothing_is_left_of_a_definition_that_is_deleted_under_creates() {
     let rig = Arc::new(rig(false).await);
     for round in 0..ROUNDS {
         assert_eq!(rig.post(DEFINITIONS, &widgets()).await.code, 201);
-        until(&rig, WIDGETS, 200).await;
+        rig.until(WIDGETS, 200).await;
         let creators: Vec<_> = (0..CREATORS)
             .map(|creator| {
                 let rig = rig.clone();
@@ -80,7 +66,7 @@ async fn nothing_is_left_of_a_definition_that_is_deleted_under_creates() {
             .collect();
         let definition = format!("{DEFINITIONS}/widgets.example.com");
         assert_eq!(delete(&rig, &definition).await, 200);
-        until(&rig, &definition, 404).await;
+        rig.until(&definition, 404).await;
         for creator in creators {
             tokio::time::timeout(PATIENCE, creator).await.expect("creates end").unwrap();
         }

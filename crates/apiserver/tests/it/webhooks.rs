@@ -1,7 +1,6 @@
 //! Admission webhooks, called over real TLS by a whole server.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine as _;
 use futures_util::FutureExt as _;
@@ -13,12 +12,11 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::other::Other;
-use crate::wire::{Answer, Rig, rig};
+use crate::wire::{Answer, PATIENCE, Rig, rig};
 
 const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
 const VALIDATING: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server of webhooks, and what it was sent.
 struct Hooks {

@@ -3,6 +3,7 @@
 use std::io::Read as _;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
@@ -20,6 +21,8 @@ use longshore_client::Client;
 use longshore_store::{MemoryStore, Revision, Store};
 use serde_json::{Value, json};
 
+/// How long anything in these tests may take at most.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 const METADATA: &str = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
@@ -116,6 +119,16 @@ pub(crate) async fn rig(cbor: bool) -> Rig {
     rig
 }
 
+/// Asks until it is so.
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let asking = async {
+        while !is_so().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("not reached: {what}"));
+}
+
 impl Rig {
     pub async fn send(&self, request: Request<longshore_apiserver::body::Body>) -> Answer {
         let (parts, body) = self.client.send(request).await.unwrap().into_parts();
@@ -143,7 +156,12 @@ impl Rig {
         self.send(request.body(full(body)).unwrap()).await
     }
 
-    async fn patch_as(&self, path: &str, media_type: &str, body: Vec<u8>) -> Answer {
+    /// Asks for a path until it answers with a code.
+    pub async fn until(&self, path: &str, code: u16) {
+        until(path, async || self.get(path, "application/json").await.code == code).await;
+    }
+
+    pub async fn patch_as(&self, path: &str, media_type: &str, body: Vec<u8>) -> Answer {
         let request = Request::patch(path).header("content-type", media_type);
         self.send(request.body(full(body)).unwrap()).await
     }
