@@ -175,7 +175,7 @@ impl Server {
             objects.into_iter().partition(|(gvr, _)| gvr.resource == "namespaces");
         // Namespaces first; all others side by side, so that they share commits.
         for group in [namespaces, rest] {
-            let writes = group.into_iter().map(|object| bootstrap::ensure(&writer, vec![object]));
+            let writes = group.iter().map(|(gvr, wanted)| bootstrap::ensure(&writer, gvr, wanted));
             futures_util::future::try_join_all(writes).await?;
         }
         self.handler.aggregator.retire(&self.handler.api).await?;
@@ -193,9 +193,9 @@ impl Server {
         follow::follow(served.cache.clone(), interest, shutdown, move |_| changed.add(()));
         let writer = Arc::new(RegistryWriter { handler: self.handler.clone() });
         workers::run("default objects", queue, 1, shutdown, move |()| {
-            let (writer, wanted) = (writer.clone(), vec![(gvr.clone(), object.clone())]);
+            let (writer, gvr, wanted) = (writer.clone(), gvr.clone(), object.clone());
             async move {
-                bootstrap::ensure(writer.as_ref(), wanted).await?;
+                bootstrap::ensure(writer.as_ref(), &gvr, &wanted).await?;
                 Ok(None)
             }
         });

@@ -105,26 +105,38 @@ fn object(
     (gvr, Object::from_value(value).expect("built as an object"))
 }
 
-/// Creates missing objects and brings present ones up to date; what an administrator changed is
-/// kept. Objects that another server makes at the same time are no error.
-pub async fn ensure(writer: &dyn Writer, objects: Vec<(Gvr, Object)>) -> Result<(), StatusError> {
-    for (gvr, wanted) in objects {
-        let found = writer.get(&gvr, wanted.namespace(), wanted.name()).await?;
-        let outcome = match found {
-            None => writer.create(&gvr, wanted).await,
-            Some(found) => match reconcile(&found, &wanted) {
-                Some(changed) => writer.update(&gvr, changed).await,
-                None => Ok(()),
-            },
-        };
-        match outcome {
+/// How often an object is looked at again that others change at the same time.
+///
+/// upstream: client-go/util/retry DefaultBackoff
+const ATTEMPTS: usize = 5;
+
+/// Creates an object that is missing, or brings it up to date; what an administrator changed is
+/// kept. An object that others make or change at the same time is looked at again.
+///
+/// # Errors
+/// What reading or writing has answered.
+pub async fn ensure(writer: &dyn Writer, gvr: &Gvr, wanted: &Object) -> Result<(), StatusError> {
+    for _ in 0..ATTEMPTS {
+        match ensure_once(writer, gvr, wanted).await {
             Err(error) if error.code == 409 => {
                 tracing::debug!(resource = %gvr, %error, "a default object changed meanwhile");
             }
-            other => other?,
+            other => return other,
         }
     }
+    let name = wanted.name();
+    tracing::warn!(resource = %gvr, name, "a default object changes all the time: it stays as it is");
     Ok(())
+}
+
+async fn ensure_once(writer: &dyn Writer, gvr: &Gvr, wanted: &Object) -> Result<(), StatusError> {
+    match writer.get(gvr, wanted.namespace(), wanted.name()).await? {
+        None => writer.create(gvr, wanted.clone()).await,
+        Some(found) => match reconcile(&found, wanted) {
+            Some(changed) => writer.update(gvr, changed).await,
+            None => Ok(()),
+        },
+    }
 }
 
 const RBAC_AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";

@@ -1,4 +1,9 @@
+use std::future::ready;
 use std::io::Read;
+
+use futures_util::FutureExt as _;
+use longshore_api::Reason;
+use parking_lot::Mutex;
 
 use super::*;
 
@@ -71,6 +76,59 @@ fn reconcile_adds_what_is_missing_and_keeps_the_rest() {
     assert!(PolicyRule::uncovered(&rules, &needed).is_empty());
     found.set(&["metadata", "annotations", RBAC_AUTO_UPDATE], "false");
     assert_eq!(reconcile(&found, &wanted), None);
+}
+
+/// Holds one object, and refuses the first writes because somebody was faster.
+struct Busy {
+    found: Mutex<Option<Object>>,
+    conflicts: Mutex<usize>,
+}
+
+impl Busy {
+    fn write(&self, object: Object) -> BoxFuture<'_, Result<(), StatusError>> {
+        let mut conflicts = self.conflicts.lock();
+        if *conflicts > 0 {
+            *conflicts -= 1;
+            return ready(Err(StatusError::new(Reason::Conflict, "somebody was faster"))).boxed();
+        }
+        *self.found.lock() = Some(object);
+        ready(Ok(())).boxed()
+    }
+}
+
+impl Writer for Busy {
+    fn get<'a>(
+        &'a self,
+        _: &'a Gvr,
+        _: &'a str,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Object>, StatusError>> {
+        ready(Ok(self.found.lock().clone())).boxed()
+    }
+
+    fn create<'a>(&'a self, _: &'a Gvr, object: Object) -> BoxFuture<'a, Result<(), StatusError>> {
+        self.write(object)
+    }
+
+    fn update<'a>(&'a self, _: &'a Gvr, object: Object) -> BoxFuture<'a, Result<(), StatusError>> {
+        self.write(object)
+    }
+}
+
+#[tokio::test]
+async fn objects_that_others_write_at_the_same_time_are_looked_at_again() {
+    let (gvr, wanted) = apiservices::objects().swap_remove(0);
+    let mut old = wanted.clone();
+    old.set(&["spec", "groupPriorityMinimum"], 1);
+    for found in [None, Some(old)] {
+        let busy = Busy { found: Mutex::new(found.clone()), conflicts: Mutex::new(2) };
+        ensure(&busy, &gvr, &wanted).await.expect("no error");
+        assert_eq!(busy.found.lock().as_ref(), Some(&wanted));
+        // Whoever never comes through leaves it alone.
+        let busy = Busy { found: Mutex::new(found.clone()), conflicts: Mutex::new(usize::MAX) };
+        ensure(&busy, &gvr, &wanted).await.expect("no error");
+        assert_eq!(*busy.found.lock(), found);
+    }
 }
 
 #[test]
