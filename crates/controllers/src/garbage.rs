@@ -25,7 +25,7 @@ use crate::kinds::{Event, Handler, Kind, Kinds};
 ///
 /// upstream: --concurrent-gc-syncs
 const WORKERS: usize = 20;
-/// Custom objects that went lately are remembered, so many of them.
+/// Objects that went lately are remembered, so many of them.
 const GONE_MAX: usize = 16_384;
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -45,12 +45,39 @@ struct Controller {
 struct Graph {
     /// Dependents by the uid of an owner.
     owners: HashMap<String, Dependents>,
-    /// The uids of custom objects that went lately, and their order: a dependent may be told of only
-    /// after its owner and the owner's kind are gone.
+    /// Custom objects that went lately: a dependent may be told of only after its owner and the
+    /// owner's kind are gone.
     ///
     /// upstream: pkg/controller/garbagecollector/uid_cache.go
-    gone: HashSet<String>,
-    gone_order: VecDeque<String>,
+    gone: Lately,
+    /// Objects that went lately and whose dependents were to stay: each kind is told of by a watch of
+    /// its own, so a dependent that was made just before may come after its owner has gone.
+    let_live: Lately,
+}
+
+/// Some uids, the newest ones.
+#[derive(Default)]
+struct Lately {
+    uids: HashSet<String>,
+    order: VecDeque<String>,
+}
+
+impl Lately {
+    fn add(&mut self, uid: &str) {
+        if !self.uids.insert(uid.to_owned()) {
+            return;
+        }
+        self.order.push_back(uid.to_owned());
+        if self.order.len() > GONE_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.uids.remove(&oldest);
+        }
+    }
+
+    fn has(&self, uid: &str) -> bool {
+        self.uids.contains(uid)
+    }
 }
 
 #[derive(Default)]
@@ -85,22 +112,9 @@ impl Graph {
         dependents.nodes.iter().cloned().collect()
     }
 
-    /// Remembers a custom object that went, for dependents that are not known yet.
-    fn remember(&mut self, owner: &Object) {
-        if !self.gone.insert(owner.uid().to_owned()) {
-            return;
-        }
-        self.gone_order.push_back(owner.uid().to_owned());
-        if self.gone_order.len() > GONE_MAX
-            && let Some(oldest) = self.gone_order.pop_front()
-        {
-            self.gone.remove(&oldest);
-        }
-    }
-
     fn is_gone(&self, owner: &str) -> bool {
         let orphaned = self.owners.get(owner).is_some_and(|dependents| dependents.orphaned);
-        orphaned || self.gone.contains(owner)
+        orphaned || self.gone.has(owner)
     }
 
     fn dependents(&self, owner: &str) -> Vec<Node> {
@@ -165,7 +179,7 @@ impl Controller {
             if deleted || old.uid() != object.uid() {
                 // Built-in kinds stay, and can be asked.
                 if at >= self.ctx.config.collected.len() {
-                    graph.remember(old);
+                    graph.gone.add(old.uid());
                 }
                 graph.orphan(old).into_iter().for_each(|dependent| queue.add(dependent));
             }
@@ -267,6 +281,13 @@ impl Controller {
         if gone.is_empty() && waiting.is_empty() {
             return Ok(());
         }
+        let left: Vec<&str> = {
+            let graph = self.graph.lock();
+            gone.iter().copied().filter(|owner| graph.let_live.has(owner)).collect()
+        };
+        if !left.is_empty() {
+            return self.disown(of, object, &left).await;
+        }
         let dependents = self.dependents_of(object.uid());
         let chained = !waiting.is_empty() && !dependents.is_empty();
         let policy = if chained {
@@ -350,6 +371,7 @@ impl Controller {
 
     /// Lets the dependents of a deleted object live on without it.
     async fn orphan(&self, of: Resource, object: &Object) -> Result<(), Error> {
+        self.graph.lock().let_live.add(object.uid());
         for (at, (namespace, name)) in self.dependents_of(object.uid()) {
             let Some(Kind { of, cache, .. }) = self.kinds.at(at) else { continue };
             if let Some(dependent) = cache.get(&namespace, &name) {
@@ -412,7 +434,7 @@ mod tests {
             (object("owner", "none"), object("one", "owner"), object("two", "owner"));
         let node = |object: &Object| (0, key_of(object));
         graph.link(&node(&one), &one);
-        graph.remember(&owner);
+        graph.gone.add(owner.uid());
         assert_eq!(graph.orphan(&owner), [node(&one)]);
         // The first is gone before anybody hears of the second.
         graph.unlink(&node(&one), &one);
@@ -422,11 +444,11 @@ mod tests {
 
     #[test]
     fn what_is_remembered_has_a_limit() {
-        let mut graph = Graph::default();
+        let mut lately = Lately::default();
         for uid in 0..=GONE_MAX {
-            graph.remember(&object(&uid.to_string(), "none"));
+            lately.add(&uid.to_string());
         }
-        assert!(!graph.is_gone("0") && graph.is_gone("1") && graph.is_gone(&GONE_MAX.to_string()));
-        assert_eq!((graph.gone.len(), graph.gone_order.len()), (GONE_MAX, GONE_MAX));
+        assert!(!lately.has("0") && lately.has("1") && lately.has(&GONE_MAX.to_string()));
+        assert_eq!((lately.uids.len(), lately.order.len()), (GONE_MAX, GONE_MAX));
     }
 }

@@ -2,7 +2,7 @@
 
 use longshore_api::Object;
 use longshore_client::Resource;
-use longshore_client::resource::{CUSTOM_RESOURCE_DEFINITIONS, PODS, SERVICE_ACCOUNTS};
+use longshore_client::resource::{CUSTOM_RESOURCE_DEFINITIONS, JOBS, PODS, SERVICE_ACCOUNTS};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
@@ -86,4 +86,32 @@ async fn dependents_go_with_owners_whose_definition_is_deleted() {
         }
         cluster.until_shown(definitions, "", NAME, |found| found.is_none()).await;
     }
+}
+
+/// Owners and dependents are told of by watches of their own: one that was made just before its owner
+/// was deleted, and was to stay, may be seen only after the owner has gone. It was deleted then.
+#[tokio::test(flavor = "multi_thread")]
+async fn dependents_that_were_to_stay_do_when_they_come_late() {
+    let cluster = Cluster::start().await;
+    cluster.until(SERVICE_ACCOUNTS, |all| all.iter().any(|a| a.namespace() == "default")).await;
+    let job = json!({
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": { "name": "owner", "namespace": "default" },
+        "spec": { "suspend": true, "template": { "spec": {
+            "restartPolicy": "Never", "containers": [{ "name": "c", "image": "a" }],
+        }}},
+    });
+    let owner = cluster.create(JOBS, job).await;
+    let options = json!({ "propagationPolicy": "Orphan" });
+    cluster.client.delete(JOBS, "default", "owner", options).await.expect("it is there");
+    cluster.until_shown(JOBS, "default", "owner", |found| found.is_none()).await;
+    let mut late = pod("late", &owner);
+    let reference = &mut late["metadata"]["ownerReferences"][0];
+    (reference["apiVersion"], reference["kind"]) = ("batch/v1".into(), "Job".into());
+    cluster.create(PODS, late).await;
+    let is_free = |found: Option<&Object>| {
+        let found = found.expect("it stays");
+        found.list(&["metadata", "ownerReferences"]).is_empty()
+    };
+    cluster.until_shown(PODS, "default", "late", is_free).await;
 }
