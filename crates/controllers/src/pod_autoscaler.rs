@@ -29,12 +29,33 @@ use crate::common::{Key, key_of, rfc3339};
 /// Workers side by side.
 const WORKERS: usize = 5;
 
-/// What is remembered of autoscalers; it goes with them.
+/// What is remembered of one autoscaler.
 #[derive(Default)]
-struct Memory {
-    histories: BTreeMap<Key, History>,
-    /// Which pods each looks after, as of its last look.
-    selectors: BTreeMap<Key, LabelSelector>,
+struct Remembered {
+    history: History,
+    /// Which pods it looks after, as of its last look.
+    selector: Option<LabelSelector>,
+}
+
+/// What is remembered of autoscalers. It comes and goes with them: a look that is still on when its
+/// autoscaler goes must leave nothing behind, least of all a claim to pods.
+#[derive(Default)]
+struct Memory(BTreeMap<Key, Remembered>);
+
+impl Memory {
+    /// Notes which pods an autoscaler looks after; gives all that look after some of them.
+    fn select(&mut self, key: &Key, selector: LabelSelector, pods: &[Arc<Object>]) -> Vec<String> {
+        if let Some(own) = self.0.get_mut(key) {
+            own.selector = Some(selector);
+        }
+        let all = self.0.iter().filter(|((namespace, _), other)| {
+            let selects = |selector: &LabelSelector| {
+                pods.iter().any(|pod| selector.matches_map(pod.labels()))
+            };
+            *namespace == key.0 && other.selector.as_ref().is_some_and(selects)
+        });
+        all.map(|((namespace, name), _)| format!("{{{name} {namespace}}}")).collect()
+    }
 }
 
 #[derive(Clone)]
@@ -50,15 +71,15 @@ pub(crate) fn start(ctx: Context) {
     let autoscalers = ctx.caches.get(HORIZONTAL_POD_AUTOSCALERS);
     let pods = ctx.caches.get(PODS);
     let memory = Arc::new(Mutex::new(Memory::default()));
-    let (again, forget) = (queue.clone(), memory.clone());
+    let (again, known) = (queue.clone(), memory.clone());
     let period = ctx.config.autoscaler_period;
     autoscalers.on_change(move |change| {
         let key = key_of(change.object());
+        let mut memory = known.lock();
         if let Change::Deleted(_) = change {
-            let mut memory = forget.lock();
-            memory.histories.remove(&key);
-            memory.selectors.remove(&key);
+            memory.0.remove(&key);
         } else {
+            memory.0.entry(key.clone()).or_default();
             // What is measured changes without any event, so only time tells when to look.
             again.add_after(key, period);
         }
@@ -143,6 +164,12 @@ impl Look<'_> {
         self.of.ctx.recorder.event(self.autoscaler, Severity::Warning, reason, message);
     }
 
+    /// Does something with the history of the autoscaler, unless it has gone meanwhile.
+    fn history<T>(&self, work: impl FnOnce(&mut History) -> T) -> Option<T> {
+        let mut memory = self.of.memory.lock();
+        memory.0.get_mut(&self.key).map(|own| work(&mut own.history))
+    }
+
     /// Notes what was counted.
     fn count(&mut self, current: i64, desired: i64, metrics: Vec<Value>, rescaled: bool) {
         let mut status = json!({ "desiredReplicas": desired });
@@ -176,10 +203,7 @@ impl Look<'_> {
         let text = "the HPA controller was able to get the target's current scale";
         self.condition("AbleToScale", true, "SucceededGetScale", text);
         let current = scale.wanted();
-        let of_key = |memory: &mut Memory, key: &Key, now| {
-            memory.histories.entry(key.clone()).or_default().begin(current, now);
-        };
-        of_key(&mut self.of.memory.lock(), &self.key, self.now);
+        self.history(|history| history.begin(current, self.now));
         let spec = |field| self.autoscaler.int(&["spec", field]);
         let (min, max) = (spec("minReplicas").unwrap_or(1), spec("maxReplicas").unwrap_or(0));
         if current == 0 {
@@ -225,11 +249,8 @@ impl Look<'_> {
             String::new()
         };
         let behaviour = self.autoscaler.get(&["spec", "behavior"]).unwrap_or(&Value::Null);
-        let decision = {
-            let mut memory = self.of.memory.lock();
-            let history = memory.histories.entry(self.key.clone()).or_default();
-            history.decide(behaviour, wanted, bounds, self.now)
-        };
+        let decide = |history: &mut History| history.decide(behaviour, wanted, bounds, self.now);
+        let Some(decision) = self.history(decide) else { return Ok(()) };
         self.condition("AbleToScale", true, decision.able.0, decision.able.1);
         let (is_limited, reason, message) = decision.limited;
         self.condition("ScalingLimited", is_limited, reason, message);
@@ -264,9 +285,7 @@ impl Look<'_> {
         let recorder = &self.of.ctx.recorder;
         recorder.event(self.autoscaler, Severity::Normal, "SuccessfulRescale", &text);
         let behaviour = self.autoscaler.get(&["spec", "behavior"]).unwrap_or(&Value::Null);
-        if let Some(history) = self.of.memory.lock().histories.get_mut(&self.key) {
-            history.changed(behaviour, current, replicas, self.now);
-        }
+        self.history(|history| history.changed(behaviour, current, replicas, self.now));
         self.drop_condition("ScaledToZero");
         self.count(current, replicas, metrics, true);
         Ok(())
@@ -311,13 +330,7 @@ impl Look<'_> {
         })?;
         let mut pods = self.of.pods.list_namespace(&self.key.0);
         pods.retain(|pod| parsed.matches_map(pod.labels()));
-        let mut memory = self.of.memory.lock();
-        memory.selectors.insert(self.key.clone(), parsed);
-        let others = memory.selectors.iter().filter(|((namespace, _), selector)| {
-            *namespace == self.key.0 && pods.iter().any(|pod| selector.matches_map(pod.labels()))
-        });
-        let names: Vec<String> = others.map(|((ns, name), _)| format!("{{{name} {ns}}}")).collect();
-        drop(memory);
+        let names = self.of.memory.lock().select(&self.key, parsed, &pods);
         if names.len() > 1 {
             let names = names.join(" ");
             let error =
@@ -333,6 +346,25 @@ impl Look<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_autoscaler_that_is_gone_claims_no_pods() {
+        let key = |name: &str| ("n".to_owned(), name.to_owned());
+        let pod = json!({"metadata": {"name": "p", "labels": {"app": "web"}}});
+        let pods = [Arc::new(Object::from_value(pod).expect("an object"))];
+        let mut memory = Memory::default();
+        let select = |memory: &mut Memory, name: &str| {
+            memory.select(&key(name), LabelSelector::parse("app=web").expect("good"), &pods)
+        };
+        memory.0.insert(key("a"), Remembered::default());
+        memory.0.insert(key("b"), Remembered::default());
+        assert_eq!(select(&mut memory, "a"), ["{a n}"]);
+        assert_eq!(select(&mut memory, "b"), ["{a n}", "{b n}"]);
+        memory.0.remove(&key("a"));
+        // Its last look was still on.
+        select(&mut memory, "a");
+        assert_eq!(select(&mut memory, "b"), ["{b n}"]);
+    }
 
     #[test]
     fn the_time_of_a_condition_is_that_of_its_status() {
