@@ -8,9 +8,10 @@ use std::sync::Arc;
 use longshore_api::Object;
 use longshore_api::quantity::{Format, Quantity};
 use longshore_api::selector::LabelSelector;
+use longshore_client::Client;
 use serde_json::{Value, json};
 
-use super::replicas::{Question, Samples, Tolerance, float, shared, total};
+use super::replicas::{Question, Tolerance, float, shared, total};
 use super::scale::Scale;
 use super::{Look, metrics};
 
@@ -95,6 +96,30 @@ async fn one(
     pods: &[Arc<Object>],
     spec: &Value,
 ) -> Result<(Proposal, Value), Failure> {
+    let kind = spec["type"].as_str().unwrap_or("");
+    let name = |source: &str, path: &str| spec[source].pointer(path).and_then(Value::as_str);
+    // Its field, the reason of its failures, and what they call it.
+    let (field, reason, what) = match kind {
+        "Resource" => {
+            let name = name("resource", "/name").unwrap_or("");
+            ("resource", "FailedGetResourceMetric", format!("{name} resource"))
+        }
+        "ContainerResource" => {
+            let name = name("containerResource", "/container").unwrap_or("");
+            let reason = "FailedGetContainerResourceMetric";
+            ("containerResource", reason, format!("{name} container"))
+        }
+        "Pods" => ("pods", "FailedGetPodsMetric", "pods".to_owned()),
+        "Object" => ("object", "FailedGetObjectMetric", "object".to_owned()),
+        "External" => {
+            let name = name("external", "/metric/name").unwrap_or("");
+            ("external", "FailedGetExternalMetric", format!("{name} external"))
+        }
+        other => {
+            let text = format!("unknown metric source type \"{other}\"");
+            return Err(Failure { reason: "InvalidMetricSourceType", outer: text.clone(), text });
+        }
+    };
     let question = Question {
         pods,
         resource: "",
@@ -103,19 +128,38 @@ async fn one(
         tolerance: tolerance(look.autoscaler),
         now: look.now,
     };
-    match spec["type"].as_str().unwrap_or("") {
-        "Resource" => of_resource(look, scale, question, &spec["resource"], false).await,
-        "ContainerResource" => {
-            of_resource(look, scale, question, &spec["containerResource"], true).await
-        }
-        "Pods" => of_pods(look, scale, question, &spec["pods"]).await,
-        "Object" => of_object(look, scale, question, &spec["object"]).await,
-        "External" => external(look, scale, question, &spec["external"]).await,
-        other => {
-            let text = format!("unknown metric source type \"{other}\"");
-            Err(Failure { reason: "InvalidMetricSourceType", outer: text.clone(), text })
+    let (client, namespace) = (&look.of.ctx.client, look.key.0.as_str());
+    let source = Source { client, namespace, scale, question, spec: &spec[field] };
+    let answer = match kind {
+        "Pods" => source.of_pods().await,
+        "Object" => source.of_object().await,
+        "External" => source.external().await,
+        _ => source.of_resource().await,
+    };
+    match answer {
+        Ok((proposal, status)) => Ok((proposal, json!({ "type": kind, field: status }))),
+        Err(Problem { text, inner }) => {
+            let outer = format!("failed to get {what} metric value: {inner}");
+            Err(Failure { reason, text, outer })
         }
     }
+}
+
+/// Why there is no count, as the condition says it, and as it is said within the whole.
+struct Problem {
+    text: String,
+    inner: String,
+}
+
+impl From<String> for Problem {
+    fn from(text: String) -> Self {
+        Self { inner: text.clone(), text }
+    }
+}
+
+/// Says more of a failure within the whole than in the condition.
+fn within(what: String) -> impl Fn(String) -> Problem {
+    move |text| Problem { inner: format!("{what}: {text}"), text }
 }
 
 fn tolerance(autoscaler: &Object) -> Tolerance {
@@ -134,191 +178,153 @@ fn amount(value: i64, resource: &str) -> String {
     quantity.in_format(format).to_string()
 }
 
-/// The thousandths of a target; none when it is not stated.
-fn target(target: &Value, field: &str) -> Option<i64> {
-    Quantity::parse(target[field].as_str()?).ok().map(Quantity::milli_value)
+/// One metric of an autoscaler, and what it is asked about.
+struct Source<'a> {
+    client: &'a Client,
+    namespace: &'a str,
+    scale: &'a Scale,
+    question: Question<'a>,
+    spec: &'a Value,
 }
 
-async fn of_resource(
-    look: &Look<'_>,
-    scale: &Scale,
-    mut question: Question<'_>,
-    spec: &Value,
-    is_container: bool,
-) -> Result<(Proposal, Value), Failure> {
-    let text = |field: &str| spec[field].as_str().unwrap_or("");
-    let (resource, container) = (text("name"), if is_container { text("container") } else { "" });
-    (question.resource, question.container) = (resource, container);
-    let failure = |text: String| {
-        if is_container {
-            let outer = format!("failed to get {container} container metric value: {text}");
-            Failure { reason: "FailedGetContainerResourceMetric", text, outer }
+/// A count and the status of its metric.
+type Answer = Result<(Proposal, Value), Problem>;
+
+impl Source<'_> {
+    fn text(&self, field: &str) -> &str {
+        self.spec[field].as_str().unwrap_or("")
+    }
+
+    /// The thousandths of a target; none when it is not stated.
+    fn target(&self, field: &str) -> Option<i64> {
+        Quantity::parse(self.spec["target"][field].as_str()?).ok().map(Quantity::milli_value)
+    }
+
+    async fn of_resource(self) -> Answer {
+        let (resource, container) = (self.text("name"), self.text("container"));
+        let question = Question { resource, container, ..self.question };
+        let samples = async {
+            let selector = self.scale.selector();
+            let got =
+                metrics::of_resource(self.client, self.namespace, selector, resource, container);
+            let failed = |error| format!("unable to get metrics for resource {resource}: {error}");
+            got.await.map_err(failed)
+        };
+        let (proposal, metric, current) = if let Some(average) = self.target("averageValue") {
+            let proposal = samples.await.and_then(|samples| question.by_average(samples, average));
+            let proposal =
+                proposal.map_err(|error| format!("failed to get {resource} usage: {error}"))?;
+            let current = json!({ "averageValue": amount(proposal.average, resource) });
+            (proposal, format!("{resource} resource"), current)
+        } else if let Some(percent) = self.spec["target"]["averageUtilization"].as_i64() {
+            let proposal =
+                samples.await.and_then(|samples| question.by_utilization(samples, percent));
+            let proposal = proposal
+                .map_err(|error| format!("failed to get {resource} utilization: {error}"))?;
+            let current = json!({
+                "averageUtilization": proposal.utilization,
+                "averageValue": amount(proposal.average, resource),
+            });
+            let of = if container.is_empty() { "" } else { "container " };
+            let metric = format!("{resource} {of}resource utilization (percentage of request)");
+            (proposal, metric, current)
         } else {
-            let outer = format!("failed to get {resource} resource metric value: {text}");
-            Failure { reason: "FailedGetResourceMetric", text, outer }
+            let text = "invalid resource metric source: neither an average utilization target nor \
+                        an average value (usage) target was set";
+            return Err(text.to_owned().into());
+        };
+        let mut status = json!({ "name": resource, "current": current });
+        if !container.is_empty() {
+            status["container"] = container.into();
         }
-    };
-    let (client, namespace) = (&look.of.ctx.client, look.key.0.as_str());
-    let samples = async {
-        let got =
-            metrics::of_resource(client, namespace, scale.selector(), resource, container).await;
-        got.map_err(|error| format!("unable to get metrics for resource {resource}: {error}"))
-    };
-    let (proposal, metric, current) = if let Some(average) = target(&spec["target"], "averageValue")
-    {
-        let proposal = samples.await.and_then(|samples| question.by_average(samples, average));
-        let proposal = proposal
-            .map_err(|error| failure(format!("failed to get {resource} usage: {error}")))?;
-        let current = json!({ "averageValue": amount(proposal.average, resource) });
-        (proposal, format!("{resource} resource"), current)
-    } else if let Some(percent) = spec["target"]["averageUtilization"].as_i64() {
-        let proposal = samples.await.and_then(|samples| question.by_utilization(samples, percent));
-        let proposal = proposal
-            .map_err(|error| failure(format!("failed to get {resource} utilization: {error}")))?;
-        let current = json!({
-            "averageUtilization": proposal.utilization,
-            "averageValue": amount(proposal.average, resource),
-        });
-        let of = if is_container { "container " } else { "" };
-        let metric = format!("{resource} {of}resource utilization (percentage of request)");
-        (proposal, metric, current)
-    } else {
-        let text = "invalid resource metric source: neither an average utilization target nor an \
-                    average value (usage) target was set";
-        return Err(failure(text.to_owned()));
-    };
-    let status = if is_container {
-        json!({ "type": "ContainerResource", "containerResource": {
-            "name": resource, "container": container, "current": current,
-        }})
-    } else {
-        json!({ "type": "Resource", "resource": { "name": resource, "current": current } })
-    };
-    Ok((Proposal { replicas: proposal.replicas, metric }, status))
-}
-
-async fn of_pods(
-    look: &Look<'_>,
-    scale: &Scale,
-    question: Question<'_>,
-    spec: &Value,
-) -> Result<(Proposal, Value), Failure> {
-    let failure = |text: String| {
-        let outer = format!("failed to get pods metric value: {text}");
-        Failure { reason: "FailedGetPodsMetric", text, outer }
-    };
-    let metric = Metric::of(spec).map_err(&failure)?;
-    let average = target(&spec["target"], "averageValue").unwrap_or(0);
-    let (client, namespace) = (&look.of.ctx.client, look.key.0.as_str());
-    let got = metrics::of_pods(client, namespace, scale.selector(), metric.asked()).await;
-    let got: Result<Samples, String> =
-        got.map_err(|error| format!("unable to get metric {}: {error}", metric.name));
-    let proposal = got.and_then(|samples| question.by_average(samples, average));
-    let proposal = proposal.map_err(&failure)?;
-    let status = json!({ "type": "Pods", "pods": {
-        "metric": metric.identifier(), "current": { "averageValue": amount(proposal.average, "") },
-    }});
-    let text = format!("pods metric {}", metric.name);
-    Ok((Proposal { replicas: proposal.replicas, metric: text }, status))
-}
-
-async fn of_object(
-    look: &Look<'_>,
-    scale: &Scale,
-    question: Question<'_>,
-    spec: &Value,
-) -> Result<(Proposal, Value), Failure> {
-    let failure = |text: String| {
-        let outer = format!("failed to get object metric value: {text}");
-        Failure { reason: "FailedGetObjectMetric", text, outer }
-    };
-    let metric = Metric::of(spec).map_err(&failure)?;
-    let (object, goal) = (&spec["describedObject"], &spec["target"]);
-    let (client, namespace) = (&look.of.ctx.client, look.key.0.as_str());
-    let kind = object["kind"].as_str().unwrap_or("");
-    let value = async {
-        let got = metrics::of_object(client, namespace, object, metric.asked()).await;
-        got.map_err(|error| {
-            let name = object["name"].as_str().unwrap_or("");
-            format!("unable to get metric {}: {kind} on {namespace} {name}/{error}", metric.name)
-        })
-    };
-    let status = |current: Value| {
-        json!({ "type": "Object", "object": {
-            "metric": metric.identifier(), "describedObject": object, "current": current,
-        }})
-    };
-    if let Some(wanted) = target(goal, "value").filter(|_| goal["type"] == "Value") {
-        let value = value.await.map_err(&failure)?;
-        let replicas = question.by_ratio(float(value) / float(wanted)).map_err(&failure)?;
-        let text = format!("{kind} metric {}", metric.name);
-        let status = status(json!({ "value": amount(value, "") }));
-        return Ok((Proposal { replicas, metric: text }, status));
+        Ok((Proposal { replicas: proposal.replicas, metric }, status))
     }
-    let average = target(goal, "averageValue").filter(|_| goal["type"] == "AverageValue");
-    let Some(average) = average else {
-        let text = "invalid object metric source: neither a value target nor an average value \
-                    target was set";
-        return Err(failure(text.to_owned()));
-    };
-    let value = value.await.map_err(|text| {
-        let outer = format!("failed to get {} object metric: {text}", metric.name);
-        Failure { text, ..failure(outer) }
-    })?;
-    let (replicas, each) = shared(value, average, scale.present(), question.tolerance);
-    let status = status(json!({ "averageValue": amount(each, "") }));
-    Ok((Proposal { replicas, metric: metric.external() }, status))
-}
 
-async fn external(
-    look: &Look<'_>,
-    scale: &Scale,
-    question: Question<'_>,
-    spec: &Value,
-) -> Result<(Proposal, Value), Failure> {
-    let name = spec["metric"]["name"].as_str().unwrap_or("").to_owned();
-    let failure = |text: String| {
-        let outer = format!("failed to get {name} external metric value: {text}");
-        Failure { reason: "FailedGetExternalMetric", text, outer }
-    };
-    let metric = Metric::of(spec).map_err(&failure)?;
-    let (client, namespace) = (&look.of.ctx.client, look.key.0.as_str());
-    let value = async {
-        let (name, selector) = metric.asked();
-        let got = metrics::external(client, namespace, name, selector).await;
-        let got = got.map_err(|error| {
-            let selector = go_selector(&spec["metric"]["selector"]);
-            format!("unable to get external metric {namespace}/{name}/{selector}: {error}")
-        });
-        got.map(|values| total(values.into_iter()))
-    };
-    let status = |current: Value| {
-        json!({ "type": "External", "external": {
-            "metric": metric.identifier(), "current": current,
-        }})
-    };
-    if let Some(average) = target(&spec["target"], "averageValue") {
-        let value = value.await.map_err(|text| {
-            let outer = format!("failed to get {} external metric: {text}", metric.name);
-            Failure { text, ..failure(outer) }
-        })?;
-        let (replicas, each) = shared(value, average, scale.present(), question.tolerance);
-        let status = status(json!({ "averageValue": amount(each, "") }));
-        return Ok((Proposal { replicas, metric: metric.external() }, status));
+    async fn of_pods(self) -> Answer {
+        let metric = Metric::of(self.spec)?;
+        let average = self.target("averageValue").unwrap_or(0);
+        let selector = self.scale.selector();
+        let samples = metrics::of_pods(self.client, self.namespace, selector, metric.asked()).await;
+        let samples =
+            samples.map_err(|error| format!("unable to get metric {}: {error}", metric.name))?;
+        let proposal = self.question.by_average(samples, average)?;
+        let status = metric.status(json!({ "averageValue": amount(proposal.average, "") }));
+        let text = format!("pods metric {}", metric.name);
+        Ok((Proposal { replicas: proposal.replicas, metric: text }, status))
     }
-    let Some(wanted) = target(&spec["target"], "value") else {
-        let text = "invalid external metric source: neither a value target nor an average value \
-                    target was set";
-        return Err(failure(text.to_owned()));
-    };
-    let outer = |text: String| {
-        let outer = format!("failed to get external metric {}: {text}", metric.name);
-        Failure { text, ..failure(outer) }
-    };
-    let value = value.await.map_err(outer)?;
-    let replicas = question.by_ratio(float(value) / float(wanted)).map_err(outer)?;
-    let status = status(json!({ "value": amount(value, "") }));
-    Ok((Proposal { replicas, metric: metric.external() }, status))
+
+    async fn of_object(self) -> Answer {
+        let metric = Metric::of(self.spec)?;
+        let (object, namespace) = (&self.spec["describedObject"], self.namespace);
+        let kind = object["kind"].as_str().unwrap_or("");
+        let value = async {
+            let got = metrics::of_object(self.client, namespace, object, metric.asked()).await;
+            got.map_err(|error| {
+                let name = object["name"].as_str().unwrap_or("");
+                format!(
+                    "unable to get metric {}: {kind} on {namespace} {name}/{error}",
+                    metric.name
+                )
+            })
+        };
+        let is = |target: &str| self.spec["target"]["type"] == target;
+        let (proposal, current) = if let Some(wanted) = self.target("value").filter(|_| is("Value"))
+        {
+            let (replicas, current) = self.in_proportion(value.await?, wanted)?;
+            (Proposal { replicas, metric: format!("{kind} metric {}", metric.name) }, current)
+        } else if let Some(average) = self.target("averageValue").filter(|_| is("AverageValue")) {
+            let what = format!("failed to get {} object metric", metric.name);
+            self.shared_out(value.await.map_err(within(what))?, average, &metric)
+        } else {
+            let text = "invalid object metric source: neither a value target nor an average value \
+                        target was set";
+            return Err(text.to_owned().into());
+        };
+        let mut status = metric.status(current);
+        status["describedObject"] = object.clone();
+        Ok((proposal, status))
+    }
+
+    async fn external(self) -> Answer {
+        let metric = Metric::of(self.spec)?;
+        let value = async {
+            let (name, selector) = metric.asked();
+            let got = metrics::external(self.client, self.namespace, name, selector).await;
+            let got = got.map_err(|error| {
+                let (namespace, selector) = (self.namespace, metric.go_selector());
+                format!("unable to get external metric {namespace}/{name}/{selector}: {error}")
+            });
+            got.map(|values| total(values.into_iter()))
+        };
+        let (proposal, current) = if let Some(average) = self.target("averageValue") {
+            let what = format!("failed to get {} external metric", metric.name);
+            self.shared_out(value.await.map_err(within(what))?, average, &metric)
+        } else if let Some(wanted) = self.target("value") {
+            let what = within(format!("failed to get external metric {}", metric.name));
+            let value = value.await.map_err(&what)?;
+            let (replicas, current) = self.in_proportion(value, wanted).map_err(what)?;
+            (Proposal { replicas, metric: metric.external() }, current)
+        } else {
+            let text = "invalid external metric source: neither a value target nor an average \
+                        value target was set";
+            return Err(text.to_owned().into());
+        };
+        Ok((proposal, metric.status(current)))
+    }
+
+    /// The count at which a value would be as wanted.
+    fn in_proportion(&self, value: i64, wanted: i64) -> Result<(i64, Value), String> {
+        let replicas = self.question.by_ratio(float(value) / float(wanted))?;
+        Ok((replicas, json!({ "value": amount(value, "") })))
+    }
+
+    /// The count at which every replica has its share of a value.
+    fn shared_out(&self, value: i64, average: i64, metric: &Metric<'_>) -> (Proposal, Value) {
+        let tolerance = self.question.tolerance;
+        let (replicas, each) = shared(value, average, self.scale.present(), tolerance);
+        let current = json!({ "averageValue": amount(each, "") });
+        (Proposal { replicas, metric: metric.external() }, current)
+    }
 }
 
 /// A metric that has a name, and maybe a selector of its own.
@@ -343,16 +349,20 @@ impl<'a> Metric<'a> {
         (self.name, &self.selector)
     }
 
-    fn identifier(&self) -> Value {
+    fn status(&self, current: Value) -> Value {
         let mut own = json!({ "name": self.name });
         if self.identifier["selector"].is_object() {
             own["selector"] = self.identifier["selector"].clone();
         }
-        own
+        json!({ "metric": own, "current": current })
+    }
+
+    fn go_selector(&self) -> String {
+        go_selector(&self.identifier["selector"])
     }
 
     fn external(&self) -> String {
-        format!("external metric {}({})", self.name, go_selector(&self.identifier["selector"]))
+        format!("external metric {}({})", self.name, self.go_selector())
     }
 }
 
