@@ -48,14 +48,7 @@ pub(crate) fn start(ctx: Context) {
     let templates = ctx.caches.get(RESOURCE_CLAIM_TEMPLATES);
     let again = queue.clone();
     pods.on_change(move |change| {
-        let pod = change.object();
-        if matches!(change, Change::Deleted(_)) || is_done(pod) {
-            for name in pod_claims(pod).filter_map(|claim| claim_name(pod, claim).ok().flatten()) {
-                again.add(Item::Claim((pod.namespace().to_owned(), name.to_owned())));
-            }
-        } else if pod_claims(pod).next().is_some() {
-            again.add(Item::Pod(key_of(pod)));
-        }
+        note_pod(&again, change.object(), matches!(change, Change::Deleted(_)));
     });
     let (again, all) = (queue.clone(), pods.clone());
     claims.on_change(move |change| {
@@ -68,7 +61,7 @@ pub(crate) fn start(ctx: Context) {
                 claim_name(&pod, wanted).is_ok_and(|name| name == Some(claim.name()))
             };
             if pod_claims(&pod).any(uses) {
-                again.add(Item::Pod(key_of(&pod)));
+                note_pod(&again, &pod, false);
             }
         }
     });
@@ -78,7 +71,7 @@ pub(crate) fn start(ctx: Context) {
         for pod in all.list_namespace(template.namespace()) {
             let uses = |claim: &Value| claim["resourceClaimTemplateName"] == template.name();
             if pod_claims(&pod).any(uses) {
-                again.add(Item::Pod(key_of(&pod)));
+                note_pod(&again, &pod, false);
             }
         }
     });
@@ -96,6 +89,18 @@ pub(crate) fn start(ctx: Context) {
             }
         }
     });
+}
+
+/// Looks at a pod that may run, else at what it used: a claim that was made for it is dropped then,
+/// and must not be made anew.
+fn note_pod(queue: &Queue<Item>, pod: &Object, gone: bool) {
+    if gone || is_done(pod) {
+        for name in pod_claims(pod).filter_map(|claim| claim_name(pod, claim).ok().flatten()) {
+            queue.add(Item::Claim((pod.namespace().to_owned(), name.to_owned())));
+        }
+    } else if pod_claims(pod).next().is_some() {
+        queue.add(Item::Pod(key_of(pod)));
+    }
 }
 
 fn pod_claims(pod: &Object) -> impl Iterator<Item = &Value> {
@@ -141,7 +146,7 @@ fn is_pod(user: &Value) -> bool {
 impl Controller {
     async fn sync_pod(&self, (namespace, name): Key) -> Outcome {
         let Some(pod) = self.pods.get(&namespace, &name) else { return Ok(None) };
-        if pod.is_deleting() {
+        if pod.is_deleting() || is_done(&pod) {
             return Ok(None);
         }
         let mut made = Vec::new();
@@ -374,6 +379,33 @@ mod tests {
         let pod = Object::from_value(pod).expect("an object");
         let names: Vec<_> = pod_claims(&pod).map(|claim| claim_name(&pod, claim).ok()).collect();
         assert_eq!(names, [Some(Some("x")), Some(Some("y")), Some(None), None]);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_made_for_a_pod_that_has_ended() {
+        let pod = |phase: &str| {
+            let pod = json!({
+                "metadata": {"name": "p", "namespace": "n"},
+                "spec": {"resourceClaims": [
+                    {"name": "made", "resourceClaimTemplateName": "t"},
+                    {"name": "other", "resourceClaimTemplateName": "t"},
+                ]},
+                "status": {"phase": phase, "resourceClaimStatuses": [
+                    {"name": "made", "resourceClaimName": "c"},
+                ]},
+            });
+            Object::from_value(pod).expect("an object")
+        };
+        let claim = Item::Claim(("n".into(), "c".into()));
+        for (phase, gone, wanted) in [
+            ("Running", false, Item::Pod(("n".into(), "p".into()))),
+            ("Running", true, claim.clone()),
+            ("Succeeded", false, claim),
+        ] {
+            let queue = Queue::new();
+            note_pod(&queue, &pod(phase), gone);
+            assert_eq!((queue.len(), queue.next().await), (1, Some(wanted)), "{phase}");
+        }
     }
 
     #[test]
