@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use longshore_api::Object;
 use longshore_base::rng::Rng;
 use longshore_base::{Shutdown, TaskKind};
-use longshore_client::Error;
 use longshore_client::resource::{LEASES, NODES};
+use longshore_client::{Error, Patch};
 use longshore_cri::v1::{ListImagesRequest, StatusRequest, VersionResponse};
 use serde_json::{Value, json};
 
@@ -178,7 +178,9 @@ impl Node {
         self.fill_status(&mut changed, ready, &problem, now);
         let due = now.as_second() - self.written.as_second() >= REPORT_SECONDS;
         if without_beats(&changed) != without_beats(&node) || due {
-            let written = self.shared.client.update_status(NODES, &changed).await?;
+            // A patch: others change taints and resources all the time.
+            let patch = Patch::Strategic(patch(&node, &changed));
+            let written = self.shared.client.patch(NODES, "", &name, "status", &patch).await?;
             self.shared.nodes.wait_for(&written).await;
             self.written = now;
         }
@@ -258,17 +260,18 @@ impl Node {
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let memory = memory_bytes();
         let disk = disk_bytes(&config.root_dir);
-        let pods = config.max_pods.to_string();
         let resources = |memory: u64, disk: u64| {
-            json!({
-                "cpu": cpus.to_string(), "memory": format!("{}Ki", memory / 1024),
-                "ephemeral-storage": format!("{}Ki", disk / 1024), "pods": pods,
-                "hugepages-1Gi": "0", "hugepages-2Mi": "0",
-            })
+            [
+                ("cpu", cpus.to_string()),
+                ("memory", format!("{}Ki", memory / 1024)),
+                ("ephemeral-storage", format!("{}Ki", disk / 1024)),
+                ("pods", config.max_pods.to_string()),
+                ("hugepages-1Gi", "0".to_owned()),
+                ("hugepages-2Mi", "0".to_owned()),
+            ]
         };
-        node.set(&["status", "capacity"], resources(memory, disk));
         let allocatable = resources(memory.saturating_sub(RESERVED_MEMORY), disk / 10 * 9);
-        node.set(&["status", "allocatable"], allocatable);
+        set_resources(node, resources(memory, disk), allocatable);
         node.set(
             &["status", "daemonEndpoints"],
             json!({ "kubeletEndpoint": { "Port": config.port } }),
@@ -302,6 +305,54 @@ impl Node {
         };
         set_condition(node, "Ready", words, now);
     }
+}
+
+/// The fields that this agent tells; conditions have a patch of their own.
+const TOLD: [&str; 6] =
+    ["addresses", "capacity", "allocatable", "daemonEndpoints", "images", "nodeInfo"];
+
+/// The patch that makes a node's status what it should be, and leaves what others write: with an
+/// update, their change of a taint would seem to be ours.
+///
+/// upstream: staging/src/k8s.io/component-helpers/node/util/status.go PatchNodeStatus
+fn patch(old: &Object, new: &Object) -> Value {
+    let part = |field: &str| new.get(&["status", field]).cloned().unwrap_or(Value::Null);
+    let told = TOLD.into_iter().map(|field| (field.to_owned(), part(field)));
+    let mut status = Value::Object(told.collect());
+    // They are joined with those that are there.
+    if let Some(list) = status["addresses"].as_array_mut() {
+        list.insert(0, json!({ "$patch": "replace" }));
+    }
+    let before = old.get(&["status", "allocatable"]).and_then(Value::as_object);
+    for resource in before.into_iter().flat_map(|all| all.keys()) {
+        if status["allocatable"][resource].is_null() {
+            status["allocatable"][resource] = Value::Null;
+        }
+    }
+    let own = |kind: &Value| kind == "Ready" || PRESSURES.iter().any(|p| kind == p.0.name());
+    let conditions = new.list(&["status", "conditions"]).iter();
+    status["conditions"] = conditions.filter(|c| own(&c["type"])).cloned().collect();
+    json!({ "metadata": { "uid": old.uid() }, "status": status })
+}
+
+/// Sets the resources that this agent knows. Somebody may have told of others: all of those are
+/// there for pods.
+///
+/// upstream: pkg/kubelet/nodestatus/setters.go MachineInfo
+fn set_resources<const N: usize>(
+    node: &mut Object,
+    capacity: [(&str, String); N],
+    allocatable: [(&str, String); N],
+) {
+    let mut all = node.get(&["status", "capacity"]).cloned().unwrap_or_else(|| json!({}));
+    for (resource, amount) in capacity {
+        all[resource] = amount.into();
+    }
+    node.set(&["status", "capacity"], all.clone());
+    for (resource, amount) in allocatable {
+        all[resource] = amount.into();
+    }
+    node.set(&["status", "allocatable"], all);
 }
 
 fn set_condition(node: &mut Object, kind: &str, words: [&str; 3], now: Timestamp) {
@@ -359,4 +410,50 @@ fn memory_bytes() -> u64 {
 
 fn disk_bytes(path: &std::path::Path) -> u64 {
     rustix::fs::statvfs(path).map_or(0, |stat| stat.f_blocks * stat.f_frsize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(status: Value) -> Object {
+        let taints = json!([{ "key": "k", "effect": "NoSchedule" }]);
+        let node = json!({ "metadata": { "name": "n", "uid": "u" }, "spec": { "taints": taints }, "status": status });
+        Object::from_value(node).expect("an object")
+    }
+
+    #[test]
+    fn a_status_says_nothing_of_what_others_write() {
+        let ready = |status: &str| json!({ "type": "Ready", "status": status });
+        let foreign = json!({ "type": "NetworkUnavailable", "status": "True" });
+        let address = json!({ "type": "InternalIP", "address": "192.0.2.1" });
+        let old = node(json!({
+            "allocatable": { "cpu": "1", "example.com/gone": "1" }, "volumesAttached": [{}],
+            "conditions": [ready("False"), foreign],
+        }));
+        let new = node(json!({
+            "allocatable": { "cpu": "1" }, "volumesAttached": [{}], "addresses": [address],
+            "conditions": [ready("True"), foreign],
+        }));
+        let patch = patch(&old, &new);
+        assert_eq!(patch["metadata"], json!({ "uid": "u" }));
+        assert!(patch.get("spec").is_none() && patch["status"].get("volumesAttached").is_none());
+        assert_eq!(patch["status"]["conditions"], json!([ready("True")]));
+        assert_eq!(patch["status"]["addresses"], json!([{ "$patch": "replace" }, address]));
+        let left = json!({ "cpu": "1", "example.com/gone": null });
+        assert_eq!(patch["status"]["allocatable"], left);
+    }
+
+    #[test]
+    fn resources_that_others_told_of_stay() {
+        let mut node = node(json!({
+            "capacity": { "cpu": "1", "example.com/new": "4" },
+            "allocatable": { "cpu": "1", "example.com/gone": "1" },
+        }));
+        let amount = |amount: &str| [("cpu", amount.to_owned())];
+        set_resources(&mut node, amount("8"), amount("7"));
+        let told = |field: &str| node.get(&["status", field]).cloned().unwrap_or_default();
+        assert_eq!(told("capacity"), json!({ "cpu": "8", "example.com/new": "4" }));
+        assert_eq!(told("allocatable"), json!({ "cpu": "7", "example.com/new": "4" }));
+    }
 }
