@@ -47,11 +47,20 @@ pub(crate) const EVICTED: &str = "Evicted";
 /// upstream: pkg/kubelet/eviction immediateEvictionGracePeriodSeconds
 pub(crate) const GRACE: i64 = 1;
 
+/// Why the node ends a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Eviction {
+    /// In words.
+    pub(crate) why: String,
+    /// The node lacked something; otherwise it is the pod's own fault.
+    pub(crate) is_disruption: bool,
+}
+
 /// What other parts of the agent need to know.
 #[derive(Default)]
 pub(crate) struct Evictions {
     /// Why pods go, by uid.
-    chosen: Mutex<HashMap<String, String>>,
+    chosen: Mutex<HashMap<String, Eviction>>,
     /// When each lack was seen last.
     seen: Mutex<BTreeMap<Condition, Timestamp>>,
     /// Told when the node begins or ceases to lack something.
@@ -60,7 +69,7 @@ pub(crate) struct Evictions {
 
 impl Evictions {
     /// Why a pod goes, if it does.
-    pub(crate) fn why(&self, uid: &str) -> Option<String> {
+    pub(crate) fn why(&self, uid: &str) -> Option<Eviction> {
         self.chosen.lock().get(uid).cloned()
     }
 
@@ -128,13 +137,13 @@ impl Manager {
         let mut met = self.met(&levels);
         let now = self.shared.clock.now();
         self.note(&met, now);
-        let active: Vec<Arc<Object>> =
-            self.informer.list().into_iter().filter(|pod| is_active(pod)).collect();
         if self.waits(now) {
             return;
         }
-        if let Some((pod, why)) = usage::overfull(&self.shared, &active).await {
-            return self.evict(&pod, why, now);
+        let pods: Vec<Arc<Object>> =
+            self.informer.list().into_iter().filter(|pod| may_go(pod)).collect();
+        if let Some((pod, why)) = usage::overfull(&self.shared, &pods).await {
+            return self.evict(&pod, Eviction { why, is_disruption: false }, now);
         }
         // Memory first: without it nothing else works.
         met.sort_by_key(|threshold| threshold.signal);
@@ -152,9 +161,8 @@ impl Manager {
             }
         }
         let level = levels.get(&signal).copied().unwrap_or_default();
-        let used = usage::of_pods(&self.shared, &active).await;
-        let candidates = active.iter().filter(|pod| !rank::is_critical(pod) && has_begun(pod));
-        let candidates = candidates.filter_map(|pod| Some((&**pod, used.get(pod.uid())?)));
+        let used = usage::of_pods(&self.shared, &pods).await;
+        let candidates = pods.iter().filter_map(|pod| Some((&**pod, used.get(pod.uid())?)));
         let order = rank::order(candidates.collect(), signal);
         let Some((pod, usage)) = order.first() else {
             return tracing::warn!(resource = signal.resource(), "no pod can be evicted");
@@ -165,7 +173,7 @@ impl Manager {
             threshold.told(level),
             rank::blame(pod, usage, signal)
         );
-        self.evict(pod, why, now);
+        self.evict(pod, Eviction { why, is_disruption: true }, now);
     }
 
     fn met(&self, levels: &BTreeMap<Signal, Level>) -> Vec<Threshold> {
@@ -234,7 +242,7 @@ impl Manager {
     /// Whether the last pod that was chosen still goes.
     fn waits(&mut self, now: Timestamp) -> bool {
         let Some((uid, since)) = &self.going else { return false };
-        let goes = self.informer.list().iter().any(|pod| pod.uid() == uid && !has_ended(pod));
+        let goes = self.informer.list().iter().any(|pod| pod.uid() == uid && is_active(pod));
         let waits = goes && now.as_second() - since.as_second() < CLEANUP_SECONDS;
         if !waits {
             self.going = None;
@@ -242,11 +250,11 @@ impl Manager {
         waits
     }
 
-    fn evict(&mut self, pod: &Object, why: String, now: Timestamp) {
+    fn evict(&mut self, pod: &Object, eviction: Eviction, now: Timestamp) {
         let (namespace, name) = (pod.namespace(), pod.name());
-        tracing::warn!(namespace, name, why, "a pod is evicted");
-        self.shared.recorder.event(pod, Severity::Warning, EVICTED, &why);
-        self.shared.evictions.chosen.lock().insert(pod.uid().to_owned(), why);
+        tracing::warn!(namespace, name, why = eviction.why, "a pod is evicted");
+        self.shared.recorder.event(pod, Severity::Warning, EVICTED, &eviction.why);
+        self.shared.evictions.chosen.lock().insert(pod.uid().to_owned(), eviction);
         self.going = Some((pod.uid().to_owned(), now));
         self.pods.poke(pod.uid());
     }
@@ -274,18 +282,15 @@ impl Manager {
     }
 }
 
+/// Whether something of a pod may run.
 fn is_active(pod: &Object) -> bool {
     !matches!(pod.str(&["status", "phase"]), "Succeeded" | "Failed")
 }
 
-fn has_begun(pod: &Object) -> bool {
-    !pod.str(&["status", "startTime"]).is_empty()
-}
-
-/// Whether nothing of a pod runs any more.
-fn has_ended(pod: &Object) -> bool {
-    let mut containers = pod.list(&["status", "containerStatuses"]).iter();
-    !is_active(pod) && containers.all(|container| container["state"]["running"].is_null())
+/// Whether a pod runs, and may be ended.
+fn may_go(pod: &Object) -> bool {
+    let has_begun = !pod.str(&["status", "startTime"]).is_empty();
+    has_begun && is_active(pod) && !rank::is_critical(pod)
 }
 
 /// The limit of a volume that is a folder on the node's disk.
@@ -329,6 +334,20 @@ mod tests {
         assert_eq!(evictions.check(&critical, at(10)), Ok(()));
         // Five minutes after it was seen last it is over.
         assert_eq!(evictions.check(&best, at(300)), Ok(()));
+    }
+
+    #[test]
+    fn only_what_runs_and_is_not_critical_goes() {
+        let may_go = |phase: &str, start: &str, priority: i64| {
+            let pod = json!({
+                "spec": {"priority": priority}, "status": {"phase": phase, "startTime": start},
+            });
+            may_go(&Object::from_value(pod).expect("an object"))
+        };
+        let start = "2026-01-01T00:00:00Z";
+        assert!(may_go("Running", start, 0) && may_go("Pending", start, 0));
+        assert!(!may_go("Pending", "", 0) && !may_go("Failed", start, 0));
+        assert!(!may_go("Running", start, 2_000_000_000));
     }
 
     #[test]

@@ -188,7 +188,7 @@ async fn look_at_sandbox(runtime: &Runtime, found: PodSandbox) -> Result<Sandbox
 const KILLED_LOOKS: usize = 10;
 const KILLED_PAUSE: Duration = Duration::from_millis(50);
 /// How long ago that is at most.
-const KILLED_FRESH: Duration = Duration::from_secs(1);
+const KILLED_FRESH: Duration = Duration::from_secs(10);
 /// What a container ends with that is killed.
 const KILLED: i32 = 137;
 /// Why, when it had used up its memory.

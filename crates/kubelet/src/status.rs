@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use longshore_api::Object;
 use serde_json::{Value, json};
 
-use crate::eviction::EVICTED;
+use crate::eviction::{EVICTED, Eviction};
 use crate::observe::{Container, Observed, State};
 use crate::plan::is_sidecar;
 use crate::probes::Verdict;
@@ -31,7 +31,7 @@ pub(crate) struct Facts<'a> {
     /// The pod was active for longer than it may be.
     pub(crate) late: bool,
     /// Why the node ends the pod, if it does.
-    pub(crate) evicted: Option<&'a str>,
+    pub(crate) evicted: Option<&'a Eviction>,
 }
 
 /// Why a pod that was active for too long failed.
@@ -299,7 +299,12 @@ pub(crate) fn of(facts: &Facts<'_>) -> Value {
     let phase = match was {
         // An end is final.
         "Succeeded" | "Failed" => was,
-        _ if facts.late || facts.evicted.is_some() => "Failed",
+        _ if facts.late || facts.evicted.is_some() => match was {
+            // Who counts the ends of pods must not take for free what still runs.
+            _ if facts.finished => "Failed",
+            "" => "Pending",
+            _ => was,
+        },
         _ => match phase(facts, &main, &init, initialized) {
             // Nothing runs any more: a pod that could not begin has failed.
             "Pending" | "Running" if facts.finished => "Failed",
@@ -308,10 +313,11 @@ pub(crate) fn of(facts: &Facts<'_>) -> Value {
     };
     let mut status = pod.get(&["status"]).cloned().unwrap_or_else(|| json!({}));
     status["phase"] = phase.into();
-    if let Some(why) = facts.evicted.filter(|_| was != phase) {
+    let fails_now = phase == "Failed" && was != phase;
+    if let Some(eviction) = facts.evicted.filter(|_| fails_now) {
         status["reason"] = EVICTED.into();
-        status["message"] = why.into();
-    } else if facts.late && was != phase {
+        status["message"] = eviction.why.as_str().into();
+    } else if facts.late && fails_now {
         status["reason"] = DEADLINE.into();
         status["message"] = "Pod was active on the node longer than the specified deadline".into();
     }
@@ -331,7 +337,7 @@ pub(crate) fn of(facts: &Facts<'_>) -> Value {
         status["podIPs"] = ips.iter().map(|ip| json!({ "ip": ip })).collect();
     }
     conditions(facts, &mut status, phase, initialized, &main, &init);
-    if let Some(why) = facts.evicted {
+    if let Some(Eviction { why, .. }) = facts.evicted.filter(|e| e.is_disruption && fails_now) {
         note_disruption(&mut status, pod, why, facts.now);
     }
     status["containerStatuses"] = main.into();
@@ -501,6 +507,48 @@ mod tests {
             late: false,
             evicted: None,
         })
+    }
+
+    /// Phase, reason and disruption of a pod that runs and that the node ends.
+    fn ended_by_the_node(finished: bool, late: bool, evicted: Option<&Eviction>) -> [Value; 3] {
+        let pod = Object::from_value(json!({
+            "spec": { "restartPolicy": "Never", "containers": [{ "name": "c" }] },
+            "status": { "phase": "Running" },
+        }))
+        .expect("an object");
+        let status = of(&Facts {
+            pod: &pod,
+            observed: &Observed::default(),
+            waiting: &Waiting::new(),
+            verdict: &|_| None,
+            resizes: &Resizes::default(),
+            host_ip: "192.0.2.1",
+            now: Timestamp::UNIX_EPOCH,
+            finished,
+            late,
+            evicted,
+        });
+        let list = status["conditions"].as_array().cloned().unwrap_or_default();
+        let disruption = list.into_iter().find(|c| c["type"] == "DisruptionTarget");
+        [status["phase"].clone(), status["reason"].clone(), disruption.unwrap_or_default()]
+    }
+
+    /// upstream: pkg/kubelet/status/status_manager.go mergePodStatus
+    #[test]
+    fn a_pod_that_the_node_ends_has_failed_when_nothing_runs_any_more() {
+        let eviction = |is_disruption| Eviction { why: "too much".to_owned(), is_disruption };
+        for (late, evicted) in [(true, None), (false, Some(eviction(true)))] {
+            let [phase, reason, disruption] = ended_by_the_node(false, late, evicted.as_ref());
+            assert_eq!([phase, reason, disruption], [json!("Running"), Value::Null, Value::Null]);
+        }
+        let [phase, reason, _] = ended_by_the_node(true, true, None);
+        assert_eq!([phase, reason], ["Failed", DEADLINE]);
+        let [phase, reason, disruption] = ended_by_the_node(true, true, Some(&eviction(true)));
+        assert_eq!([phase, reason], ["Failed", EVICTED]);
+        assert_eq!(disruption["message"], "too much");
+        // Its own fault is no disruption.
+        let [_, reason, disruption] = ended_by_the_node(true, false, Some(&eviction(false)));
+        assert_eq!([reason, disruption], [json!(EVICTED), Value::Null]);
     }
 
     #[test]

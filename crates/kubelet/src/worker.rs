@@ -17,13 +17,14 @@ use tokio::sync::{Notify, watch};
 
 use crate::backoff::Backoff;
 use crate::env::ConfigError;
+use crate::eviction::{self, Eviction};
 use crate::observe::{self, Known, Observed, State, observe};
 use crate::plan::{self, Plan, Why};
 use crate::resize::Resizes;
 use crate::status::{self, Waiting};
 use crate::stops::{Stop, Stops};
 use crate::tell::tell;
-use crate::{Shared, admit, eviction, images, probes, sandbox, volumes};
+use crate::{Shared, admit, images, probes, sandbox, volumes};
 
 /// How long until the next attempt after a failure.
 const RETRY: Duration = Duration::from_secs(2);
@@ -58,7 +59,7 @@ pub(crate) struct Worker {
     /// The pod was active for longer than it may be.
     late: bool,
     /// Why the node ends the pod, if it does.
-    evicted: Option<String>,
+    evicted: Option<Eviction>,
     /// The pod may run here.
     admitted: bool,
     /// When the pod began to end.
@@ -142,7 +143,7 @@ impl Worker {
         };
         let again = std::mem::take(&mut self.look_again);
         self.late = self.is_late(&pod);
-        self.evicted = self.why_evicted(&pod);
+        self.evicted = self.shared.evictions.why(pod.uid());
         let ends = gone || pod.is_deleting() || self.late || self.evicted.is_some();
         if ends && self.ending.is_none() {
             self.ending = Some(self.shared.clock.now());
@@ -268,15 +269,6 @@ impl Worker {
         left <= 0
     }
 
-    /// Why the node ends the pod; what an earlier agent began goes on.
-    fn why_evicted(&self, pod: &Object) -> Option<String> {
-        self.shared.evictions.why(pod.uid()).or_else(|| {
-            let over = pod.str(&["status", "phase"]) == "Failed";
-            let was = over && pod.str(&["status", "reason"]) == eviction::EVICTED;
-            (was && !is_refused(pod)).then(|| pod.str(&["status", "message"]).to_owned())
-        })
-    }
-
     /// Brings the files of volumes up to date, from time to time and when the pod's own fields
     /// changed.
     async fn refresh(&mut self, pod: &Object, observed: &Observed) {
@@ -339,7 +331,7 @@ impl Worker {
             now: self.shared.clock.now(),
             finished,
             late: self.late,
-            evicted: self.evicted.as_deref(),
+            evicted: self.evicted.as_ref(),
         })
     }
 
