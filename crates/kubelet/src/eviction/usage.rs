@@ -2,7 +2,7 @@
 //!
 //! upstream: pkg/kubelet/stats/cri_stats_provider.go, pkg/kubelet/eviction/helpers.go
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,37 +11,45 @@ use longshore_api::Object;
 use longshore_cri::v1::ListContainerStatsRequest;
 use serde_json::Value;
 
-use super::rank::Usage;
+use super::rank::{Usage, disk_limit, over_limit};
 use super::{limit_of, volumes};
 use crate::observe::labels;
 use crate::{Shared, sandbox};
 
 /// Files that one count looks at, at most.
-const FILES_MAX: usize = 1_000_000;
+const FILES_MAX: i64 = 1_000_000;
 
-/// The bytes of all files below a folder, on its own file system.
-fn bytes_below(dir: &Path) -> i64 {
-    let Ok(top) = std::fs::symlink_metadata(dir) else { return 0 };
-    let (mut left, mut sum, mut dirs) = (FILES_MAX, 0_i64, vec![dir.to_owned()]);
+/// What lies in a folder.
+#[derive(Clone, Copy, Debug, Default)]
+struct Files {
+    bytes: i64,
+    count: i64,
+}
+
+/// All files below a folder, on its own file system.
+fn below(dir: &Path) -> Files {
+    let mut files = Files::default();
+    let Ok(top) = std::fs::symlink_metadata(dir) else { return files };
+    let mut dirs = vec![dir.to_owned()];
     while let Some(dir) = dirs.pop() {
         let Ok(entries) = std::fs::read_dir(dir) else { continue };
         for entry in entries.flatten() {
             let Ok(data) = entry.metadata() else { continue };
-            if left == 0 {
-                return sum;
+            if files.count == FILES_MAX {
+                return files;
             }
-            left -= 1;
             if data.dev() != top.dev() {
                 continue;
             }
+            files.count += 1;
             let blocks = i64::try_from(data.blocks()).unwrap_or(i64::MAX);
-            sum = sum.saturating_add(blocks.saturating_mul(512));
+            files.bytes = files.bytes.saturating_add(blocks.saturating_mul(512));
             if data.is_dir() {
                 dirs.push(entry.path());
             }
         }
     }
-    sum
+    files
 }
 
 /// Does what may take long where it holds up nobody.
@@ -53,12 +61,22 @@ async fn aside<T: Send + Default + 'static>(work: impl FnOnce() -> T + Send + 's
 pub(super) async fn of_pods(shared: &Shared, pods: &[Arc<Object>]) -> HashMap<String, Usage> {
     let mut all: HashMap<String, Usage> = HashMap::new();
     for pod in pods {
-        let dirs = [volumes::pod_dir(shared, pod), sandbox::logs_dir(shared, pod)];
-        let mark = format!("pod{}", pod.uid());
-        let (files, processes) =
-            aside(move || (dirs.iter().map(|dir| bytes_below(dir)).sum(), processes_of(&mark)))
-                .await;
-        all.insert(pod.uid().to_owned(), Usage { files, processes, ..Usage::default() });
+        let (volumes, logs) = (volumes::pod_dir(shared, pod), sandbox::logs_dir(shared, pod));
+        let (of, mark) = (pod.clone(), format!("pod{}", pod.uid()));
+        let usage = aside(move || {
+            let files = below(&volumes);
+            let (mut written, mut inodes) = (BTreeMap::new(), files.count);
+            let lists = [["spec", "containers"], ["spec", "initContainers"]];
+            for spec in lists.iter().flat_map(|path| of.list(path)) {
+                let name = spec["name"].as_str().unwrap_or("");
+                let log = below(&logs.join(name));
+                written.insert(name.to_owned(), log.bytes);
+                inodes += log.count;
+            }
+            let processes = processes_of(&mark);
+            Usage { written, files: files.bytes, inodes, processes, ..Usage::default() }
+        });
+        all.insert(pod.uid().to_owned(), usage.await);
     }
     let stats =
         match shared.runtime.list_container_stats(ListContainerStatsRequest::default()).await {
@@ -77,9 +95,11 @@ pub(super) async fn of_pods(shared: &Shared, pods: &[Arc<Object>]) -> HashMap<St
         if let Some(memory) = container.memory.and_then(|memory| memory.working_set_bytes) {
             usage.memory.insert(name.clone(), number(memory.value));
         }
-        if let Some(written) = container.writable_layer.and_then(|layer| layer.used_bytes) {
-            usage.written.insert(name, number(written.value));
-        }
+        let Some(layer) = container.writable_layer else { continue };
+        let written = usage.written.entry(name).or_default();
+        *written = written.saturating_add(layer.used_bytes.map_or(0, |used| number(used.value)));
+        let inodes = layer.inodes_used.map_or(0, |used| number(used.value));
+        usage.inodes = usage.inodes.saturating_add(inodes);
     }
     all
 }
@@ -100,7 +120,7 @@ fn processes_of(mark: &str) -> i64 {
     count
 }
 
-/// A pod with a folder that holds more than it may, and what to say about it.
+/// A pod that keeps more on the node's disk than it may, and what to say about it.
 pub(super) async fn overfull(
     shared: &Shared,
     pods: &[Arc<Object>],
@@ -109,12 +129,20 @@ pub(super) async fn overfull(
         for volume in pod.list(&["spec", "volumes"]) {
             let Some(limit) = limit_of(volume) else { continue };
             let dir = volumes::volume_dir(shared, pod, volume);
-            if aside(move || bytes_below(&dir)).await > limit {
+            if aside(move || below(&dir)).await.bytes > limit {
                 return Some((pod.clone(), told(volume)));
             }
         }
     }
-    None
+    let limited: Vec<_> = pods.iter().filter(|pod| disk_limit(pod).is_some()).cloned().collect();
+    if limited.is_empty() {
+        return None;
+    }
+    let used = of_pods(shared, &limited).await;
+    limited.into_iter().find_map(|pod| {
+        let why = over_limit(&pod, used.get(pod.uid())?)?;
+        Some((pod, why))
+    })
 }
 
 fn told(volume: &Value) -> String {
@@ -130,13 +158,13 @@ mod tests {
     #[test]
     fn files_are_counted_wherever_they_lie() {
         let dir = tempfile::tempdir().expect("a folder");
-        assert_eq!(bytes_below(&dir.path().join("none")), 0);
-        let below = dir.path().join("a/b");
-        std::fs::create_dir_all(&below).expect("folders");
-        std::fs::write(below.join("file"), vec![1_u8; 200_000]).expect("a file");
-        std::os::unix::fs::symlink("/", below.join("all")).expect("a link");
-        let bytes = bytes_below(dir.path());
-        assert!((200_000..400_000).contains(&bytes), "{bytes}");
+        assert_eq!(below(&dir.path().join("none")).bytes, 0);
+        let deep = dir.path().join("a/b");
+        std::fs::create_dir_all(&deep).expect("folders");
+        std::fs::write(deep.join("file"), vec![1_u8; 200_000]).expect("a file");
+        std::os::unix::fs::symlink("/", deep.join("all")).expect("a link");
+        let files = below(dir.path());
+        assert!((200_000..400_000).contains(&files.bytes) && files.count == 4, "{files:?}");
     }
 
     #[test]
