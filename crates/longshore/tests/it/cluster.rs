@@ -28,7 +28,7 @@ use crate::server::LONGSHORE;
 use machine::Machine;
 
 /// How long anything in the cluster may take.
-const WAIT_MAX: Duration = Duration::from_secs(120);
+const WAIT_MAX: Duration = Duration::from_secs(300);
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 /// The image of most test pods.
 pub const TOOLBOX: &str = "localhost/longshore/toolbox:dev";
@@ -104,6 +104,8 @@ impl Cluster {
         let output = self.xtask(&["down"]);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && !self.state().exists(), "{error}");
+        // It says there what it could not do in the best way.
+        eprintln!("{error}");
     }
 
     /// Sends a signal to the server or to containerd.
@@ -225,6 +227,22 @@ impl Space<'_> {
                 self.story(&output)
             );
         }
+    }
+
+    /// Waits until the events of a pod tell something: they come beside what they tell of.
+    #[track_caller]
+    pub fn told(&self, pod: &str, text: &str) {
+        let selector = format!("involvedObject.name={pod}");
+        self.eventually(&["get", "events", "--field-selector", &selector], |all| {
+            all.contains(text)
+        });
+    }
+
+    /// Waits until a deployment is as its template says.
+    #[track_caller]
+    pub fn rolled_out(&self, deployment: &str) {
+        let limit = format!("--timeout={}s", WAIT_MAX.as_secs());
+        self.kubectl(&["rollout", "status", &format!("deployment/{deployment}"), &limit]);
     }
 
     /// What is known when something did not happen.

@@ -63,7 +63,7 @@ impl Containerd {
     /// Imports; while containerd is starting its socket does not answer.
     #[track_caller]
     fn imported(&self, archive: &Path) -> String {
-        let end = Instant::now() + Duration::from_secs(120);
+        let end = Instant::now() + Duration::from_secs(300);
         loop {
             let output = self.import(archive);
             if output.status.success() {

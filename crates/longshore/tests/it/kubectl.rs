@@ -82,7 +82,7 @@ fn objects_are_edited_compared_and_awaited() {
     assert!(String::from_utf8(difference.stdout).unwrap().contains("+  word: three"));
 
     server.kubectl(&["patch", "configmap", "text", "-p", r#"{"data":{"more":"x"}}"#]);
-    server.kubectl(&["wait", "--for=jsonpath={.data.more}=x", "configmap/text", "--timeout=120s"]);
+    server.kubectl(&["wait", "--for=jsonpath={.data.more}=x", "configmap/text", "--timeout=300s"]);
     server.kubectl(&["delete", "configmap", "text"]);
     let gone = server.try_kubectl(&["get", "configmap", "text"]);
     assert!(String::from_utf8(gone.stderr).unwrap().contains("configmaps \"text\" not found"));
@@ -147,8 +147,11 @@ fn single_objects_are_made_by_commands() {
         &["get", "pods", "-n", "team", "-l", "app=web", "-o", "jsonpath={.items[*].kind}"],
         "Pod Pod",
     );
+    let reasons = "jsonpath={.items[*].reason}";
+    let made = ["get", "events", "-n", "team", "--field-selector", "reason=SuccessfulCreate"];
+    server.eventually(&[&made[..], &["-o", reasons]].concat(), "SuccessfulCreate SuccessfulCreate");
     assert!(server.kubectl(&["events", "-n", "team"]).contains("SuccessfulCreate"));
-    server.kubectl(&["delete", "namespace", "team", "--timeout=120s"]);
+    server.kubectl(&["delete", "namespace", "team", "--timeout=300s"]);
     let left = server.try_kubectl(&["get", "namespace", "team"]);
     assert!(String::from_utf8(left.stderr).unwrap().contains("not found"));
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// The binary under test.
 pub const LONGSHORE: &str = env!("CARGO_BIN_EXE_longshore");
 /// How long anything may take.
-const WAIT_MAX: Duration = Duration::from_secs(120);
+const WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// A running server; killed when dropped.
 pub struct Server {

@@ -254,8 +254,14 @@ fn refused(space: &Space<'_>) {
     );
 }
 
-/// A pod that puts more into a folder than it may is ended.
+/// A pod that puts more into a folder, or on the disk, than it may is ended.
 fn overfull(space: &Space<'_>) {
+    space.make_toolbox(
+        "unbounded",
+        "    command: [sh, -c, 'dd if=/dev/zero of=/full/file bs=1M count=5; sleep 3600']\n    \
+         resources: {limits: {ephemeral-storage: 1Mi}}\n    \
+         volumeMounts: [{name: full, mountPath: /full}]\n  volumes: [{name: full, emptyDir: {}}]\n",
+    );
     space.make_toolbox(
         "overfull",
         "    command: [sh, -c, 'dd if=/dev/zero of=/full/file bs=1M count=5; sleep 3600']\n    \
@@ -269,4 +275,7 @@ fn overfull(space: &Space<'_>) {
     // Nothing of it runs when this is told, and it is nobody's fault but its own.
     assert_ne!(field(".status.containerStatuses[0].state.terminated.exitCode"), "");
     assert!(!field(".status.conditions[*].type").contains("DisruptionTarget"));
+    space.wait("pod/unbounded", "jsonpath={.status.reason}=Evicted");
+    let why = "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi.";
+    assert_eq!(space.field("pod/unbounded", ".status.message").trim(), why);
 }

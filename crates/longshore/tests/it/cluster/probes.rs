@@ -27,20 +27,12 @@ fn http(space: &Space<'_>) {
             "    {kind}: {{httpGet: {{path: /healthz, port: 8080}}, periodSeconds: 1, {PATIENT}, failureThreshold: {threshold}}}\n"
         )
     };
-    let events = |pod: &str| {
-        let selector = format!("involvedObject.name={pod}");
-        space.kubectl(&["get", "events", "--field-selector", &selector])
-    };
     space.toolbox("unready", &probe("readinessProbe", 1));
     space.shell("unready", "wget -qO- http://127.0.0.1:8080/fail");
     becomes(space, "unready", READY, "false");
     let message = ".status.conditions[?(@.type==\"Ready\")].message";
     assert_eq!(space.field("pod/unready", message), "containers with unready status: [toolbox]");
-    let told = events("unready");
-    assert!(
-        told.contains("Readiness probe failed: HTTP probe failed with statuscode: 500"),
-        "{told}"
-    );
+    space.told("unready", "Readiness probe failed: HTTP probe failed with statuscode: 500");
     space.shell("unready", "wget -qO- http://127.0.0.1:8080/heal");
     becomes(space, "unready", READY, "true");
     assert_eq!(space.field("pod/unready", COUNT), "0");
@@ -49,12 +41,8 @@ fn http(space: &Space<'_>) {
     space.shell("dead", "wget -qO- http://127.0.0.1:8080/fail");
     becomes(space, "dead", COUNT, "1");
     becomes(space, "dead", READY, "true");
-    let told = events("dead");
-    assert!(
-        told.contains("Liveness probe failed: HTTP probe failed with statuscode: 500"),
-        "{told}"
-    );
-    assert!(told.contains("Container toolbox failed liveness probe, will be restarted"), "{told}");
+    space.told("dead", "Liveness probe failed: HTTP probe failed with statuscode: 500");
+    space.told("dead", "Container toolbox failed liveness probe, will be restarted");
 }
 
 /// A command, a connection, TLS.
@@ -92,22 +80,18 @@ fn startup(space: &Space<'_>) {
     becomes(space, "slow", ".status.phase", "Running");
     let started = ".status.containerStatuses[0].started";
     let events = ["get", "events", "--field-selector", "involvedObject.name=slow"];
-    space.eventually(&events, |text| text.contains("Startup probe failed"));
+    space.told("slow", "Startup probe failed");
     assert_eq!(space.field("pod/slow", started), "false");
     assert!(!space.kubectl(&events).contains("Liveness"));
     space.shell("slow", "touch /tmp/started");
     becomes(space, "slow", COUNT, "1");
-    assert!(space.kubectl(&events).contains("Liveness probe failed"));
+    space.told("slow", "Liveness probe failed");
     space.make_toolbox(
         "never",
         "    startupProbe: {exec: {command: ['false']}, periodSeconds: 1, failureThreshold: 2}\n",
     );
     becomes(space, "never", COUNT, "1");
-    let events = space.kubectl(&["get", "events", "--field-selector", "involvedObject.name=never"]);
-    assert!(
-        events.contains("Container toolbox failed startup probe, will be restarted"),
-        "{events}"
-    );
+    space.told("never", "Container toolbox failed startup probe, will be restarted");
     space.kubectl(&["delete", "pod", "slow", "never", "--wait=false"]);
 }
 
@@ -120,10 +104,8 @@ fn grpc(space: &Space<'_>) {
     );
     space.shell("grpc", "wget -qO- http://127.0.0.1:8080/fail");
     becomes(space, "grpc", READY, "false");
-    let events = ["get", "events", "--field-selector", "involvedObject.name=grpc"];
-    space.eventually(&events, |text| {
-        text.contains("Readiness probe failed: service unhealthy (responded with \"NOT_SERVING\")")
-    });
+    let why = "Readiness probe failed: service unhealthy (responded with \"NOT_SERVING\")";
+    space.told("grpc", why);
     space.shell("grpc", "wget -qO- http://127.0.0.1:8080/heal");
     becomes(space, "grpc", READY, "true");
 }
