@@ -18,6 +18,7 @@ pub mod managed;
 pub mod meta_validation;
 pub mod model;
 pub mod names;
+pub mod netip;
 pub mod normalize;
 pub mod object;
 pub mod openapi;
@@ -30,6 +31,7 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod structural;
+pub mod url;
 pub mod yaml;
 
 pub use gvk::{Gvk, Gvr};

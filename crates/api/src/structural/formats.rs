@@ -13,6 +13,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use crate::url::Url;
+
 /// Checks a text against a format.
 type Check = fn(&str) -> bool;
 
@@ -39,7 +41,7 @@ const FORMATS: [(&str, Check); 26] = [
     ("password", |_| true),
     ("rgbcolor", is_rgb_color),
     ("ssn", numbers::is_ssn),
-    ("uri", address::is_request_uri),
+    ("uri", |text| Url::of_request(text).is_ok()),
     ("uuid", |text| is_uuid(text, None)),
     ("uuid3", |text| is_uuid(text, Some(b'3'))),
     ("uuid4", |text| is_uuid(text, Some(b'4'))),

@@ -6,6 +6,8 @@ use std::any::Any;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use longshore_api::netip;
+
 use super::{Context, Entry, Library, convert, no_overload};
 use crate::types::Type;
 use crate::value::{EvalError, Opaque, Outcome, Value};
@@ -144,133 +146,13 @@ impl Network {
     }
 }
 
-/// upstream: Go's net/netip ParseAddr
-fn why_not(text: &str) -> String {
-    let quoted = format!("{text:?}");
-    let Some(first) = text.find(['.', ':', '%']) else {
-        return format!("ParseAddr({quoted}): unable to parse IP");
-    };
-    match text.as_bytes()[first] {
-        b'.' => {
-            let (mut digits, mut fields, mut value) = (0usize, 0usize, 0u32);
-            for (at, letter) in text.char_indices() {
-                let wrong = |what: &str| format!("ParseAddr({quoted}): {what}");
-                match letter {
-                    '0'..='9' => {
-                        if digits == 1 && value == 0 {
-                            return wrong("IPv4 field has octet with leading zero");
-                        }
-                        value = value * 10 + (letter as u32 - '0' as u32);
-                        digits += 1;
-                        if value > 255 {
-                            return wrong("IPv4 field has value >255");
-                        }
-                    }
-                    '.' if at == 0 || at == text.len() - 1 || digits == 0 => {
-                        return format!(
-                            "ParseAddr({quoted}): IPv4 field must have at least one digit (at {:?})",
-                            &text[at..]
-                        );
-                    }
-                    '.' if fields == 3 => return wrong("IPv4 address too long"),
-                    '.' => {
-                        fields += 1;
-                        (digits, value) = (0, 0);
-                    }
-                    _ => {
-                        return format!(
-                            "ParseAddr({quoted}): unexpected character (at {:?})",
-                            &text[at..]
-                        );
-                    }
-                }
-            }
-            format!("ParseAddr({quoted}): IPv4 address too short")
-        }
-        b'%' => format!("ParseAddr({quoted}): missing IPv6 address"),
-        _ => match six(text) {
-            (why, Some(at)) => format!("ParseAddr({quoted}): {why} (at {at:?})"),
-            (why, None) => format!("ParseAddr({quoted}): {why}"),
-        },
-    }
-}
-
-/// What is wrong with an address of the sixth version, and from where on.
-fn six(text: &str) -> (&'static str, Option<&str>) {
-    let (plain, zone) =
-        text.split_once('%').map_or((text, None), |(plain, zone)| (plain, Some(zone)));
-    if zone == Some("") {
-        return ("zone must be a non-empty string", None);
-    }
-    let (mut rest, mut gap) = plain.strip_prefix("::").map_or((plain, false), |rest| (rest, true));
-    let mut fields = 0;
-    while fields < 8 {
-        let digits = rest.bytes().take_while(u8::is_ascii_hexdigit).count();
-        if digits > 4 {
-            return ("each group must have 4 or less digits", Some(rest));
-        }
-        if digits == 0 {
-            return ("each colon-separated field must have at least one digit", Some(rest));
-        }
-        if rest[digits..].starts_with('.') {
-            if !gap && fields != 6 {
-                return (
-                    "embedded IPv4 address must replace the final 2 fields of the address",
-                    Some(rest),
-                );
-            }
-            if fields > 6 {
-                return (
-                    "too many hex fields to fit an embedded IPv4 at the end of the address",
-                    Some(rest),
-                );
-            }
-            return ("IPv4 address too short", None);
-        }
-        fields += 1;
-        rest = &rest[digits..];
-        if rest.is_empty() {
-            break;
-        }
-        let Some(after) = rest.strip_prefix(':') else {
-            return ("unexpected character, want colon", Some(rest));
-        };
-        if after.is_empty() {
-            return ("colon must be followed by more characters", Some(rest));
-        }
-        rest = after;
-        if let Some(after) = rest.strip_prefix(':') {
-            if gap {
-                return ("multiple :: in address", Some(rest));
-            }
-            (gap, rest) = (true, after);
-            if rest.is_empty() {
-                break;
-            }
-        }
-    }
-    if !rest.is_empty() {
-        return ("trailing garbage after address", Some(rest));
-    }
-    if gap {
-        ("the :: must expand to at least one field of zeros", None)
-    } else {
-        ("address string too short", None)
-    }
-}
-
 fn parse(text: &str) -> Result<Address, EvalError> {
-    let (plain, zone) = match text.split_once('%') {
-        Some((plain, zone)) if plain.contains(':') && !zone.is_empty() => (plain, true),
-        _ => (text, false),
-    };
-    let ip: IpAddr = plain.parse().map_err(|_| {
-        let why = why_not(text);
+    let (ip, zone) = netip::parse(text).map_err(|why| {
         EvalError::new(format!(
             "IP Address {text:?} parse error during conversion from string: {why}"
         ))
     })?;
-    if zone {
+    if zone.is_some() {
         return Err(EvalError::new(format!("IP address {text:?} with zone value is not allowed")));
     }
     if is_mapped(ip) {
@@ -293,7 +175,7 @@ fn parse_network(text: &str) -> Result<Network, EvalError> {
     if address.contains('%') {
         return Err(wrong("IPv6 zones cannot be present in a prefix".to_owned()));
     }
-    let address: IpAddr = address.parse().map_err(|_| wrong(why_not(address)))?;
+    let (address, _) = netip::parse(address).map_err(wrong)?;
     let shape =
         bits.starts_with('0') && bits.len() > 1 || !bits.bytes().all(|b| b.is_ascii_digit());
     let count: Option<u32> = if shape { None } else { bits.parse().ok() };
@@ -370,7 +252,11 @@ fn contains_ip<'a>(_: &Context<'_>, args: &[Value<'a>]) -> Outcome<'a> {
     let [network, other] = args else { return no_overload() };
     let Some(network) = network.downcast::<Network>() else { return no_overload() };
     let ip = match other {
-        Value::String(text) => parse(text.as_str())?.0,
+        // A text that is no address is not told.
+        Value::String(text) => match parse(text.as_str()) {
+            Ok(address) => address.0,
+            Err(_) => return no_overload(),
+        },
         other => match other.downcast::<Address>() {
             Some(address) => address.0,
             None => return no_overload(),

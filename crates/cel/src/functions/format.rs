@@ -6,6 +6,7 @@ use std::any::Any;
 
 use longshore_api::names;
 use longshore_api::structural::formats;
+use longshore_api::url::Url;
 
 use super::{Entry, Library, no_overload};
 use crate::types::Type;
@@ -107,7 +108,7 @@ const ALL: [Named; 13] = [
     Named {
         name: "uri",
         size: URL_SIZE,
-        check: |text| told(text, "uri", &super::urls::why_not(text)),
+        check: |text| Url::of_request(text).err().into_iter().collect(),
     },
     Named {
         name: "uuid",
