@@ -8,7 +8,7 @@ use crate::ast::{Ast, Entry, Expr, Id, Kind, Literal};
 use crate::issue::{Issues, Location};
 use crate::lexer::{self, Tok, Token};
 use crate::macros::{self, Macros};
-use crate::{syntax, unescape};
+use crate::{escape, syntax, unescape};
 
 /// Longest expression, in characters.
 const CHARACTERS_MAX: usize = 100_000;
@@ -17,29 +17,22 @@ const RECURSION_MAX: usize = 250;
 /// Deepest tree, with what macros add: evaluation goes as deep.
 const DEPTH_MAX: u16 = 500;
 /// Most nodes: a macro that repeats its target, of one that repeats its target, would grow without bound.
-pub(crate) const NODES_MAX: usize = 500_000;
+pub(crate) const NODES_MAX: usize = 100_000;
 
-/// Names that no variable may have.
-const RESERVED: [&str; 18] = [
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-    "in",
+/// Operators that bind alike.
+type Operators = [(Tok, &'static str)];
+
+const RELATIONS: &Operators = &[
+    (Tok::Less, "_<_"),
+    (Tok::LessEquals, "_<=_"),
+    (Tok::GreaterEquals, "_>=_"),
+    (Tok::Greater, "_>_"),
+    (Tok::Equals, "_==_"),
+    (Tok::NotEquals, "_!=_"),
+    (Tok::In, "@in"),
 ];
+const SUMS: &Operators = &[(Tok::Plus, "_+_"), (Tok::Minus, "_-_")];
+const PRODUCTS: &Operators = &[(Tok::Star, "_*_"), (Tok::Slash, "_/_"), (Tok::Percent, "_%_")];
 
 /// Reads `source`.
 pub fn parse(source: &str, macros: &Macros) -> Result<Ast, Issues> {
@@ -243,29 +236,24 @@ impl<'s> Parser<'s, '_> {
     }
 
     fn or(&mut self) -> Read<Expr> {
-        let first = self.and()?;
-        if self.peek().tok != Tok::Or {
-            return Ok(first);
-        }
-        let (mut terms, mut ops) = (vec![first], Vec::new());
-        while let Some(op) = self.accept(Tok::Or) {
-            terms.push(self.and()?);
-            ops.push(op.location);
-        }
-        self.balanced("_||_", terms, &ops)
+        self.logic(Tok::Or, "_||_", Self::and)
     }
 
     fn and(&mut self) -> Read<Expr> {
-        let first = self.relation()?;
-        if self.peek().tok != Tok::And {
+        self.logic(Tok::And, "_&&_", Self::relation)
+    }
+
+    fn logic(&mut self, tok: Tok, name: &str, term: fn(&mut Self) -> Read<Expr>) -> Read<Expr> {
+        let first = term(self)?;
+        if self.peek().tok != tok {
             return Ok(first);
         }
         let (mut terms, mut ops) = (vec![first], Vec::new());
-        while let Some(op) = self.accept(Tok::And) {
-            terms.push(self.relation()?);
+        while let Some(op) = self.accept(tok) {
+            terms.push(term(self)?);
             ops.push(op.location);
         }
-        self.balanced("_&&_", terms, &ops)
+        self.balanced(name, terms, &ops)
     }
 
     /// Long chains become balanced trees, so that their length is no depth.
@@ -298,67 +286,36 @@ impl<'s> Parser<'s, '_> {
 
     fn relation(&mut self) -> Read<Expr> {
         self.enter(Rule::Relation)?;
-        let mut left = self.calc()?;
-        let mut chain = 1;
-        loop {
-            let name = match self.peek().tok {
-                Tok::Less => "_<_",
-                Tok::LessEquals => "_<=_",
-                Tok::GreaterEquals => "_>=_",
-                Tok::Greater => "_>_",
-                Tok::Equals => "_==_",
-                Tok::NotEquals => "_!=_",
-                Tok::In => "@in",
-                _ => break,
-            };
-            let op = self.next();
-            self.enter(Rule::Relation)?;
-            chain += 1;
-            let right = self.calc()?;
-            left = self.operator(op.location, name, vec![left, right])?;
-        }
-        self.leave(Rule::Relation, chain);
-        Ok(left)
+        self.chain(Rule::Relation, RELATIONS, Self::sum, 1)
     }
 
-    /// Sums; products bind closer.
-    fn calc(&mut self) -> Read<Expr> {
+    fn sum(&mut self) -> Read<Expr> {
         self.enter(Rule::Calc)?;
-        let mut left = self.product()?;
-        let mut chain = 1;
-        loop {
-            let name = match self.peek().tok {
-                Tok::Plus => "_+_",
-                Tok::Minus => "_-_",
-                _ => break,
-            };
-            let op = self.next();
-            self.enter(Rule::Calc)?;
-            chain += 1;
-            let right = self.product()?;
-            left = self.operator(op.location, name, vec![left, right])?;
-        }
-        self.leave(Rule::Calc, chain);
-        Ok(left)
+        self.chain(Rule::Calc, SUMS, Self::product, 1)
     }
 
+    /// A part of a sum, of which it counts as a part.
     fn product(&mut self) -> Read<Expr> {
-        let mut left = self.unary()?;
-        let mut chain = 0;
-        loop {
-            let name = match self.peek().tok {
-                Tok::Star => "_*_",
-                Tok::Slash => "_/_",
-                Tok::Percent => "_%_",
-                _ => break,
-            };
+        self.chain(Rule::Calc, PRODUCTS, Self::unary, 0)
+    }
+
+    /// Operands with operators between them, from left to right. `entered`: how often the rule was entered for it.
+    fn chain(
+        &mut self,
+        rule: Rule,
+        operators: &Operators,
+        operand: fn(&mut Self) -> Read<Expr>,
+        mut entered: usize,
+    ) -> Read<Expr> {
+        let mut left = operand(self)?;
+        while let Some((_, name)) = operators.iter().find(|(tok, _)| *tok == self.peek().tok) {
             let op = self.next();
-            self.enter(Rule::Calc)?;
-            chain += 1;
-            let right = self.unary()?;
+            self.enter(rule)?;
+            entered += 1;
+            let right = operand(self)?;
             left = self.operator(op.location, name, vec![left, right])?;
         }
-        self.leave(Rule::Calc, chain);
+        self.leave(rule, entered);
         Ok(left)
     }
 
@@ -501,7 +458,7 @@ impl<'s> Parser<'s, '_> {
         let name = self.expect(Tok::Ident)?;
         let open = self.accept(Tok::LParen);
         let args = if open.is_some() { self.arguments()? } else { Vec::new() };
-        if RESERVED.contains(&name.text) {
+        if escape::is_reserved(name.text) {
             return Ok(self.wrong(first.location, format!("reserved identifier: {}", name.text)));
         }
         let full = if dot { format!(".{}", name.text) } else { name.text.to_owned() };
@@ -519,71 +476,69 @@ impl<'s> Parser<'s, '_> {
         }
         let open = self.expect(Tok::LBrace)?;
         let mut fields = Vec::new();
-        while self.peek().tok != Tok::RBrace {
-            if !fields.is_empty() {
-                self.expect(Tok::Comma)?;
-                if self.peek().tok == Tok::RBrace {
-                    break;
-                }
-            } else if self.accept(Tok::Comma).is_some() {
-                break;
-            }
-            let optional = self.accept(Tok::Question).is_some();
-            let field = self.next();
+        self.elements(Tok::RBrace, |parser, optional| {
+            let field = parser.next();
             if field.tok == Tok::EscIdent {
-                self.issues.report(field.location, "unsupported syntax: '`'".to_owned());
+                parser.issues.report(field.location, "unsupported syntax: '`'".to_owned());
             } else if field.tok != Tok::Ident {
                 return Err(Stop::Syntax);
             }
-            let colon = self.expect(Tok::Colon)?;
-            let value = self.expr()?;
-            let id = self.nodes.id(colon.location);
+            let (id, value) = parser.entry()?;
             fields.push(Entry { id, key: Arc::from(field.text), value, optional });
-        }
-        self.expect(Tok::RBrace)?;
+            Ok(())
+        })?;
         self.node(open.location, Kind::Struct(name.into(), fields))
     }
 
     fn list(&mut self) -> Read<Expr> {
         let open = self.next();
         let mut elements = Vec::new();
-        while self.peek().tok != Tok::RBracket {
-            if !elements.is_empty() {
-                self.expect(Tok::Comma)?;
-                if self.peek().tok == Tok::RBracket {
-                    break;
-                }
-            } else if self.accept(Tok::Comma).is_some() {
-                break;
-            }
-            let optional = self.accept(Tok::Question).is_some();
-            elements.push((self.expr()?, optional));
-        }
-        self.expect(Tok::RBracket)?;
+        self.elements(Tok::RBracket, |parser, optional| {
+            elements.push((parser.expr()?, optional));
+            Ok(())
+        })?;
         self.node(open.location, Kind::List(elements))
     }
 
     fn map(&mut self) -> Read<Expr> {
         let open = self.next();
         let mut entries = Vec::new();
-        while self.peek().tok != Tok::RBrace {
-            if !entries.is_empty() {
+        self.elements(Tok::RBrace, |parser, optional| {
+            let key = parser.expr()?;
+            let (id, value) = parser.entry()?;
+            entries.push(Entry { id, key, value, optional });
+            Ok(())
+        })?;
+        self.node(open.location, Kind::Map(entries))
+    }
+
+    /// What stands between brackets; it is told whether an element may be left out. One comma may come at the end,
+    /// also where nothing else does.
+    fn elements(
+        &mut self,
+        close: Tok,
+        mut element: impl FnMut(&mut Self, bool) -> Read<()>,
+    ) -> Read<()> {
+        let mut first = true;
+        while self.peek().tok != close {
+            if !first {
                 self.expect(Tok::Comma)?;
-                if self.peek().tok == Tok::RBrace {
-                    break;
-                }
-            } else if self.accept(Tok::Comma).is_some() {
+            }
+            if self.peek().tok == close || (first && self.accept(Tok::Comma).is_some()) {
                 break;
             }
+            first = false;
             let optional = self.accept(Tok::Question).is_some();
-            let key = self.expr()?;
-            let colon = self.expect(Tok::Colon)?;
-            let value = self.expr()?;
-            let id = self.nodes.id(colon.location);
-            entries.push(Entry { id, key, value, optional });
+            element(self, optional)?;
         }
-        self.expect(Tok::RBrace)?;
-        self.node(open.location, Kind::Map(entries))
+        self.expect(close).map(drop)
+    }
+
+    /// The value after a key.
+    fn entry(&mut self) -> Read<(Id, Expr)> {
+        let colon = self.expect(Tok::Colon)?;
+        let value = self.expr()?;
+        Ok((self.nodes.id(colon.location), value))
     }
 
     fn literal(&mut self) -> Read<Expr> {
