@@ -62,9 +62,15 @@ impl Moment {
             "" | "UTC" => 0,
             _ => match zone.split_once(':') {
                 Some((hours, minutes)) => offset(zone, hours, minutes)?,
+                None if zone == "Local" => 0,
+                None if zone.contains("..") || zone.starts_with(['/', '\\']) => {
+                    return Err(EvalError::new("time: invalid location name"));
+                }
                 None => {
-                    let zone = TimeZone::get(zone)
-                        .map_err(|_| EvalError::new(format!("unknown time zone {zone}")))?;
+                    let found = TimeZone::get(zone).ok();
+                    let zone = found
+                        .filter(|found| found.iana_name() == Some(zone))
+                        .ok_or_else(|| EvalError::new(format!("unknown time zone {zone}")))?;
                     let at =
                         jiff::Timestamp::from_second(self.seconds).unwrap_or(if self.seconds < 0 {
                             jiff::Timestamp::MIN
@@ -152,19 +158,22 @@ fn date(text: &str) -> Option<i64> {
 
 /// A moment of RFC 3339, as Go reads it.
 pub fn parse_timestamp(text: &str) -> Option<Moment> {
-    let bytes = text.as_bytes();
-    if !text.is_ascii() || bytes.len() < 20 {
+    if !text.is_ascii() || text.get(10..11)? != "T" {
         return None;
     }
     let days = date(text)?;
-    if !matches!(bytes[10], b'T' | b't') || bytes[13] != b':' || bytes[16] != b':' {
+    // An hour may have one digit.
+    let (hour, text) = text[11..].split_once(':').filter(|(hour, _)| hour.len() <= 2)?;
+    let bytes = text.as_bytes();
+    if bytes.len() < 6 || bytes[2] != b':' {
         return None;
     }
-    let (hour, minute, second) = (digits(text, 11, 2)?, digits(text, 14, 2)?, digits(text, 17, 2)?);
+    let hour = digits(hour, 0, hour.len().max(1))?;
+    let (minute, second) = (digits(text, 0, 2)?, digits(text, 3, 2)?);
     if hour > 23 || minute > 59 || second > 59 {
         return None;
     }
-    let mut at = 19;
+    let mut at = 5;
     let mut nanos = 0u32;
     if matches!(bytes[at], b'.' | b',') {
         let count = bytes[at + 1..].iter().take_while(|b| b.is_ascii_digit()).count();
@@ -176,7 +185,7 @@ pub fn parse_timestamp(text: &str) -> Option<Moment> {
         at += 1 + count;
     }
     let offset = match &text[at..] {
-        "Z" | "z" => 0,
+        "Z" => 0,
         zone => {
             let sign = match zone.as_bytes().first()? {
                 b'+' => 1,

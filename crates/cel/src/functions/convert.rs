@@ -96,6 +96,8 @@ fn to_double<'a>(_: &Context<'_>, args: &[Value<'a>]) -> Outcome<'a> {
             {
                 wrong(value, "double")
             }
+            // What is no number has no sign.
+            Ok(number) if number.is_nan() && text.as_str().len() > 3 => wrong(value, "double"),
             Ok(number) => Ok(Value::Double(number)),
             Err(_) => wrong(value, "double"),
         },
@@ -106,7 +108,7 @@ fn to_double<'a>(_: &Context<'_>, args: &[Value<'a>]) -> Outcome<'a> {
 fn to_duration<'a>(_: &Context<'_>, args: &[Value<'a>]) -> Outcome<'a> {
     match args {
         [value @ Value::Duration(_)] => Ok(value.clone()),
-        [Value::Int(nanos)] => Ok(Value::Duration(*nanos)),
+        [value @ Value::Int(_)] => wrong(value, "google.protobuf.Duration"),
         [value @ Value::String(text)] => match longshore_api::duration::parse(text.as_str()) {
             Ok(nanos) => Ok(Value::Duration(nanos)),
             Err(_) => wrong(value, "google.protobuf.Duration"),

@@ -16,7 +16,7 @@ pub const LISTS: Library =
 
 const FUNCTIONS: &[Entry] = &[
     ("isSorted", |_, args| {
-        let values = one(args)?.values()?;
+        let values = of_kind(args, "isSorted", is_ordered)?.values()?;
         for pair in values.windows(2) {
             if compare(&pair[0], &pair[1])? == Ordering::Greater {
                 return Ok(Value::Bool(false));
@@ -90,6 +90,29 @@ fn one<'s, 'a>(args: &'s [Value<'a>]) -> Result<&'s List<'a>, EvalError> {
     }
 }
 
+/// A list of which a function takes the elements; the first one tells of which kind they are.
+fn of_kind<'s, 'a>(
+    args: &'s [Value<'a>],
+    name: &str,
+    fits: fn(&Value<'_>) -> bool,
+) -> Result<&'s List<'a>, EvalError> {
+    let list = one(args)?;
+    match list.get(0).transpose()? {
+        Some(first) if !fits(&first) => {
+            Err(EvalError::new(format!("no such overload: {name}(list)")))
+        }
+        _ => Ok(list),
+    }
+}
+
+fn is_summed(value: &Value<'_>) -> bool {
+    matches!(value, Value::Int(_) | Value::Uint(_) | Value::Double(_) | Value::Duration(_))
+}
+
+fn is_ordered(value: &Value<'_>) -> bool {
+    compare(value, value).is_ok() || matches!(value, Value::Double(_))
+}
+
 type Pair<'a> = (Vec<Value<'a>>, Vec<Value<'a>>);
 
 fn two<'a>(args: &[Value<'a>]) -> Result<Pair<'a>, EvalError> {
@@ -110,7 +133,7 @@ fn holds(all: &[Value<'_>], some: &[Value<'_>]) -> Result<bool, EvalError> {
 
 fn sum<'a>(context: &Context<'_>, args: &[Value<'a>]) -> Outcome<'a> {
     let mut total: Option<Value<'a>> = None;
-    for value in one(args)?.iter() {
+    for value in of_kind(args, "sum", is_summed)?.iter() {
         total = Some(match total {
             None => value?,
             Some(total) => ops::add(vec![total, value?])?,
@@ -126,7 +149,7 @@ fn sum<'a>(context: &Context<'_>, args: &[Value<'a>]) -> Outcome<'a> {
 
 fn extreme<'a>(args: &[Value<'a>], name: &str, wanted: Ordering) -> Outcome<'a> {
     let mut best: Option<Value<'a>> = None;
-    for value in one(args)?.iter() {
+    for value in of_kind(args, name, is_ordered)?.iter() {
         let value = value?;
         best = Some(match best {
             Some(best) if compare(&value, &best)? != wanted => best,

@@ -213,6 +213,7 @@ impl Version {
                         "Numeric PreRelease version must not contain leading zeroes {part:?}"
                     ));
                 }
+                in_range(part)?;
             } else if !is_word(part) {
                 return Err(format!("Invalid character(s) found in prerelease {part:?}"));
             }
@@ -241,6 +242,10 @@ fn number(name: &str, small: &str, text: &str) -> Result<u64, String> {
     if text.len() > 1 && text.starts_with('0') {
         return Err(format!("{name} number must not contain leading zeroes {text:?}"));
     }
+    in_range(text)
+}
+
+fn in_range(text: &str) -> Result<u64, String> {
     let why = if text.is_empty() { "invalid syntax" } else { "value out of range" };
     text.parse().map_err(|_| format!("strconv.ParseUint: parsing {text:?}: {why}"))
 }

@@ -34,7 +34,7 @@ const FUNCTIONS: &[Entry] = &[
     ("getHostname", |_, args| of(args, |url| Value::text(url.host_and_port().0))),
     ("getPort", |_, args| of(args, |url| Value::text(url.host_and_port().1))),
     ("getEscapedPath", |_, args| of(args, |url| Value::text(url.escaped_path()))),
-    ("getQuery", |_, args| of(args, |url| query(url))),
+    ("getQuery", |_, args| of(args, query)),
     ("isURL", |_, args| match args {
         [Value::String(text)] => Ok(Value::Bool(Url::of_request(text.as_str()).is_ok())),
         _ => no_overload(),
