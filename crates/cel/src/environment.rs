@@ -164,6 +164,11 @@ impl Program {
         eval::evaluate(&self.plan, variables, limit)
     }
 
+    /// How deep it nests: evaluating it goes as deep.
+    pub fn depth(&self) -> usize {
+        usize::from(self.checked.ast.root.depth)
+    }
+
     /// What it may cost at least and at most when its data is as `root` declares it: every variable is taken to be
     /// of that declaration, as the reference does for `self` and `oldSelf`.
     pub fn estimate(&self, root: Option<&Declared>) -> Estimate {

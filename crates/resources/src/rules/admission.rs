@@ -2,16 +2,20 @@
 //!
 //! upstream: staging/src/k8s.io/apiserver/pkg/admission/plugin/cel/{compile,composition,activation}.go
 
+#[cfg(test)]
+mod tests;
+mod types;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use longshore_api::Object;
 use longshore_api::field::{Error, Path};
 use longshore_cel::{
     CALL_COST_MAX, CompileError, Declared, Environment, EvalError, Evaluation, Extras, Fields, Map,
-    Outcome, Program, Shape, Type, Types, Value as Cel, Variables,
+    Outcome, Program, Type, Types, Value as Cel, Variables,
 };
 use serde_json::Value;
 
@@ -22,6 +26,10 @@ pub const CONDITIONS_BUDGET: i64 = 2_500_000;
 /// What is told when it was too much.
 pub const OUT_OF_BUDGET: &str =
     "validation failed due to running out of cost budget, no further validation rules will be run";
+/// Deepest nesting of an expression with the variables that are found for it.
+const DEPTH_MAX: usize = 600;
+/// What finding a variable adds to that.
+const VARIABLE_DEPTH: usize = 5;
 /// The type of the variables of a policy.
 const VARIABLES: &str = "kubernetes.variables";
 
@@ -87,115 +95,14 @@ pub struct Compiler {
     made: RefCell<Vec<(Sees, Environment)>>,
 }
 
-fn text() -> Declared {
-    Declared::new(Shape::String)
-}
-
-fn fields<const N: usize>(name: &str, fields: [(&str, Declared); N]) -> Declared {
-    Declared::object(name, fields.map(|(name, declared)| (name.to_owned(), declared)))
-}
-
-fn request_type() -> Declared {
-    let kind = || {
-        let names = ["group", "version", "kind"];
-        fields("kubernetes.GroupVersionKind", names.map(|name| (name, text())))
-    };
-    let resource = || {
-        let names = ["group", "version", "resource"];
-        fields("kubernetes.GroupVersionResource", names.map(|name| (name, text())))
-    };
-    let user = fields(
-        "kubernetes.UserInfo",
-        [
-            ("username", text()),
-            ("uid", text()),
-            ("groups", Declared::list(text())),
-            ("extra", Declared::map(Declared::list(text()))),
-        ],
-    );
-    fields(
-        "kubernetes.AdmissionRequest",
-        [
-            ("kind", kind()),
-            ("resource", resource()),
-            ("subResource", text()),
-            ("requestKind", kind()),
-            ("requestResource", resource()),
-            ("requestSubResource", text()),
-            ("name", text()),
-            ("namespace", text()),
-            ("operation", text()),
-            ("userInfo", user),
-            ("dryRun", Declared::new(Shape::Bool)),
-            ("options", Declared::new(Shape::Dyn)),
-        ],
-    )
-}
-
-fn namespace_type() -> Declared {
-    let time = || Declared::new(Shape::Timestamp);
-    let number = || Declared::new(Shape::Int);
-    let condition = fields(
-        "kubernetes.NamespaceCondition",
-        [
-            ("status", text()),
-            ("type", text()),
-            ("lastTransitionTime", time()),
-            ("message", text()),
-            ("reason", text()),
-        ],
-    );
-    let metadata = fields(
-        "kubernetes.NamespaceMetadata",
-        [
-            ("name", text()),
-            ("generateName", text()),
-            ("namespace", text()),
-            ("labels", Declared::map(text())),
-            ("annotations", Declared::map(text())),
-            ("UID", text()),
-            ("creationTimestamp", time()),
-            ("deletionGracePeriodSeconds", number()),
-            ("deletionTimestamp", time()),
-            ("generation", number()),
-            ("resourceVersion", text()),
-            ("finalizers", Declared::list(text())),
-        ],
-    );
-    let spec = fields("kubernetes.NamespaceSpec", [("finalizers", Declared::list(text()))]);
-    let status = fields(
-        "kubernetes.NamespaceStatus",
-        [("conditions", Declared::list(condition)), ("phase", text())],
-    );
-    fields("kubernetes.Namespace", [("metadata", metadata), ("spec", spec), ("status", status)])
-}
-
 /// The environment of expressions without parameters, authorizer and variables.
 fn base(extras: Extras) -> Environment {
     static TYPES: LazyLock<[Arc<Declared>; 2]> =
-        LazyLock::new(|| [Arc::new(request_type()), Arc::new(namespace_type())]);
+        LazyLock::new(|| [Arc::new(types::request()), Arc::new(types::namespace())]);
     let [request, namespace] = &*TYPES;
     Environment::with_extras(extras)
         .declared("request", request.clone())
         .declared("namespaceObject", namespace.clone())
-}
-
-/// The types that expressions make patches of.
-///
-/// upstream: staging/src/k8s.io/apiserver/pkg/cel/mutation
-struct Patches;
-
-impl Types for Patches {
-    fn known(&self, name: &str) -> bool {
-        name == "JSONPatch" || name == "Object" || name.starts_with("Object.")
-    }
-
-    fn field(&self, name: &str, field: &str) -> Option<Type> {
-        Some(match (name, field) {
-            ("JSONPatch", "op" | "path" | "from") => Type::String,
-            _ => Type::Dyn,
-        })
-    }
 }
 
 /// The types of variables; they come one after the other.
@@ -330,7 +237,7 @@ impl Compiler {
                 );
         }
         if sees.patches {
-            environment = environment.types(Arc::new(Patches));
+            environment = environment.types(Arc::new(types::Patches));
         }
         if let Some(variables) = &self.variables {
             environment =
@@ -480,6 +387,8 @@ struct Scope<'a> {
     found: Mutex<Found<'a>>,
     /// What finding them cost.
     cost: AtomicU64,
+    /// How deep the expressions nest that are being evaluated.
+    depth: AtomicUsize,
     own: Weak<Scope<'a>>,
 }
 
@@ -536,8 +445,16 @@ impl<'a> Fields<'a> for Scope<'a> {
                 Err(EvalError::new(why))
             }
             Ok(program) => {
-                let Evaluation { result, cost } = program.evaluate(self, CALL_COST_MAX);
-                self.cost.fetch_add(cost, Ordering::Relaxed);
+                let depth = program.depth() + VARIABLE_DEPTH;
+                let around = self.depth.fetch_add(depth, Ordering::Relaxed);
+                let result = if around + depth > DEPTH_MAX {
+                    Err(EvalError::CostExceeded)
+                } else {
+                    let Evaluation { result, cost } = program.evaluate(self, CALL_COST_MAX);
+                    self.cost.fetch_add(cost, Ordering::Relaxed);
+                    result
+                };
+                self.depth.store(around, Ordering::Relaxed);
                 result.map_err(|why| {
                     let why = format!("composited variable {quoted} fails to evaluate: {why}");
                     EvalError::new(why)
@@ -565,6 +482,7 @@ impl<'a> Run<'a> {
             composed,
             found: Mutex::default(),
             cost: AtomicU64::new(0),
+            depth: AtomicUsize::new(0),
             own: own.clone(),
         });
         Self { scope, budget }
@@ -584,6 +502,7 @@ impl<'a> Run<'a> {
             Err(why) => return Ok(Err(format!("compilation error: {}", why.text()))),
             Ok(program) => program,
         };
+        self.scope.depth.store(program.depth(), Ordering::Relaxed);
         let Evaluation { result, cost } = program.evaluate(&*self.scope, CALL_COST_MAX);
         for cost in [self.scope.cost.swap(0, Ordering::Relaxed), cost] {
             let cost = i64::try_from(cost).map_err(|_| Spent)?;
