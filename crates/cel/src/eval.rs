@@ -5,11 +5,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use longshore_api::pattern::Pattern;
+
 use crate::cost;
+use crate::effort;
 use crate::equal::equal;
 use crate::functions::Context;
 use crate::plan::{Attribute, Call, FoldNode, Node, Qualifier, Root};
-use crate::value::{EvalError, Key, Map, Outcome, Struct, Value};
+use crate::value::{EvalError, Items, Key, List, Map, Outcome, Struct, Value};
 
 /// Gives the values of variables.
 pub trait Variables<'a> {
@@ -39,11 +42,22 @@ pub struct Evaluation<'a> {
     pub cost: u64,
 }
 
-/// Evaluates a plan; it ends when it costs more than `limit`.
+/// Most patterns of one evaluation that are kept, where they are not constants.
+const PATTERNS_MAX: usize = 16;
+
+/// Evaluates a plan; it ends when it costs more than `limit`, or takes the effort of it.
 pub fn evaluate<'a>(node: &'a Node, variables: &dyn Variables<'a>, limit: u64) -> Evaluation<'a> {
-    let mut machine = Machine { variables, locals: Vec::new(), cost: 0, limit };
-    let result = machine.eval(node);
-    Evaluation { result, cost: machine.cost }
+    let mut machine = Machine {
+        variables,
+        locals: Vec::new(),
+        cost: 0,
+        limit,
+        effort: 0,
+        effort_max: limit.saturating_mul(effort::PER_COST).saturating_add(effort::FREE),
+        patterns: Vec::new(),
+    };
+    let result = machine.eval(node).and_then(|value| machine.finished(value));
+    Evaluation { result, cost: machine.cost.max(effort::cost(machine.effort)) }
 }
 
 struct Machine<'a, 'v> {
@@ -51,6 +65,10 @@ struct Machine<'a, 'v> {
     locals: Vec<Outcome<'a>>,
     cost: u64,
     limit: u64,
+    effort: u64,
+    effort_max: u64,
+    /// The last patterns that were no constants.
+    patterns: Vec<Pattern>,
 }
 
 /// What a selection found.
@@ -65,7 +83,30 @@ impl<'a> Machine<'a, '_> {
         if self.cost > self.limit { Err(EvalError::CostExceeded) } else { Ok(()) }
     }
 
+    fn exert(&mut self, effort: u64) -> Result<(), EvalError> {
+        self.effort = self.effort.saturating_add(effort);
+        if self.effort > self.effort_max { Err(EvalError::CostExceeded) } else { Ok(()) }
+    }
+
+    fn left(&self) -> u64 {
+        self.effort_max.saturating_sub(self.effort)
+    }
+
+    /// A value that leaves the evaluation is as large as it looks: what is in it many times is not kept as such.
+    fn finished(&mut self, value: Value<'a>) -> Outcome<'a> {
+        let of_data = matches!(
+            &value,
+            Value::List(List { items: Items::Json(..), .. }) | Value::Map(Map::Json(..))
+        );
+        if effort::is_deep(&value) && !of_data {
+            let weight = effort::weight(&value, self.left())?;
+            self.exert(weight)?;
+        }
+        Ok(value)
+    }
+
     fn eval(&mut self, node: &'a Node) -> Outcome<'a> {
+        self.exert(1)?;
         match node {
             Node::Constant(value) => Ok(value.shrink()),
             Node::Attribute(attribute) => self.attribute(attribute),
@@ -118,7 +159,7 @@ impl<'a> Machine<'a, '_> {
             Root::Choice(parts) => self.choice(parts)?,
         };
         if attribute.qualifiers.is_empty() {
-            return Ok(value);
+            return self.read(value);
         }
         let mut optional = false;
         if let Value::Optional(inner) = &value {
@@ -142,7 +183,16 @@ impl<'a> Machine<'a, '_> {
                 Found::Absent => return Ok(Value::Optional(None)),
             }
         }
+        let value = self.read(value)?;
         Ok(if optional { Value::some(value) } else { value })
+    }
+
+    /// Bytes are made of their text each time.
+    fn read(&mut self, value: Value<'a>) -> Outcome<'a> {
+        if matches!(value, Value::Bytes(_)) {
+            self.exert(effort::made(&value))?;
+        }
+        Ok(value)
     }
 
     fn choice(&mut self, parts: &'a [Node; 3]) -> Outcome<'a> {
@@ -220,26 +270,47 @@ impl<'a> Machine<'a, '_> {
                 _ => Value::Bool(true),
             });
         }
+        // Both before the call is made, so that it is never made when it is too much.
+        let effort = effort::call(&call.name, &args, self.left())?;
+        self.exert(effort)?;
+        self.charge(cost::call(&call.name, call.overload.as_deref(), &args))?;
         if let Some(error) = failed {
-            let cost = cost::call(&call.name, call.overload.as_deref(), &args);
-            self.charge(cost)?;
             return Err(error);
         }
-        self.charge_before(call, &args)?;
-        let context =
-            Context { pattern: call.pattern.as_ref(), overload: call.overload.as_deref() };
         // What is added to may be changed in place if nobody else has it.
-        match &*call.name {
-            "_+_" => crate::ops::add(args),
-            "cel.@mapInsert" => crate::ops::map_insert(args),
-            _ => (call.function)(&context, &args),
-        }
+        let value = match &*call.name {
+            "_+_" if matches!(args[..], [Value::List(_), _]) => return crate::ops::add(args),
+            "cel.@mapInsert" => return crate::ops::map_insert(args),
+            _ => {
+                let read = self.pattern(call, &args)?;
+                let read = read.and_then(|read| self.patterns.get(read));
+                let pattern = call.pattern.as_ref().or(read);
+                let context = Context { pattern, overload: call.overload.as_deref() };
+                (call.function)(&context, &args)?
+            }
+        };
+        self.exert(effort::made(&value))?;
+        Ok(value)
     }
 
-    /// Charges a call before it is made, so that it is never made when it is too much.
-    fn charge_before(&mut self, call: &'a Call, args: &[Value<'a>]) -> Result<(), EvalError> {
-        let cost = cost::call(&call.name, call.overload.as_deref(), args);
-        self.charge(cost)
+    /// Where the pattern of a call is kept that is no constant.
+    fn pattern(&mut self, call: &Call, args: &[Value<'a>]) -> Result<Option<usize>, EvalError> {
+        let (None, "matches" | "find" | "findAll", Some(Value::String(text))) =
+            (&call.pattern, &*call.name, args.get(1))
+        else {
+            return Ok(None);
+        };
+        let text = text.as_str();
+        if let Some(known) = self.patterns.iter().position(|known| known.as_str() == text) {
+            return Ok(Some(known));
+        }
+        let pattern = Pattern::new(text);
+        self.exert(effort::pattern(pattern.is_large()))?;
+        if self.patterns.len() == PATTERNS_MAX {
+            self.patterns.remove(0);
+        }
+        self.patterns.push(pattern);
+        Ok(Some(self.patterns.len() - 1))
     }
 
     fn equal(&mut self, parts: &'a [Node; 2], negate: bool) -> Outcome<'a> {
@@ -256,6 +327,10 @@ impl<'a> Machine<'a, '_> {
             (Ok(one), Ok(two)) => (one, two),
         };
         self.charge(cost::equality(&one, &two))?;
+        if effort::is_deep(&one) && effort::is_deep(&two) {
+            let weight = effort::weight(&one, self.left())?;
+            self.exert(weight)?;
+        }
         let same = equal(&one, &two)?;
         Ok(Value::Bool(same != negate))
     }
@@ -375,6 +450,7 @@ impl<'a> Machine<'a, '_> {
                 if fold.two { (Ok(Value::Int(index as i64)), Some(value)) } else { (value, None) }
             }),
             Value::Map(map) => {
+                self.exert(map.len().unwrap_or(0) as u64)?;
                 let keys = map.keys();
                 self.each(fold, base, keys.len(), |index| {
                     let key = keys[index].clone();
@@ -481,6 +557,7 @@ fn index(key: &Value<'_>) -> Result<i64, EvalError> {
             Ok(*number as i64)
         }
         Value::Double(number) => {
+            let number = crate::functions::convert::double_text(*number);
             Err(EvalError::new(format!("unsupported index value {number} in list")))
         }
         other => Err(EvalError::new(format!(

@@ -27,6 +27,7 @@ mod checker;
 mod cost;
 mod declared;
 mod decls;
+mod effort;
 mod environment;
 mod equal;
 mod escape;

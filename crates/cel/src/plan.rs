@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use longshore_api::pattern::{self, Pattern};
+use longshore_api::pattern::Pattern;
 
 use crate::ast::{Expr, Kind, Literal};
 use crate::checker::{Checked, builtin};
@@ -272,8 +272,9 @@ impl Planner<'_> {
         if matches!(&**function, "matches" | "find" | "findAll")
             && let Some(Node::Constant(Value::String(text))) = nodes.get(1)
         {
-            pattern::check(text.as_str())?;
-            found = Some(Pattern::new(text.as_str()));
+            let pattern = Pattern::new(text.as_str());
+            pattern.check()?;
+            found = Some(pattern);
         }
         Ok(Node::Call(Box::new(Call {
             name: function.clone(),

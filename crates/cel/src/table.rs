@@ -2,6 +2,7 @@
 
 mod core;
 mod libraries;
+mod limits;
 mod syntax;
 
 use serde_json::json;

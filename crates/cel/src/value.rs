@@ -56,6 +56,10 @@ pub trait Opaque: Debug + Send + Sync {
     fn size(&self) -> Option<u64> {
         None
     }
+    /// How many bytes a function of it goes over.
+    fn bytes(&self) -> usize {
+        0
+    }
     /// For the functions that know it.
     fn as_any(&self) -> &dyn Any;
 }
@@ -507,7 +511,7 @@ fn compare_whole(whole: i128, double: f64) -> Option<Ordering> {
     if double.is_nan() {
         return None;
     }
-    if double >= 18_446_744_073_709_551_616.0 {
+    if double > 18_446_744_073_709_551_616.0 {
         return Some(Ordering::Less);
     }
     if double < -9_223_372_036_854_775_808.0 {

@@ -2,8 +2,11 @@
 //!
 //! upstream: vendor/github.com/google/cel-go/ext/formatting.go
 
+use longshore_api::patch::gotext::quote;
+
 use super::convert::double_text;
 use super::{Context, no_overload};
+use crate::effort::TEXT_BYTES_MAX;
 use crate::time;
 use crate::value::{EvalError, List, Map, Outcome, Value};
 
@@ -115,10 +118,13 @@ impl From<String> for EvalError {
 
 pub(super) fn format<'a>(_: &Context<'_>, args: &[Value<'a>]) -> Outcome<'a> {
     let [Value::String(format), Value::List(list)] = args else { return no_overload() };
+    let mut length = 0;
     let (text, _) = interpolate(format.as_str(), list.len(), &mut |clause, index| {
         let value = list.get(index).unwrap_or_else(|| Err(EvalError::no_such_overload()))?;
-        rendered(clause, &value)
-            .map_err(|error| EvalError::new(format!("error during formatting: {error}")))
+        let text = rendered(clause, &value)
+            .map_err(|error| EvalError::new(format!("error during formatting: {error}")))?;
+        length += text.len();
+        if length > TEXT_BYTES_MAX { Err(EvalError::CostExceeded) } else { Ok(text) }
     })?;
     Ok(Value::text(text))
 }
@@ -239,8 +245,8 @@ fn plain(value: &Value<'_>) -> Result<String, String> {
 /// A value within a list or map.
 fn nested(value: &Value<'_>) -> Result<String, String> {
     Ok(match value {
-        Value::String(text) => format!("{:?}", text.as_str()),
-        Value::Bytes(bytes) => format!("b{:?}", String::from_utf8_lossy(bytes)),
+        Value::String(text) => quote(text.as_str()),
+        Value::Bytes(_) => format!("b{}", quote(&plain(value)?)),
         Value::Double(number) if number.is_nan() => "\"NaN\"".to_owned(),
         Value::Double(number) if number.is_infinite() => {
             if *number > 0.0 { "\"+Inf\"" } else { "\"-Inf\"" }.to_owned()

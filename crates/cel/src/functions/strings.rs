@@ -6,6 +6,7 @@
 use longshore_api::pattern::Pattern;
 
 use super::{Context, Entry, Library, no_overload};
+use crate::effort::TEXT_BYTES_MAX;
 use crate::value::{EvalError, Outcome, Value};
 
 /// The library.
@@ -153,8 +154,13 @@ fn replace<'a>(_: &Context<'_>, args: &[Value<'a>]) -> Outcome<'a> {
         }
         _ => return no_overload(),
     };
+    let (text, old, new) = (text.as_str(), old.as_str(), new.as_str());
     let most = usize::try_from(most).unwrap_or(usize::MAX);
-    Ok(Value::text(text.as_str().replacen(old.as_str(), new.as_str(), most)))
+    let count = text.matches(old).take(most).count();
+    if count.saturating_mul(new.len()) > TEXT_BYTES_MAX {
+        return Err(EvalError::CostExceeded);
+    }
+    Ok(Value::text(text.replacen(old, new, count)))
 }
 
 /// upstream: Go's strings.SplitN
@@ -244,7 +250,8 @@ fn join<'a>(_: &Context<'_>, args: &[Value<'a>]) -> Outcome<'a> {
         }
         match item? {
             Value::String(text) => out.push_str(text.as_str()),
-            other => return Err(EvalError::new(format!("join: invalid input: {other:?}"))),
+            _ if args.len() == 1 => return Err(EvalError::new("no such overload: join(list)")),
+            _ => return Err(EvalError::new("no such overload: join(list, string)")),
         }
     }
     Ok(Value::text(out))
