@@ -236,6 +236,7 @@ impl Handler {
             if info.path.starts_with("/apis") || info.path.starts_with("/openapi") {
                 self.api.definitions.settled().await;
             }
+            let _turn = self.nonresource.openapi.turn(&info.path).await;
             self.nonresource.answer(self, &request, &info)
         }
     }

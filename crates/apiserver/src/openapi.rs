@@ -13,6 +13,7 @@ use longshore_resources::table::{Resource, Text};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha512};
+use tokio::sync::MutexGuard;
 
 use crate::body::Body;
 use crate::discovery;
@@ -27,6 +28,8 @@ use crate::request_info::RequestInfo;
 #[derive(Default)]
 pub struct Documents {
     made: Mutex<BTreeMap<String, Made>>,
+    /// Held by whoever may make documents.
+    making: tokio::sync::Mutex<()>,
 }
 
 /// A document as it was made.
@@ -70,6 +73,12 @@ const FORMS: [(&str, Form); 3] = [
 ];
 
 impl Documents {
+    /// Waits for the turn to make documents, where a path may ask for one: it takes long, and who
+    /// comes next finds what was made.
+    pub async fn turn(&self, path: &str) -> Option<MutexGuard<'_, ()>> {
+        if path.starts_with("/openapi/") { Some(self.making.lock().await) } else { None }
+    }
+
     /// Answers `/openapi/v3`: where the documents are.
     pub fn index(&self, handler: &Arc<Handler>, request: &Request<Body>) -> Response<Body> {
         if !takes_json(request) {

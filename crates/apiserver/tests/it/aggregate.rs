@@ -407,6 +407,20 @@ async fn old_documents_of_another_server_are_merged() {
     discovery_is_merged(false).await;
 }
 
+/// Many who ask at once get one document, which was made once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_is_made_once() {
+    let rig = Arc::new(rig(false).await);
+    for path in ["/openapi/v2", "/openapi/v3/apis/apps/v1"] {
+        let asking = (0..4).map(|_| {
+            let rig = rig.clone();
+            tokio::spawn(async move { rig.get(path, JSON).await.body })
+        });
+        let bodies = futures_util::future::try_join_all(asking).await.unwrap();
+        assert!(bodies.iter().all(|body| body.as_ptr() == bodies[0].as_ptr()), "{path}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_tells_servers_whom_to_trust_stays() {
     let rig = rig(false).await;
