@@ -22,7 +22,12 @@ pub fn by_json_patch(patch: &Value) -> Touched {
         for steps in [steps("path"), steps("from")].into_iter().flatten() {
             let compared = operation.get("op").is_some_and(|op| op == "test");
             let depth = steps.len() + usize::from(compared);
-            touched.extend((1..depth).map(|depth| steps[..depth].to_vec()));
+            // Where a place is known, so is all on the way to it.
+            for depth in (1..depth).rev() {
+                if !touched.insert(steps[..depth].to_vec()) {
+                    break;
+                }
+            }
         }
     }
     touched

@@ -24,7 +24,7 @@ pub fn exists(resource: &Resource, info: &RequestInfo) -> bool {
 /// Checks subresource, method and name of a request.
 ///
 /// # Errors
-/// 404, 405, 415 and 400, in this order, and 500 for what only a webhook could convert.
+/// 404, 405, 415 and 400, in this order.
 pub fn check(
     served: &Served,
     info: &RequestInfo,

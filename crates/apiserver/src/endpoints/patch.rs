@@ -135,39 +135,13 @@ impl Patch {
     ) -> Result<Object, StatusError> {
         let gvk = &want.gvk;
         let old = old.clone().into_value();
-        let value = match self.kind {
-            Kind::Json => patch::json_patch(&old, &self.value)?,
-            Kind::Merge => patch::merge_patch(&old, &self.value)?,
-            Kind::Strategic => {
-                let ty = want.model.as_ref().and_then(Model::as_type).ok_or_else(|| {
-                    StatusError::new(
-                        Reason::UnsupportedMediaType,
-                        "this kind has no strategic merge patch",
-                    )
-                })?;
-                let mut value = patch::strategic_patch(ty, &old, &self.value)?;
-                let restored = normalize::restore(ty, &mut value);
-                let shown = || patch::gotext::plain(&self.value);
-                restored.map_err(|why| patch::invalid(&shown(), &why))?;
-                value
-            }
-        };
+        let mut value = self.changed(&old, want)?;
         if self.kind == Kind::Strategic
             && let Some(why) = body::unreadable(gvk, &value)
         {
             return Err(StatusError::new(Reason::Unknown, why));
         }
-        let shown = match self.kind {
-            Kind::Strategic => patch::gotext::plain(&self.value),
-            Kind::Json => {
-                gostruct::patched(gvk, &old, &value, &touched::by_json_patch(&self.value))
-            }
-            Kind::Merge => {
-                gostruct::patched(gvk, &old, &value, &touched::by_merge_patch(&self.value))
-            }
-        };
         let mut strict = self.duplicates.clone();
-        let mut value = value;
         if self.kind != Kind::Strategic && !want.is_custom() {
             strict.extend(without_version(&mut value));
         }
@@ -179,8 +153,36 @@ impl Patch {
             let bare =
                 message.strip_prefix(&unrecognized).and_then(|m| m.strip_suffix(" (<empty>)"));
             let why = bare.or_else(|| message.split_once(&handled).map(|(_, why)| why));
-            patch::invalid(&shown, why.unwrap_or(message))
+            patch::invalid(&self.shown(&old, want), why.unwrap_or(message))
         })
+    }
+
+    /// The document that the patch makes of `old`.
+    fn changed(&self, old: &Value, want: &Wanted) -> Result<Value, StatusError> {
+        if self.kind != Kind::Strategic {
+            let apply =
+                if self.kind == Kind::Json { patch::json_patch } else { patch::merge_patch };
+            return apply(old, &self.value);
+        }
+        let ty = want.model.as_ref().and_then(Model::as_type).ok_or_else(|| {
+            let why = "this kind has no strategic merge patch";
+            StatusError::new(Reason::UnsupportedMediaType, why)
+        })?;
+        let mut value = patch::strategic_patch(ty, old, &self.value)?;
+        let restored = normalize::restore(ty, &mut value);
+        restored.map_err(|why| patch::invalid(&patch::gotext::plain(&self.value), &why))?;
+        Ok(value)
+    }
+
+    /// What is shown of a document that cannot be read.
+    fn shown(&self, old: &Value, want: &Wanted) -> String {
+        let touched = match self.kind {
+            Kind::Strategic => return patch::gotext::plain(&self.value),
+            Kind::Json => touched::by_json_patch(&self.value),
+            Kind::Merge => touched::by_merge_patch(&self.value),
+        };
+        let new = self.changed(old, want).unwrap_or_default();
+        gostruct::patched(&want.gvk, old, &new, &touched)
     }
 }
 
