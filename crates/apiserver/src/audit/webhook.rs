@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 
 use super::backend::Output;
 use super::event::Event;
-use crate::body::full;
 use crate::outbound::{self, Client, Target};
 
 /// How often a batch is sent at most.
@@ -94,7 +93,7 @@ impl Shared {
     }
 
     async fn send(&self, body: Bytes) -> Result<(), String> {
-        let mut request = Request::post(&self.path).body(full(body)).map_err(|e| e.to_string())?;
+        let mut request = Request::post(&self.path).body(body).map_err(|e| e.to_string())?;
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*"));
@@ -102,7 +101,7 @@ impl Shared {
             headers.insert(AUTHORIZATION, token.clone());
         }
         let sending = async {
-            let response = self.client.send(&self.target, request).await;
+            let response = self.client.send_whole(&self.target, request).await;
             let (head, body) = response.map_err(|error| error.to_string())?.into_parts();
             let text = outbound::read(body).await.map_err(|error| error.to_string())?;
             Ok::<_, String>((head.status, text))

@@ -74,7 +74,7 @@ impl CallError {
         if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
             return Self::Other("EOF".to_owned());
         }
-        if let Some(io) = error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
+        if let Some(io) = io_error(error) {
             // In TLS 1.3 a server refuses a client's certificate after the handshake.
             if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
                 return Self::tls(io, "");
@@ -90,6 +90,19 @@ impl CallError {
         }
         Self::Other(error.to_string())
     }
+}
+
+fn io_error(error: &hyper::Error) -> Option<&io::Error> {
+    error.source().and_then(|source| source.downcast_ref::<io::Error>())
+}
+
+/// Whether the server has closed the connection.
+pub(super) fn is_closed(error: &hyper::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    let io = io_error(error).map(io::Error::kind);
+    error.is_incomplete_message()
+        || error.is_closed()
+        || matches!(io, Some(BrokenPipe | ConnectionReset | UnexpectedEof))
 }
 
 fn certificate(why: &rustls::CertificateError, server_name: &str) -> String {

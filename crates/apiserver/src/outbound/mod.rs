@@ -14,12 +14,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderValue, Request, Response, Version, header};
+use http_body::Body as _;
 use hyper::client::conn::http1::SendRequest;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::body::Body;
+use crate::body::{Body, full};
 pub use error::CallError;
 
 /// Connections that are kept for one server while nobody uses them.
@@ -164,28 +167,63 @@ impl Client {
     pub async fn send(
         &self,
         target: &Target,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, CallError> {
+        let (head, body) = request.into_parts();
+        let reads = head.method.is_safe() && body.is_end_stream();
+        let again = reads.then(|| (head.clone(), Bytes::new()));
+        self.exchange(target, Request::from_parts(head, body), again).await
+    }
+
+    /// Sends a request that does no harm when it comes twice, see [`Client::send`].
+    ///
+    /// # Errors
+    /// When the server cannot be reached or does not speak HTTP.
+    pub async fn send_whole(
+        &self,
+        target: &Target,
+        request: Request<Bytes>,
+    ) -> Result<Response<Body>, CallError> {
+        let again = request.clone().into_parts();
+        self.exchange(target, request.map(full), Some(again)).await
+    }
+
+    /// `again` is the request once more. It is needed when a connection that has been used before is
+    /// closed instead of an answer: most likely the server closed it when the request was on its way.
+    ///
+    /// upstream: Go's net/http/transport.go shouldRetryRequest
+    async fn exchange(
+        &self,
+        target: &Target,
         mut request: Request<Body>,
+        again: Option<(Parts, Bytes)>,
     ) -> Result<Response<Body>, CallError> {
         let turn = self.pool.enter(&target.address)?;
-        *request.version_mut() = Version::HTTP_11;
         let host = HeaderValue::from_str(&target.authority)
             .map_err(|_| CallError::Other(format!("invalid host {:?}", target.authority)))?;
-        request.headers_mut().insert(header::HOST, host);
+        let ready = |mut request: Request<Body>| {
+            *request.version_mut() = Version::HTTP_11;
+            request.headers_mut().insert(header::HOST, host.clone());
+            request
+        };
         while let Some(mut sender) = self.pool.take(target) {
             if sender.ready().await.is_err() {
                 continue;
             }
-            match sender.try_send_request(request).await {
+            let mut failed = match sender.try_send_request(ready(request)).await {
                 Ok(response) => return Ok(self.answer(target, turn, sender, response)),
-                Err(mut failed) => match failed.take_message() {
-                    // The server had closed the connection before anything was sent.
-                    Some(unsent) => request = unsent,
-                    None => return Err(CallError::http(&failed.into_error())),
-                },
-            }
+                Err(failed) => failed,
+            };
+            request = match (failed.take_message(), &again) {
+                (Some(unsent), _) => unsent,
+                (None, Some((head, body))) if error::is_closed(failed.error()) => {
+                    Request::from_parts(head.clone(), full(body.clone()))
+                }
+                _ => return Err(CallError::http(&failed.into_error())),
+            };
         }
         let mut sender = connect::open(target).await?;
-        let response = sender.send_request(request).await;
+        let response = sender.send_request(ready(request)).await;
         let response = response.map_err(|error| CallError::http(&error))?;
         Ok(self.answer(target, turn, sender, response))
     }
@@ -209,7 +247,7 @@ pub const ANSWER_BYTES_MAX: usize = 64 << 20;
 ///
 /// # Errors
 /// When it breaks off or is longer than [`ANSWER_BYTES_MAX`].
-pub async fn read(body: Body) -> Result<bytes::Bytes, CallError> {
+pub async fn read(body: Body) -> Result<Bytes, CallError> {
     read_up_to(body, ANSWER_BYTES_MAX).await
 }
 
@@ -217,7 +255,7 @@ pub async fn read(body: Body) -> Result<bytes::Bytes, CallError> {
 ///
 /// # Errors
 /// When it breaks off or is longer.
-pub async fn read_up_to(mut body: Body, max: usize) -> Result<bytes::Bytes, CallError> {
+pub async fn read_up_to(mut body: Body, max: usize) -> Result<Bytes, CallError> {
     use http_body_util::BodyExt as _;
     let mut all = bytes::BytesMut::new();
     while let Some(frame) = body.frame().await {

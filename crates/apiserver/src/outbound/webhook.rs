@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::tls::{self, Trust};
 use super::{Address, CallError, Client, Target, Tls, read_up_to, services};
-use crate::body::{Body, full};
+use crate::body::Body;
 use crate::reader::Reader;
 
 /// How often a call is made again that was answered with "later".
@@ -155,9 +155,9 @@ impl Endpoint {
                     .header(header::CONTENT_TYPE, "application/json")
                     .header(header::ACCEPT, "application/json, */*")
                     .header(header::USER_AGENT, "kube-apiserver-admission")
-                    .body(full(document.clone()))
+                    .body(document.clone())
                     .map_err(|error| Failed::Call(error.to_string()))?;
-                let response = client.send(&target, request).await.map_err(failed)?;
+                let response = client.send_whole(&target, request).await.map_err(failed)?;
                 match later(&response) {
                     Some(wait) if again < RETRIES_MAX => {
                         again += 1;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{Request, Response};
 use longshore_apiserver::body::full;
@@ -35,8 +36,8 @@ async fn echo() -> Other {
 }
 
 async fn ask(client: &Client, target: &Target, text: &str) -> Result<String, CallError> {
-    let request = Request::post("/path").body(full(text.to_owned())).unwrap();
-    let response = client.send(target, request).await?;
+    let request = Request::post("/path").body(Bytes::from(text.to_owned())).unwrap();
+    let response = client.send_whole(target, request).await?;
     let body = outbound::read(response.into_body()).await?;
     Ok(String::from_utf8(body.to_vec()).unwrap())
 }
@@ -100,19 +101,20 @@ async fn what_cannot_be_reached_is_told_as_go_tells_it() {
     assert_eq!(error, "dial tcp: lookup nothing.invalid: no such host");
 }
 
-/// A connection serves many calls, and calls go on when the server has closed it.
+/// A connection serves many calls, and calls go on when the server closes it, even while a call is
+/// on its way.
 #[tokio::test]
 async fn connections_are_used_again() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let opened = Arc::new(AtomicUsize::new(0));
     let counted = opened.clone();
-    // Takes two requests on each connection.
+    // Answers two requests on each connection, and none but takes it on every other one.
     let server = tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
-            counted.fetch_add(1, Ordering::SeqCst);
-            for _ in 0..2 {
+            let odd = counted.fetch_add(1, Ordering::SeqCst) % 2;
+            for request in 0..2 + odd {
                 let mut seen = Vec::new();
                 while !seen.ends_with(b"ping") {
                     let mut bytes = [0; 1024];
@@ -120,7 +122,9 @@ async fn connections_are_used_again() {
                     seen.extend_from_slice(&bytes[..count]);
                 }
                 let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\npong";
-                stream.write_all(answer).await.unwrap();
+                if request < 2 {
+                    stream.write_all(answer).await.unwrap();
+                }
             }
         }
     });
@@ -134,5 +138,14 @@ async fn connections_are_used_again() {
         assert_eq!(ask(&client, &target, "ping").await.unwrap(), "pong", "call {call}");
     }
     assert_eq!(opened.load(Ordering::SeqCst), 3);
+    // What may not come twice is told of it.
+    let client = Client::default();
+    let post = || Request::post("/path").body(full("ping")).unwrap();
+    for call in 0..2 {
+        let response = client.send(&target, post()).await.unwrap();
+        assert_eq!(outbound::read(response.into_body()).await.unwrap(), "pong", "call {call}");
+    }
+    let error = client.send(&target, post()).await.unwrap_err().to_string();
+    assert_eq!((error.as_str(), opened.load(Ordering::SeqCst)), ("EOF", 4));
     server.abort();
 }
