@@ -163,14 +163,14 @@ fn outgoing(
     let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
     let headers = &mut parts.headers;
     let upgrade = connection_tokens(headers).any(|token| token.eq_ignore_ascii_case("upgrade"));
-    let (connection, protocol) = (headers.get(CONNECTION).cloned(), headers.get(UPGRADE).cloned());
+    let protocol = headers.get(UPGRADE).cloned();
     let trailers =
         headers.get_all(TE).iter().any(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
     remove_hop_headers(headers);
     if upgrade {
-        for (name, value) in [(CONNECTION, connection), (UPGRADE, protocol)] {
-            value.and_then(|value| headers.insert(name, value));
-        }
+        // No more than this: the client could name headers here that it must not have removed.
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        protocol.and_then(|protocol| headers.insert(UPGRADE, protocol));
     } else {
         if trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -318,8 +318,10 @@ mod tests {
 
     #[test]
     fn an_upgrade_stays_one() {
-        let (headers, _, upgrade) = passed(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
+        let connection = ("connection", "keep-alive, upgrade, x-remote-user");
+        let (headers, _, upgrade) = passed(&[connection, ("upgrade", "websocket")]);
         assert!(upgrade);
+        assert_eq!(headers["x-remote-user"], "jane");
         assert_eq!(headers["connection"], "Upgrade");
         assert_eq!(headers["upgrade"], "websocket");
         assert!(!headers.contains_key("x-forwarded-uri"));
