@@ -2,6 +2,8 @@
 //!
 //! upstream: staging/src/k8s.io/apiserver/pkg/endpoints/metrics/metrics.go
 
+pub mod families;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
