@@ -8,20 +8,15 @@ use std::time::Duration;
 
 use http::StatusCode;
 use http::header::{ACCEPT, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
-use longshore_base::Shutdown;
-use longshore_client::Queue;
-use longshore_client::workers;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::follow::follow;
 use super::{Aggregator, ApiService, Remote, Table};
 use crate::auth::UserInfo;
-use crate::cache::Interest;
 use crate::outbound::CallError;
 
 /// API services that are asked about side by side.
-const WORKERS: usize = 2;
+pub(super) const WORKERS: usize = 2;
 /// How often a server is asked, and the longest pause after failures.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 /// The first pause after a failure; each further one doubles it.
@@ -104,8 +99,8 @@ impl Documents {
         services.iter().map(one).collect()
     }
 
-    fn forget(&self, name: &str, services: &Table) {
-        self.known.lock().remove(name);
+    /// Lets go of the documents of servers that no API service is at any more.
+    fn forget_unused(&self, services: &Table) {
         let used: Vec<Place> =
             services.remote().filter_map(|s| s.remote.as_ref()).map(place).collect();
         self.servers.lock().retain(|place, _| used.contains(place));
@@ -116,26 +111,14 @@ fn place(remote: &Remote) -> Place {
     (remote.namespace.clone(), remote.service.clone(), remote.port)
 }
 
-/// Asks servers what they serve from now on.
-pub(super) fn start(aggregator: &Arc<Aggregator>, shutdown: &Shutdown) {
-    let Some(cache) = aggregator.cache.clone() else { return };
-    let queue = Queue::new();
-    let changed = queue.clone();
-    follow(cache, Interest::default(), shutdown, move |entry| changed.add(entry.name().to_owned()));
-    let aggregator = aggregator.clone();
-    workers::run("api-service-discovery", queue, WORKERS, shutdown, move |name: String| {
-        let aggregator = aggregator.clone();
-        async move { Ok(aggregator.discover(&name).await) }
-    });
-}
-
 impl Aggregator {
     /// Asks the server of an API service what it has, and gives the time until the next question.
-    async fn discover(&self, name: &str) -> Option<Duration> {
+    pub(super) async fn discover(&self, name: &str) -> Option<Duration> {
         let services = self.services();
+        self.discovery.forget_unused(&services);
         let found = services.get(name).and_then(|s| s.remote.as_ref().map(|remote| (s, remote)));
         let Some((service, remote)) = found else {
-            self.discovery.forget(name, &services);
+            self.discovery.known.lock().remove(name);
             return None;
         };
         let outcome = self.versions_of(service, remote).await;

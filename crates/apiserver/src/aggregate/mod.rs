@@ -25,11 +25,12 @@ use bytes::Bytes;
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use longshore_base::Shutdown;
+use longshore_client::{Queue, workers};
 use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::auth::UserInfo;
-use crate::cache::ResourceCache;
+use crate::cache::{Entry, Interest, ResourceCache};
 use crate::endpoints::Api;
 use crate::outbound::tls::Identity;
 use crate::outbound::{self, CallError, Client};
@@ -193,9 +194,42 @@ fn other(error: impl std::fmt::Display) -> CallError {
 
 /// Follows the API services from now on: whether their servers are there, and what they serve.
 pub fn start(api: &Arc<Api>, aggregator: &Arc<Aggregator>, shutdown: &Shutdown) {
-    if aggregator.cache.is_some() {
-        available::start(api.clone(), aggregator.clone(), shutdown);
-        discovery::start(aggregator, shutdown);
-        openapi::start(aggregator, shutdown);
-    }
+    let Some(cache) = &aggregator.cache else { return };
+    available::start(api.clone(), aggregator.clone(), shutdown);
+    look(
+        cache,
+        aggregator,
+        "api-service-discovery",
+        discovery::WORKERS,
+        shutdown,
+        |all, name| async move { all.discover(&name).await },
+    );
+    look(
+        cache,
+        aggregator,
+        "api-service-openapi",
+        openapi::WORKERS,
+        shutdown,
+        |all, name| async move { all.learn(&name).await },
+    );
+}
+
+/// Looks at each API service that is there, again when it changes or goes, and after the time that
+/// the look itself tells.
+fn look<F: Future<Output = Option<Duration>> + Send + 'static>(
+    cache: &Arc<ResourceCache>,
+    aggregator: &Arc<Aggregator>,
+    task: &'static str,
+    workers: usize,
+    shutdown: &Shutdown,
+    at: fn(Arc<Aggregator>, String) -> F,
+) {
+    let (queue, aggregator) = (Queue::new(), aggregator.clone());
+    let changed = queue.clone();
+    let told = move |entry: &Entry| changed.add(entry.name().to_owned());
+    follow::follow(cache.clone(), Interest::default(), shutdown, told);
+    workers::run(task, queue, workers, shutdown, move |name| {
+        let look = at(aggregator.clone(), name);
+        async move { Ok(look.await) }
+    });
 }

@@ -11,21 +11,17 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{ETAG, IF_NONE_MATCH};
 use longshore_api::openapi::document_v3;
-use longshore_base::Shutdown;
-use longshore_client::{Queue, workers};
 use parking_lot::Mutex;
 use serde_json::Value;
 use sha2::{Digest as _, Sha512};
 
-use super::follow::follow;
 use super::{Aggregator, ApiService, Remote, Table};
 use crate::auth::UserInfo;
-use crate::cache::Interest;
 use crate::nonresource::hex;
 use crate::outbound::CallError;
 
 /// API services that are asked about side by side.
-const WORKERS: usize = 1;
+pub(super) const WORKERS: usize = 1;
 /// How often a server is asked.
 ///
 /// upstream: staging/src/k8s.io/kube-aggregator/pkg/controllers/openapi/controller.go
@@ -148,22 +144,9 @@ fn is_told_by(
     }
 }
 
-/// Asks servers for their documents from now on.
-pub(super) fn start(aggregator: &Arc<Aggregator>, shutdown: &Shutdown) {
-    let Some(cache) = aggregator.cache.clone() else { return };
-    let queue = Queue::new();
-    let changed = queue.clone();
-    follow(cache, Interest::default(), shutdown, move |entry| changed.add(entry.name().to_owned()));
-    let aggregator = aggregator.clone();
-    workers::run("api-service-openapi", queue, WORKERS, shutdown, move |name: String| {
-        let aggregator = aggregator.clone();
-        async move { Ok(aggregator.learn(&name).await) }
-    });
-}
-
 impl Aggregator {
     /// Asks the server of an API service for its documents, and gives the time until the next time.
-    async fn learn(&self, name: &str) -> Option<Duration> {
+    pub(super) async fn learn(&self, name: &str) -> Option<Duration> {
         let services = self.services();
         let found = services.get(name).and_then(|s| s.remote.as_ref().map(|remote| (s, remote)));
         let Some((service, remote)) = found else {

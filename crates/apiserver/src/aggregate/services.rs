@@ -1,5 +1,6 @@
 //! The API services as requests need them, compiled when they change.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -147,9 +148,10 @@ impl Table {
     /// The API services of now. What did not change is taken from the table before.
     pub(super) fn new(cache: &ResourceCache, before: &Self, identity: Option<&Identity>) -> Self {
         let (present, revision) = cache.snapshot();
-        let one = |entry: &Arc<Entry>| match before.get(entry.name()) {
-            Some(old) if Arc::ptr_eq(&old.entry, entry) => old.clone(),
-            old => Arc::new(ApiService::new(entry, old.map(|old| &**old), identity)),
+        let known: HashMap<&str, _> = before.services.iter().map(|old| (old.name(), old)).collect();
+        let one = |entry: &Arc<Entry>| match known.get(entry.name()) {
+            Some(old) if Arc::ptr_eq(&old.entry, entry) => (*old).clone(),
+            old => Arc::new(ApiService::new(entry, old.map(|old| &***old), identity)),
         };
         let mut services: Vec<_> = present.iter().map(|(_, entry)| one(entry)).collect();
         services.sort_by(|a, b| {
