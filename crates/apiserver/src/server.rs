@@ -190,6 +190,8 @@ impl Server {
         let interest = Interest { namespace, name, ..Interest::default() };
         let queue = Queue::new();
         let changed = queue.clone();
+        // It may be missing, and nobody tells of that.
+        queue.add(());
         follow::follow(served.cache.clone(), interest, shutdown, move |_| changed.add(()));
         let writer = Arc::new(RegistryWriter { handler: self.handler.clone() });
         workers::run("default objects", queue, 1, shutdown, move |()| {

@@ -428,10 +428,11 @@ async fn what_tells_servers_whom_to_trust_stays() {
     assert_eq!(rig.post("/api/v1/namespaces", &namespace).await.code, 201);
     let (ca, proxy) = (&rig.pki.ca, &rig.pki.front_proxy_ca);
     let trust = bootstrap::trust::config_map(ca.cert_pem(), proxy.cert_pem());
-    rig.server.bootstrap(vec![trust.clone()]).await.unwrap();
     let shutdown = Shutdown::new();
+    // It is made when it is not there.
     rig.server.keep(trust.0, trust.1, &shutdown);
     let path = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
+    rig.until(path, 200).await;
     let first = rig.get(path, JSON).await.json();
     assert_eq!(first["data"]["requestheader-client-ca-file"], proxy.cert_pem());
     let request = Request::delete(path).body(full("")).unwrap();
