@@ -1,5 +1,6 @@
 //! Opens connections to other servers.
 
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
 
 use hyper::client::conn::http1::{self, SendRequest};
@@ -8,8 +9,9 @@ use longshore_base::TaskKind;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
-use super::{CallError, Target};
+use super::{Address, CallError, Target};
 use crate::body::Body;
 
 /// How long it may take until a server takes a connection.
@@ -20,6 +22,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 ///
 /// upstream: staging/src/k8s.io/client-go/transport/cache.go TLSHandshakeTimeout
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Names that are looked up at the same time. Each holds a thread for as long as the system takes,
+/// whoever has given up waiting; the same threads write the audit log.
+const LOOKUPS_MAX: usize = 64;
+static LOOKUPS: Semaphore = Semaphore::const_new(LOOKUPS_MAX);
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -54,21 +61,31 @@ pub(super) async fn open(target: &Target) -> Result<SendRequest<Body>, CallError
     Ok(sender)
 }
 
+/// The addresses of a host; none when it has no address.
+async fn lookup(address: &Address) -> Option<Vec<SocketAddr>> {
+    let turn = LOOKUPS.acquire().await.ok()?;
+    let (host, port) = (address.host.clone(), address.port);
+    let looking = tokio::task::spawn_blocking(move || {
+        let found = (host.as_str(), port).to_socket_addrs();
+        drop(turn);
+        Some(found.ok()?.collect())
+    });
+    looking.await.ok()?
+}
+
 async fn dial(target: &Target) -> Result<TcpStream, CallError> {
     let address = &target.address;
     if let Ok(ip) = address.host.parse::<std::net::IpAddr>() {
         let connected = TcpStream::connect((ip, address.port)).await;
         return connected.map_err(|error| CallError::dial(address, &error));
     }
-    let found = tokio::net::lookup_host((address.host.as_str(), address.port)).await;
-    let found = found.map_err(|_| CallError::NoSuchHost(address.host.clone()))?;
     let mut last = CallError::NoSuchHost(address.host.clone());
-    for one in found {
+    for one in lookup(address).await.unwrap_or_default() {
         match TcpStream::connect(one).await {
             Ok(stream) => return Ok(stream),
             Err(error) => {
                 let host = one.ip().to_string();
-                last = CallError::dial(&super::Address { host, port: one.port() }, &error);
+                last = CallError::dial(&Address { host, port: one.port() }, &error);
             }
         }
     }

@@ -120,6 +120,9 @@ fn certificate(why: &rustls::CertificateError, server_name: &str) -> String {
                 format!("certificate is valid for {}, not {server_name}", names.join(", "))
             }
         }
+        Why::InvalidPurpose | Why::InvalidPurposeContext { .. } => {
+            "certificate specifies an incompatible key usage".to_owned()
+        }
         Why::Expired | Why::NotValidYet => "certificate has expired or is not yet valid".to_owned(),
         Why::ExpiredContext { time, not_after } => format!(
             "certificate has expired or is not yet valid: current time {} is after {}",

@@ -120,6 +120,10 @@ impl Checked {
         if seconds > validity.not_after.timestamp() {
             return Err(CertificateError::Expired.into());
         }
+        let usage = parsed.extended_key_usage().ok().flatten().map(|usage| usage.value);
+        if usage.is_some_and(|usage| !usage.any && !usage.server_auth) {
+            return Err(CertificateError::InvalidPurpose.into());
+        }
         let parsed = rustls::server::ParsedCertificate::try_from(end_entity)?;
         rustls::client::verify_server_name(&parsed, name)?;
         Ok(ServerCertVerified::assertion())
@@ -181,4 +185,40 @@ fn system_roots() -> &'static [CertificateDer<'static>] {
         let mut files = SYSTEM_ROOTS.iter().filter_map(|path| std::fs::read(path).ok());
         files.find_map(|pem| parse(&pem)).unwrap_or_default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::pki::{self, Subject, Usage};
+
+    #[test]
+    fn a_certificate_that_is_trusted_itself_has_to_be_one_of_a_server() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let now = jiff::Timestamp::now();
+        let authority = pki::ensure(dir.path(), &[], &[], now).expect("an authority").ca;
+        let check = |usage, name: &str, at: jiff::Timestamp| {
+            let ips = vec![IpAddr::from([192, 0, 2, 1])];
+            let (common_name, names) = ("hook", Vec::new());
+            let subject = Subject { common_name, organizations: &[], names, ips, usage };
+            let pair = authority.issue(&subject, now).expect("a certificate");
+            let provider = Arc::new(aws_lc_rs::default_provider());
+            let checked = Checked::new(pair.cert_pem.as_bytes(), &provider).expect("it is read");
+            let name = ServerName::try_from(name.to_owned()).expect("a name");
+            let seconds = u64::try_from(at.as_second()).expect("after 1970");
+            let at = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+            let leaf = &pair.certificates()[0];
+            checked.verify_server_cert(leaf, &[], &name, &[], at).map(drop)
+        };
+        assert_eq!(check(Usage::Server, "192.0.2.1", now), Ok(()));
+        let invalid = |why| Err(rustls::Error::InvalidCertificate(why));
+        let purpose = check(Usage::Client, "192.0.2.1", now);
+        assert_eq!(purpose, invalid(CertificateError::InvalidPurpose));
+        assert!(check(Usage::Server, "192.0.2.2", now).is_err());
+        let late = now + Duration::from_secs(100 * 366 * 86_400);
+        assert_eq!(check(Usage::Server, "192.0.2.1", late), invalid(CertificateError::Expired));
+    }
 }

@@ -71,6 +71,8 @@ impl Hooks {
             }],
             "sideEffects": "None",
             "admissionReviewVersions": ["v1"],
+            // As long as may be: the machine may be slow.
+            "timeoutSeconds": 30,
         });
         for (key, value) in more.as_object().unwrap() {
             hook[key] = value.clone();
@@ -256,12 +258,12 @@ async fn failed_calls_refuse_or_are_passed_over() {
         (
             "nobody",
             hooks.hook("nobody", json!({"clientConfig": nobody})),
-            "failed to call webhook: Post \"https://nobody.default.svc:443/x?timeout=10s\": service \"nobody\" not found".to_owned(),
+            "failed to call webhook: Post \"https://nobody.default.svc:443/x?timeout=30s\": service \"nobody\" not found".to_owned(),
         ),
         (
             "unknown",
             hooks.hook("unknown", json!({"clientConfig": {"url": format!("https://{at}/unknown")}})),
-            format!("failed to call webhook: Post \"https://{at}/unknown?timeout=10s\": tls: failed to verify certificate: x509: certificate signed by unknown authority"),
+            format!("failed to call webhook: Post \"https://{at}/unknown?timeout=30s\": tls: failed to verify certificate: x509: certificate signed by unknown authority"),
         ),
     ] {
         configure(&rig, VALIDATING, name, std::slice::from_ref(&hook)).await;
