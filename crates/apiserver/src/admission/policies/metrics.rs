@@ -2,105 +2,52 @@
 //!
 //! upstream: staging/src/k8s.io/apiserver/pkg/admission/plugin/policy/{validating,mutating}/metrics
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use crate::metrics::families::Histograms;
 
 /// Upper bounds of the duration buckets in seconds.
 const BUCKETS: [f64; 5] = [0.000_000_5, 0.001, 0.01, 0.1, 1.0];
-/// Distinct label sets that are counted; more are not.
-const SERIES_MAX: usize = 4096;
-
-#[derive(Clone, Default)]
-struct Series {
-    count: u64,
-    seconds: f64,
-    buckets: [u64; BUCKETS.len()],
-}
-
-/// By the values of the labels.
-type Family = Mutex<BTreeMap<Vec<String>, Series>>;
 
 /// The counters of all policies.
-#[derive(Default)]
 pub struct Metrics {
-    validating: Family,
-    mutating: Family,
+    validating: Histograms<{ BUCKETS.len() }>,
+    mutating: Histograms<{ BUCKETS.len() }>,
 }
 
-fn observe(family: &Family, labels: &[&str], took: Duration) {
-    let labels: Vec<String> = labels.iter().map(|label| (*label).to_owned()).collect();
-    let mut family = family.lock();
-    if family.len() >= SERIES_MAX && !family.contains_key(&labels) {
-        return;
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { validating: Histograms::new(BUCKETS), mutating: Histograms::new(BUCKETS) }
     }
-    let series = family.entry(labels).or_default();
-    let seconds = took.as_secs_f64();
-    series.count += 1;
-    series.seconds += seconds;
-    for (bucket, bound) in series.buckets.iter_mut().zip(BUCKETS) {
-        *bucket += u64::from(seconds <= bound);
-    }
+}
+
+fn labels([policy, binding, error]: [&str; 3]) -> String {
+    format!("error_type={error:?},policy={policy:?},policy_binding={binding:?}")
 }
 
 impl Metrics {
     /// Counts one check: policy, binding, what went wrong, and what was done.
-    pub fn validated(&self, labels: [&str; 4], took: Duration) {
-        observe(&self.validating, &labels, took);
+    pub fn validated(&self, [policy, binding, error, action]: [&str; 4], took: Duration) {
+        let labels = labels([policy, binding, error]);
+        self.validating.observe(format!("enforcement_action={action:?},{labels}"), took);
     }
 
     /// Counts one change: policy, binding and what went wrong.
-    pub fn mutated(&self, labels: [&str; 3], took: Duration) {
-        observe(&self.mutating, &labels, took);
+    pub fn mutated(&self, of: [&str; 3], took: Duration) {
+        self.mutating.observe(labels(of), took);
     }
 
     /// Their text.
     pub fn render(&self, out: &mut String) {
-        let validating = self.validating.lock();
-        let names = ["policy", "policy_binding", "error_type", "enforcement_action"];
-        render(out, "validating", "Checks of validating admission policies.", &names, &validating);
-        let mutating = self.mutating.lock();
-        render(out, "mutating", "Changes by mutating admission policies.", &names[..3], &mutating);
-    }
-}
-
-fn render(
-    out: &mut String,
-    kind: &str,
-    help: &str,
-    names: &[&str],
-    family: &BTreeMap<Vec<String>, Series>,
-) {
-    if family.is_empty() {
-        return;
-    }
-    let base = format!("apiserver_{kind}_admission_policy_check");
-    let mut line = |text: std::fmt::Arguments<'_>| {
-        out.write_fmt(text).expect("writing into a string cannot fail");
-    };
-    let told = |labels: &[String]| {
-        let mut pairs: Vec<String> =
-            names.iter().zip(labels).map(|(name, value)| format!("{name}={value:?}")).collect();
-        pairs.sort();
-        pairs.join(",")
-    };
-    line(format_args!("# HELP {base}_total [BETA] {help}\n# TYPE {base}_total counter\n"));
-    for (labels, series) in family {
-        line(format_args!("{base}_total{{{}}} {}\n", told(labels), series.count));
-    }
-    let base = format!("{base}_duration_seconds");
-    line(format_args!("# HELP {base} [BETA] How long they took.\n# TYPE {base} histogram\n"));
-    for (labels, series) in family {
-        let labels = told(labels);
-        for (count, bound) in series.buckets.iter().zip(BUCKETS) {
-            line(format_args!("{base}_bucket{{{labels},le=\"{bound}\"}} {count}\n"));
+        for (kind, help, times) in [
+            ("validating", "[BETA] Checks of validating admission policies.", &self.validating),
+            ("mutating", "[BETA] Changes by mutating admission policies.", &self.mutating),
+        ] {
+            let base = format!("apiserver_{kind}_admission_policy_check");
+            times.render_counts(out, &format!("{base}_total"), help);
+            let name = format!("{base}_duration_seconds");
+            times.render(out, &name, "[BETA] How long they took.");
         }
-        line(format_args!(
-            "{base}_bucket{{{labels},le=\"+Inf\"}} {0}\n{base}_sum{{{labels}}} {1}\n{base}_count{{{labels}}} {0}\n",
-            series.count, series.seconds
-        ));
     }
 }
 
