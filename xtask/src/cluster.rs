@@ -21,7 +21,7 @@ use process::Daemon;
 use crate::Usage;
 
 /// How long the server may take until it answers, and the node until it is ready.
-const READY_MAX: Duration = Duration::from_secs(120);
+const READY_MAX: Duration = Duration::from_secs(300);
 /// How often a condition that nothing announces is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 

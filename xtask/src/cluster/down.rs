@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use rustix::mount::{UnmountFlags, unmount as unmount_point};
 use serde_json::Value;
+use sha2::{Digest as _, Sha512};
 
 use super::process::{all, command_line, signal};
 use super::{Cluster, ask, containerd, netns, say, wait};
@@ -17,6 +18,10 @@ use super::{Cluster, ask, containerd, netns, say, wait};
 const OUR_TABLES: &[&str] = &["longshore", "kube-proxy", "cni_plugins"];
 /// Tables that the CNI plugins use through iptables; they go when they were not there before.
 const SHARED_TABLES: &[&str] = &["filter", "mangle", "nat", "raw"];
+/// The longest name of a chain of iptables.
+///
+/// upstream: containernetworking/plugins, pkg/utils/utils.go maxChainLength
+const CHAIN_MAX: usize = 28;
 /// Where address leases and results of CNI plugins are kept by default.
 const CNI_STATE: &str = "/var/lib/cni";
 
@@ -62,10 +67,11 @@ pub fn run(cluster: &Cluster) -> Result<()> {
     let networks = networks(&cluster.path("cni"));
     let before = fs::read_to_string(cluster.path("before")).unwrap_or_default();
     let before: BTreeSet<&str> = before.lines().collect();
-    remove_results(&cluster.dir)?;
+    let pods = remove_results(&cluster.dir)?;
     if cluster.netns.is_some() {
         netns::remove(cluster)?;
     } else {
+        remove_rules(&pods);
         let mut alone = true;
         for network in &networks {
             alone &= remove_network(network)?;
@@ -215,18 +221,62 @@ fn remove_network(network: &Network) -> Result<bool> {
 }
 
 /// Removes what the CNI plugins answered for pods of this cluster: those whose network namespace lay in its directory.
-fn remove_results(dir: &Path) -> Result<()> {
+/// Gives what the names of their chains have in them; there are some when the runtime did not remove the pods.
+fn remove_results(dir: &Path) -> Result<BTreeSet<String>> {
     let mark = format!("{}/", dir.display());
+    let mut pods = BTreeSet::new();
     for folder in ["results", "cache/results"] {
         for entry in fs::read_dir(Path::new(CNI_STATE).join(folder)).into_iter().flatten().flatten()
         {
-            if fs::read_to_string(entry.path()).is_ok_and(|text| text.contains(&mark)) {
+            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+            if text.contains(&mark) {
+                let result: Value = serde_json::from_str(&text).unwrap_or_default();
+                let part = |field: &str| result[field].as_str().unwrap_or_default();
+                pods.insert(chain_mark(part("networkName"), part("containerId")));
                 fs::remove_file(entry.path())
                     .with_context(|| format!("remove {}", entry.path().display()))?;
             }
         }
     }
-    Ok(())
+    Ok(pods)
+}
+
+/// What the names of the chains of one pod end in, as far as the longest prefix leaves room for it.
+///
+/// upstream: containernetworking/plugins, pkg/utils/utils.go FormatChainName
+fn chain_mark(network: &str, container: &str) -> String {
+    let digest = Sha512::digest(format!("{network}{container}"));
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    digest[..CHAIN_MAX - "CNI-DN-".len()].to_owned()
+}
+
+/// Removes the chains of pods and the rules that lead to them from the tables that iptables keeps.
+fn remove_rules(pods: &BTreeSet<String>) {
+    let is_ours = |text: &str| pods.iter().any(|mark| text.contains(mark));
+    for table in tables() {
+        let Some((family, name)) = table.split_once(' ') else { continue };
+        if !SHARED_TABLES.contains(&name) {
+            continue;
+        }
+        let text = ask("nft", &["-a", "list", "table", family, name]).unwrap_or_default();
+        let (mut chain, mut chains, mut commands) = ("", Vec::new(), Vec::new());
+        for line in text.lines().map(str::trim) {
+            if let Some(rest) = line.strip_prefix("chain ") {
+                chain = rest.split(' ').next().unwrap_or("");
+                chains.extend(Some(chain).filter(|chain| is_ours(chain)));
+            } else if is_ours(line)
+                && !is_ours(chain)
+                && let Some((_, handle)) = line.rsplit_once("# handle ")
+            {
+                commands.push(format!("delete rule {table} {chain} handle {handle}"));
+            }
+        }
+        commands.extend(chains.iter().map(|chain| format!("flush chain {table} {chain}")));
+        commands.extend(chains.iter().map(|chain| format!("delete chain {table} {chain}")));
+        if !commands.is_empty() && ask("nft", &[&commands.join("; ")]).is_none() {
+            eprintln!("cannot remove the rules of pods from the nftables table {table}");
+        }
+    }
 }
 
 /// The tables of nftables as `family name`.

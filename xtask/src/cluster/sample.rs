@@ -16,7 +16,7 @@ pub fn run(cluster: &Cluster) -> Result<()> {
     say("applying examples/hello.yaml");
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/hello.yaml");
     cluster.kubectl(&["apply", "-f", manifest])?;
-    cluster.kubectl(&["rollout", "status", "deployment/hello", "--timeout=120s"])?;
+    cluster.kubectl(&["rollout", "status", "deployment/hello", "--timeout=300s"])?;
     let path = "jsonpath={.items[0].status.addresses[?(@.type==\"InternalIP\")].address}";
     let address = cluster.kubectl(&["get", "nodes", "-o", path])?;
     let address: SocketAddr =

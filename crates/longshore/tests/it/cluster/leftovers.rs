@@ -116,12 +116,23 @@ fn kill_shims(cluster: &Cluster) {
     assert!(killed > 0, "a running pod has a shim");
 }
 
+/// What happens to a cluster before it is taken away.
+#[derive(Debug, PartialEq)]
+enum End {
+    /// Nothing: everything runs and can be told to end.
+    Told,
+    /// All of its processes are killed.
+    Crash,
+    /// The runtime knows nothing of its pods any more, either.
+    Loss,
+}
+
 #[test]
 fn down_leaves_nothing() {
     super::build();
     let cluster = Cluster::on_machine();
     let before = network(&cluster);
-    for crash in [false, true] {
+    for end in [End::Told, End::Crash, End::Loss] {
         cluster.up();
         let space = cluster.space("left");
         space.toolbox("one", "    ports: [{containerPort: 8080, hostPort: 18090}]\n");
@@ -132,13 +143,17 @@ fn down_leaves_nothing() {
         );
         assert_ne!(network(&cluster), before);
         let traces = Traces::of(&cluster);
-        if crash {
+        if end != End::Told {
             cluster.signal("containerd", "-KILL");
             cluster.signal("server", "-KILL");
             kill_shims(&cluster);
         }
+        if end == End::Loss {
+            let root = cluster.state().join("containerd/root");
+            std::fs::rename(&root, root.with_extension("lost")).unwrap();
+        }
         cluster.down();
         traces.are_gone();
-        assert_eq!(network(&cluster), before, "after {}", if crash { "a crash" } else { "an end" });
+        assert_eq!(network(&cluster), before, "after {end:?}");
     }
 }
