@@ -19,7 +19,7 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
 use crate::admission::{Annotations, policies, webhook};
-use crate::aggregate::{Aggregator, Passed, Passing};
+use crate::aggregate::{Aggregator, Passing};
 use crate::audit::{self, Audit, End, Slot, Stage, Trail};
 use crate::auth::{self, Attributes, Decision, UserInfo};
 use crate::body::Body;
@@ -163,7 +163,7 @@ impl Handler {
             };
             let headers = request.headers().get(ACCEPT_ENCODING).cloned();
             let mut response = self.answer(request, asked).await;
-            if response.extensions().get::<Passed>().is_none() {
+            if response.extensions().get::<respond::Passed>().is_none() {
                 response = compress::compress(headers.as_ref(), response);
             }
             drop(permit);

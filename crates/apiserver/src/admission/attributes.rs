@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
-use longshore_api::{Gvk, Object, StatusError};
+use longshore_api::{Gvk, Object, StatusError, names};
 use longshore_resources::Resource;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::audit::Level;
 use crate::auth::UserInfo;
 use crate::registry::Conversions;
 
@@ -37,8 +38,9 @@ impl Operation {
     }
 }
 
-/// Texts for the audit log, by key. The first text of a key stands.
-pub type Annotations = Mutex<BTreeMap<String, String>>;
+/// Texts for the audit log, by key, each with the least level of a log that may hold it. The first
+/// text of a key stands.
+pub type Annotations = Mutex<BTreeMap<String, (Level, String)>>;
 
 /// How admission sees an object that is written through another kind, such as a scale.
 pub trait Facade: Send + Sync {
@@ -174,9 +176,18 @@ impl Attributes<'_> {
 
     /// Adds a text for the audit log.
     pub fn annotate(&self, key: String, text: String) {
-        if let Some(annotations) = self.extras.annotations {
-            annotations.lock().entry(key).or_insert(text);
+        self.annotate_from(Level::Metadata, key, text);
+    }
+
+    /// Adds a text for audit logs from a level on: those below may not hold what objects do.
+    pub fn annotate_from(&self, level: Level, key: String, text: String) {
+        let Some(annotations) = self.extras.annotations else { return };
+        // upstream: staging/src/k8s.io/apiserver/pkg/admission/attributes.go checkKeyFormat
+        if !key.contains('/') || !names::is_qualified_name(&key).is_empty() {
+            tracing::warn!(key, "an audit annotation has an invalid key and is left out");
+            return;
         }
+        annotations.lock().entry(key).or_insert((level, text));
     }
 
     /// Adds a text for a `Warning` header.

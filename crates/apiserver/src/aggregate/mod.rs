@@ -38,7 +38,7 @@ use crate::reader::Reader;
 use crate::registry::ServedTable;
 
 pub use discovery::Told;
-pub use proxy::{Passed, Passing};
+pub use proxy::Passing;
 pub use services::{ApiService, Remote, Table};
 
 /// The group of API services.

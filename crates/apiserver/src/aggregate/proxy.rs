@@ -17,7 +17,8 @@ use super::{Aggregator, ApiService, Remote};
 use crate::auth::UserInfo;
 use crate::auth::front_proxy::{EXTRA_PREFIX, GROUP_HEADER, UID_HEADER, USER_HEADER};
 use crate::body::Body;
-use crate::endpoints::{connect, respond};
+use crate::endpoints::connect;
+use crate::endpoints::respond::{self, Passed};
 use crate::outbound::CallError;
 use crate::request_info::RequestInfo;
 
@@ -41,10 +42,6 @@ const HOP: [HeaderName; 9] = [
     TRANSFER_ENCODING,
     UPGRADE,
 ];
-
-/// Marks the answers of other servers: they go to the client as they are.
-#[derive(Clone, Copy, Debug)]
-pub struct Passed;
 
 /// For whom a request is passed on.
 pub struct Passing<'a> {

@@ -192,10 +192,7 @@ async fn gather(
     loop {
         let events = next_batch(&mut queue, &batch, &stop).await;
         if events.is_empty() {
-            if stop.is_cancelled() {
-                return;
-            }
-            continue;
+            return;
         }
         if let Some(tokens) = &mut tokens {
             tokens.take().await;
@@ -214,30 +211,30 @@ async fn gather(
     }
 }
 
-/// The events that are sent next: as many as may be, or those of some time.
+/// The events that are sent next: as many as may be, or those of some time after the first. There
+/// are none when it is the end.
 async fn next_batch(
     queue: &mut mpsc::Receiver<Event>,
     batch: &Batch,
     stop: &Shutdown,
 ) -> Vec<Event> {
-    let until = Instant::now() + batch.wait_max;
     let mut events = Vec::new();
+    let mut until = Instant::now();
     while events.len() < batch.size_max {
-        if let Ok(event) = queue.try_recv() {
-            events.push(event);
-            continue;
-        }
-        if stop.is_cancelled() {
-            break;
-        }
-        tokio::select! {
-            event = queue.recv() => match event {
-                Some(event) => events.push(event),
-                None => break,
+        let event = match queue.try_recv() {
+            Ok(event) => Some(event),
+            Err(_) if stop.is_cancelled() => break,
+            Err(_) => tokio::select! {
+                event = queue.recv() => event,
+                () = sleep_until(until), if !events.is_empty() => break,
+                () = stop.cancelled() => continue,
             },
-            () = sleep_until(until), if batch.size_max > 1 => break,
-            () = stop.cancelled() => {}
+        };
+        let Some(event) = event else { break };
+        if events.is_empty() {
+            until = Instant::now() + batch.wait_max;
         }
+        events.push(event);
     }
     events
 }
@@ -341,6 +338,21 @@ mod tests {
         tasks.close();
         tasks.wait().await;
         assert_eq!(sizes(), [3, 1, 2]);
+    }
+
+    /// Without a time to wait for more, whoever gathers sleeps all the same until there is something.
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_done_while_there_is_no_event() {
+        let (sender, mut queue) = mpsc::channel(10);
+        let batch = Batch { wait_max: Duration::ZERO, ..batch(10, 10) };
+        let stop = Shutdown::new();
+        let waiting = next_batch(&mut queue, &batch, &stop);
+        let waited = tokio::time::timeout(Duration::from_secs(3600), waiting).await;
+        assert!(waited.is_err(), "it waits for the first");
+        sender.send(event(1, 1)).await.expect("there is room");
+        assert_eq!(next_batch(&mut queue, &batch, &stop).await.len(), 1);
+        drop(sender);
+        assert!(next_batch(&mut queue, &batch, &stop).await.is_empty(), "the end");
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,6 @@
 //!
 //! upstream: staging/src/k8s.io/apiserver/pkg/audit/{context,request,format}.go
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use http::HeaderMap;
@@ -97,10 +96,6 @@ impl Event {
         if let Some(annotations) = annotations.as_object_mut() {
             annotations.entry(key.to_owned()).or_insert_with(|| value.into());
         }
-    }
-
-    pub(super) fn annotate_all(&mut self, annotations: &BTreeMap<String, String>) {
-        annotations.iter().for_each(|(key, value)| self.annotate(key, value));
     }
 
     /// Whom the user acts as.

@@ -49,6 +49,8 @@ enum Place {
 /// The audit log.
 pub struct Log {
     place: Arc<Mutex<Place>>,
+    /// Held by whoever looks after the older files.
+    tidying: Arc<Mutex<()>>,
     format: Format,
     clock: Arc<dyn Clock>,
 }
@@ -56,7 +58,8 @@ pub struct Log {
 impl Log {
     /// A log on the standard output.
     pub fn standard(format: Format, clock: Arc<dyn Clock>) -> Self {
-        Self { place: Arc::new(Mutex::new(Place::Standard)), format, clock }
+        let place = Arc::new(Mutex::new(Place::Standard));
+        Self { place, tidying: Arc::default(), format, clock }
     }
 
     /// A log in a file, which is made when it is not there.
@@ -75,7 +78,8 @@ impl Log {
         let file = open(path)?;
         let bytes = file.metadata()?.len();
         let place = Place::File { path: path.to_owned(), file, bytes, rotation };
-        Ok(Self { place: Arc::new(Mutex::new(place)), format, clock })
+        let place = Arc::new(Mutex::new(place));
+        Ok(Self { place, tidying: Arc::default(), format, clock })
     }
 }
 
@@ -85,7 +89,8 @@ impl Output for Log {
     }
 
     fn write(&self, events: Vec<Event>) -> BoxFuture<'static, Result<(), String>> {
-        let (place, format, now) = (self.place.clone(), self.format, self.clock.now());
+        let (place, tidying) = (self.place.clone(), self.tidying.clone());
+        let (format, now) = (self.format, self.clock.now());
         Box::pin(async move {
             let write = move || {
                 let mut text = String::new();
@@ -96,7 +101,15 @@ impl Output for Log {
                     });
                     text.push('\n');
                 }
-                place.lock().append(&text, now)
+                let grown = place.lock().append(&text, now)?;
+                // Others write on meanwhile: packing takes its time.
+                if let Some((path, rotation)) = grown {
+                    let _alone = tidying.lock();
+                    if let Err(error) = tidy(&path, &rotation, now) {
+                        tracing::warn!(%error, "older audit logs cannot be looked after");
+                    }
+                }
+                Ok::<_, io::Error>(())
             };
             let written = tokio::task::spawn_blocking(write).await;
             written.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
@@ -109,26 +122,30 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 impl Place {
-    fn append(&mut self, text: &str, now: Timestamp) -> io::Result<()> {
+    /// Writes lines. Tells when there is one more of the older files.
+    fn append(&mut self, text: &str, now: Timestamp) -> io::Result<Option<(PathBuf, Rotation)>> {
         let Self::File { path, file, bytes, rotation } = self else {
-            return io::stdout().lock().write_all(text.as_bytes());
+            return io::stdout().lock().write_all(text.as_bytes()).map(|()| None);
         };
+        let mut grown = None;
         let more = u64::try_from(text.len()).unwrap_or(u64::MAX);
         if let Some(rotation) = rotation
             && *bytes > 0
             && bytes.saturating_add(more) > rotation.bytes_max
         {
             let older = older_name(path, now);
-            fs::rename(&path, &older)?;
+            match fs::rename(&path, &older) {
+                // Somebody else has taken it away, or it was renamed before and there was no new one.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                renamed => renamed?,
+            }
             *file = open(path)?;
             *bytes = 0;
-            if let Err(error) = tidy(path, rotation, now) {
-                tracing::warn!(%error, "older audit logs cannot be looked after");
-            }
+            grown = Some((path.clone(), *rotation));
         }
         file.write_all(text.as_bytes())?;
         *bytes += more;
-        Ok(())
+        Ok(grown)
     }
 }
 
@@ -257,9 +274,13 @@ mod tests {
             "{\"apiVersion\":\"audit.k8s.io/v1\",\"auditID\":\"3\",\"kind\":\"Event\"}\n"
         );
         clock.advance(Duration::from_secs(3 * 86_400));
+        // A log that somebody has taken away begins again.
+        fs::remove_file(&path).expect("it is there");
+        log.write(event(4)).await.expect("written");
+        assert_eq!(names(folder), ["audit-notes.log", "audit.log"]);
         // A log that was there before goes on.
         let log = open(Rotation { compress: true, ..rotation });
-        log.write(event(4)).await.expect("written");
+        log.write(event(5)).await.expect("written");
         assert_eq!(
             names(folder),
             ["audit-2026-01-04T00-00-06.000.log.gz", "audit-notes.log", "audit.log",]

@@ -20,11 +20,12 @@ use super::event::{Event, without_managers};
 use super::policy::{Chosen, Level, Stage};
 use crate::auth::UserInfo;
 use crate::body::{Body, BodyError, full};
+use crate::endpoints::respond::Passed;
 
 /// Bytes of an answer that is looked at for a `Status`.
 const STATUS_BYTES_MAX: u64 = 64 << 10;
 /// Bytes of an object that is written down; of a larger one only the rest of the event is.
-const OBJECT_BYTES_MAX: usize = 64 << 20;
+const OBJECT_BYTES_MAX: u64 = 64 << 20;
 
 /// What is written down of one request.
 pub struct Trail {
@@ -98,9 +99,11 @@ impl Trail {
         self.event.lock().annotate(key, value);
     }
 
-    /// Texts for the log.
-    pub fn annotate_all(&self, annotations: &BTreeMap<String, String>) {
-        self.event.lock().annotate_all(annotations);
+    /// Texts for logs, each from a level on.
+    pub fn annotate_all(&self, annotations: &BTreeMap<String, (Level, String)>) {
+        let mut event = self.event.lock();
+        let wanted = annotations.iter().filter(|(_, (level, _))| *level <= self.chosen.level);
+        wanted.for_each(|(key, (_, text))| event.annotate(key, text));
     }
 
     /// Whom the user acts as.
@@ -110,7 +113,7 @@ impl Trail {
 
     /// The body of a request.
     pub fn sent(&self, headers: &HeaderMap, bytes: &Bytes) {
-        if bytes.is_empty() || bytes.len() > OBJECT_BYTES_MAX {
+        if bytes.is_empty() {
             return;
         }
         let Some(mut object) = read(headers, bytes) else { return };
@@ -135,6 +138,7 @@ impl Trail {
     ) -> Response<Body> {
         let size = response.body().size_hint().exact();
         let small = size.is_some_and(|size| size <= STATUS_BYTES_MAX);
+        let whole = whole && size.is_none_or(|size| size <= OBJECT_BYTES_MAX);
         let failed = response.status().as_u16() >= 400;
         if !(whole || (small && (failed || may_be_status))) {
             return response;
@@ -144,9 +148,8 @@ impl Trail {
             Ok(collected) => collected.to_bytes(),
             Err(error) => return Response::from_parts(head, broken(error)),
         };
-        let object =
-            if bytes.len() > OBJECT_BYTES_MAX { None } else { read(&head.headers, &bytes) };
-        if let Some(mut object) = object {
+        let fits = u64::try_from(bytes.len()).is_ok_and(|size| size <= OBJECT_BYTES_MAX);
+        if let Some(mut object) = read(&head.headers, &bytes).filter(|_| fits) {
             let mut event = self.event.lock();
             if object["kind"] == "Status" {
                 event.status(&object);
@@ -190,7 +193,9 @@ impl Trail {
             self.stage(Stage::Panic).await;
             return response;
         }
-        let known = self.event.lock().has_status();
+        // What another server answers may be long in coming, and is not about this one.
+        let passed = response.extensions().get::<Passed>().is_some();
+        let known = passed || self.event.lock().has_status();
         let response = if known { response } else { self.look_into(response, false, false).await };
         self.event.lock().code(response.status().as_u16());
         if end == End::Answer {

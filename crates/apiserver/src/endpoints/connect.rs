@@ -476,7 +476,8 @@ async fn forward(
     let upgrade = request.headers().contains_key(header::UPGRADE);
     let client_side = upgrade.then(|| hyper::upgrade::on(&mut request));
     let outgoing = outgoing(&target, request)?;
-    let response = sender.send_request(outgoing).await.map_err(|e| failed(&e))?;
+    let mut response = sender.send_request(outgoing).await.map_err(|e| failed(&e))?;
+    response.extensions_mut().insert(respond::Passed);
     match client_side {
         Some(client_side) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             Ok(switch(response, client_side))

@@ -9,6 +9,10 @@ use serde_json::Value;
 use super::negotiate::{self, Format, Negotiated, Shapes};
 use crate::body::{Body, full};
 
+/// Marks the answers of other servers: they go to the client as they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Passed;
+
 /// A response of bytes that are already encoded.
 pub fn bytes(code: u16, media_type: &str, body: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(full(body));

@@ -24,6 +24,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+use crate::audit::Kept;
 use crate::other::Other;
 use crate::wire::{Answer, PATIENCE, Rig, rig, until};
 
@@ -113,6 +114,12 @@ impl Wardle {
                     let mut moved = status(302);
                     moved.headers_mut().insert("location", "https://elsewhere/".parse().unwrap());
                     return moved;
+                }
+                if path.ends_with("/stuck") {
+                    let mut stuck = Response::new(body::stream(stream::pending()));
+                    *stuck.status_mut() = StatusCode::BAD_GATEWAY;
+                    stuck.headers_mut().insert("content-length", "100".parse().unwrap());
+                    return stuck;
                 }
                 if path.ends_with("/exec") {
                     return upgrade(&mut request);
@@ -235,10 +242,8 @@ async fn requests_are_passed_on_in_the_name_of_the_user() {
     // A server that nothing vouches for is not asked.
     let stranger = rig.pki.ca.cert_pem();
     let path = format!("{SERVICES}/{NAME}");
-    let mut object = rig.get(&path, JSON).await.json();
-    object["spec"]["caBundle"] = STANDARD.encode(stranger).into();
-    let request = Request::put(&path).header("content-type", JSON);
-    let answer = rig.send(request.body(full(object.to_string())).unwrap()).await;
+    let bundle = json!({"spec": {"caBundle": STANDARD.encode(stranger)}}).to_string();
+    let answer = rig.patch_as(&path, "application/merge-patch+json", bundle.into_bytes()).await;
     assert_eq!(answer.code, 200);
     let message = reaches(&rig, "False/FailedDiscoveryCheck").await;
     let url = format!("https://{}/apis/wardle.example/v1", other.address);
@@ -311,6 +316,27 @@ async fn watches_are_streamed_and_protocols_changed() {
     shutdown.cancel();
     connection.await.unwrap().unwrap();
     serving.await.unwrap();
+}
+
+/// Who writes a request down does not wait for the bodies of other servers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_never_ends_begins_all_the_same() {
+    let kept = Kept::default();
+    let rig = kept
+        .server("{apiVersion: audit.k8s.io/v1, kind: Policy, rules: [{level: RequestResponse}]}")
+        .await;
+    let other = Wardle::default().start().await;
+    register(&rig, &other, other.authority.cert_pem()).await;
+    reaches(&rig, "True/Passed").await;
+    let request = Request::get(format!("{FLUNDERS}/stuck")).header("audit-id", "stuck");
+    let sending = rig.client.send(request.body(full("")).unwrap());
+    let answer = tokio::time::timeout(PATIENCE, sending).await.expect("it begins").unwrap();
+    assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
+    let last = kept.of("stuck").pop().unwrap();
+    assert_eq!(
+        (&last["stage"], &last["responseStatus"]["code"]),
+        (&json!("ResponseComplete"), &json!(502))
+    );
 }
 
 /// The entry of the group in the aggregated document.
@@ -439,6 +465,8 @@ async fn what_tells_servers_whom_to_trust_stays() {
     assert_eq!(rig.send(request).await.code, 200);
     until("made again", async || rig.get(path, JSON).await.json()["data"] == first["data"]).await;
     let mut emptied = rig.get(path, JSON).await.json();
+    // Whatever its version is by now.
+    emptied["metadata"]["resourceVersion"].take();
     emptied["data"] = json!({"requestheader-allowed-names": "[\"other\"]"});
     let request = Request::put(path).header("content-type", JSON);
     assert_eq!(rig.send(request.body(full(emptied.to_string())).unwrap()).await.code, 200);

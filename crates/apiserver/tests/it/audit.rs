@@ -44,7 +44,7 @@ rules:
 
 /// Keeps events in memory.
 #[derive(Clone, Default)]
-struct Kept {
+pub(crate) struct Kept {
     events: Arc<Mutex<Vec<Value>>>,
     changed: Arc<Notify>,
     broken: bool,
@@ -65,8 +65,23 @@ impl Output for Kept {
 }
 
 impl Kept {
+    /// A server whose events are kept, with the namespace `default`.
+    pub(crate) async fn server(&self, policy: &str) -> Rig {
+        self.start(policy, Mode::Blocking).await.0
+    }
+
+    async fn start(&self, policy: &str, mode: Mode) -> (Rig, Arc<Audit>) {
+        let way = Way { output: Arc::new(self.clone()), mode, truncate: None };
+        let policy = Policy::parse(policy.as_bytes()).unwrap();
+        let audit = Audit::new(policy, vec![way], Arc::new(SystemClock));
+        let rig = audited(audit.clone()).await;
+        let namespace = json!({"metadata": {"name": "default"}});
+        assert_eq!(rig.post("/api/v1/namespaces", &namespace).await.code, 201);
+        (rig, audit)
+    }
+
     /// The events of a request.
-    fn of(&self, id: &str) -> Vec<Value> {
+    pub(crate) fn of(&self, id: &str) -> Vec<Value> {
         let events = self.events.lock();
         events.iter().filter(|event| event["auditID"] == id).cloned().collect()
     }
@@ -87,19 +102,6 @@ impl Kept {
     }
 }
 
-fn way(kept: &Kept, mode: Mode) -> Way {
-    Way { output: Arc::new(kept.clone()), mode, truncate: None }
-}
-
-async fn start(kept: &Kept, mode: Mode) -> (Rig, Arc<Audit>) {
-    let policy = Policy::parse(POLICY.as_bytes()).unwrap();
-    let audit = Audit::new(policy, vec![way(kept, mode)], Arc::new(SystemClock));
-    let rig = audited(audit.clone()).await;
-    let namespace = json!({"metadata": {"name": "default"}});
-    assert_eq!(rig.post("/api/v1/namespaces", &namespace).await.code, 201);
-    (rig, audit)
-}
-
 fn stages(events: &[Value]) -> Vec<&str> {
     events.iter().map(|event| event["stage"].as_str().unwrap()).collect()
 }
@@ -109,7 +111,7 @@ const COMPLETE: [&str; 2] = ["RequestReceived", "ResponseComplete"];
 #[tokio::test]
 async fn requests_are_written_down_as_the_policy_says() {
     let kept = Kept::default();
-    let (rig, audit) = start(&kept, Mode::Blocking).await;
+    let (rig, audit) = kept.start(POLICY, Mode::Blocking).await;
     // Nothing fits the request for the namespace.
     assert!(kept.events.lock().is_empty());
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"},
@@ -198,7 +200,7 @@ async fn requests_are_written_down_as_the_policy_says() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watch_has_a_beginning_and_an_end() {
     let kept = Kept::default();
-    let (rig, _audit) = start(&kept, Mode::Blocking).await;
+    let (rig, _audit) = kept.start(POLICY, Mode::Blocking).await;
     let request = Request::get(format!("{MAPS}?watch=1")).header("audit-id", "watch");
     let response = rig.client.send(request.body(full("")).unwrap()).await.unwrap();
     assert_eq!(stages(&kept.of("watch")), ["ResponseStarted"]);
@@ -216,7 +218,7 @@ async fn a_watch_has_a_beginning_and_an_end() {
 #[tokio::test]
 async fn who_acts_as_somebody_else_and_who_is_nobody_is_told() {
     let kept = Kept::default();
-    let (rig, _audit) = start(&kept, Mode::Blocking).await;
+    let (rig, _audit) = kept.start(POLICY, Mode::Blocking).await;
     let now = jiff::Timestamp::now();
     let (cert, key) = rig.pki.client_certificate("jane", &["system:masters"], now).unwrap();
     let chain = Pair { cert_pem: cert, key_pem: key }.certificates();
@@ -251,7 +253,7 @@ async fn who_acts_as_somebody_else_and_who_is_nobody_is_told() {
 #[tokio::test]
 async fn what_cannot_be_written_down_is_not_done_in_the_strict_mode() {
     let kept = Kept { broken: true, ..Kept::default() };
-    let (rig, _audit) = start(&kept, Mode::BlockingStrict).await;
+    let (rig, _audit) = kept.start(POLICY, Mode::BlockingStrict).await;
     let map = json!({"metadata": {"name": "a"}});
     let answer = rig.post(MAPS, &map).await;
     let text = String::from_utf8(answer.body.to_vec()).unwrap();
@@ -265,7 +267,7 @@ async fn what_cannot_be_written_down_is_not_done_in_the_strict_mode() {
     let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
     assert!(metrics.contains("apiserver_audit_requests_rejected_total 1\n"), "{metrics}");
     // Without strictness the request goes on.
-    let (rig, _audit) = start(&kept, Mode::Blocking).await;
+    let (rig, _audit) = kept.start(POLICY, Mode::Blocking).await;
     assert_eq!(rig.post(MAPS, &map).await.code, 201);
 }
 
