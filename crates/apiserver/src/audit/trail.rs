@@ -11,7 +11,7 @@ use http::Response;
 use http::header::{CONTENT_TYPE, HeaderMap};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use longshore_base::TaskKind;
+use longshore_base::{Shutdown, TaskKind};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ use super::event::{Event, without_managers};
 use super::policy::{Chosen, Level, Stage};
 use crate::auth::UserInfo;
 use crate::body::{Body, BodyError, full};
-use crate::endpoints::respond::Passed;
+use crate::endpoints::respond::{Passed, Switched};
 
 /// Bytes of an answer that is looked at for a `Status`.
 const STATUS_BYTES_MAX: u64 = 64 << 10;
@@ -176,8 +176,20 @@ impl Trail {
 
     /// Sends the last event when nobody waits for it.
     fn complete(self: Arc<Self>) {
+        let ended = Shutdown::new();
+        ended.cancel();
+        self.complete_after(ended);
+    }
+
+    /// Sends the last event when something has ended, or everything does.
+    fn complete_after(self: Arc<Self>, ended: Shutdown) {
         let audit = self.audit.clone();
+        let stop = audit.stop.clone();
         let sending = audit.tasks.track_future(async move {
+            tokio::select! {
+                () = ended.cancelled() => {}
+                () = stop.cancelled() => {}
+            }
             self.stage(Stage::ResponseComplete).await;
         });
         longshore_base::spawn(TaskKind::PerItem, "audit event", sending);
@@ -203,6 +215,10 @@ impl Trail {
             return response;
         }
         self.stage(Stage::ResponseStarted).await;
+        if let Some(Switched(ended)) = response.extensions().get().cloned() {
+            self.complete_after(ended);
+            return response;
+        }
         response.map(|body| Followed { body, trail: Some(self) }.boxed_unsync())
     }
 }

@@ -16,6 +16,7 @@ use http::{Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use longshore_api::{Object, Reason, StatusError};
+use longshore_base::Shutdown;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 
@@ -507,7 +508,11 @@ pub(crate) fn switch<B>(
     client_side: hyper::upgrade::OnUpgrade,
 ) -> Response<Body> {
     let server_side = hyper::upgrade::on(&mut response);
+    let ended = Shutdown::new();
+    let end = ended.clone().drop_guard();
+    response.extensions_mut().insert(respond::Switched(ended));
     longshore_base::task::spawn(longshore_base::TaskKind::PerItem, "upgraded stream", async {
+        let _end = end;
         let (client, server) = match tokio::try_join!(client_side, server_side) {
             Ok(both) => both,
             Err(error) => {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WARNING};
 use http::{HeaderMap, Response, StatusCode};
 use longshore_api::StatusError;
+use longshore_base::Shutdown;
 use serde_json::Value;
 
 use super::negotiate::{self, Format, Negotiated, Shapes};
@@ -12,6 +13,10 @@ use crate::body::{Body, full};
 /// Marks the answers of other servers: they go to the client as they are.
 #[derive(Clone, Copy, Debug)]
 pub struct Passed;
+
+/// Stands in an answer that goes on in another protocol: cancelled when that has ended.
+#[derive(Clone, Debug)]
+pub struct Switched(pub Shutdown);
 
 /// A response of bytes that are already encoded.
 pub fn bytes(code: u16, media_type: &str, body: impl Into<Bytes>) -> Response<Body> {

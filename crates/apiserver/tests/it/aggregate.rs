@@ -34,6 +34,10 @@ const NAME: &str = "v1.wardle.example";
 const FLUNDERS: &str = "/apis/wardle.example/v1/namespaces/default/flunders";
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
+/// Everything is written down.
+const EVERYTHING: &str =
+    "{apiVersion: audit.k8s.io/v1, kind: Policy, rules: [{level: RequestResponse}]}";
+
 /// What the other server has seen and what it does.
 #[derive(Clone, Default)]
 struct Wardle {
@@ -265,8 +269,8 @@ async fn requests_are_passed_on_in_the_name_of_the_user() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn watches_are_streamed_and_protocols_changed() {
-    let wardle = Wardle::default();
-    let (rig, other) = (rig(false).await, wardle.clone().start().await);
+    let (wardle, kept) = (Wardle::default(), Kept::default());
+    let (rig, other) = (kept.server(EVERYTHING).await, wardle.clone().start().await);
     register(&rig, &other, other.authority.cert_pem()).await;
     reaches(&rig, "True/Passed").await;
     let request = Request::get(format!("{FLUNDERS}?watch=1")).body(full("")).unwrap();
@@ -301,6 +305,7 @@ async fn watches_are_streamed_and_protocols_changed() {
     let connection = tokio::spawn(connection.with_upgrades());
     let request = Request::post(format!("{FLUNDERS}/a/exec")).header("host", "localhost");
     let request = request.header("connection", "Upgrade").header("upgrade", "echo");
+    let request = request.header("audit-id", "exec");
     let response = sender.send_request(request.body(full("")).unwrap()).await.unwrap();
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
     assert_eq!(response.headers()["upgrade"], "echo");
@@ -309,10 +314,13 @@ async fn watches_are_streamed_and_protocols_changed() {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await.unwrap();
     assert_eq!(bytes, b"pong");
+    // It is not complete while one side is open.
+    assert_eq!(kept.of("exec").pop().unwrap()["stage"], "ResponseStarted");
     let headers = wardle.seen.lock().last().unwrap().1.clone();
     assert_eq!(headers["x-remote-user"], "jane");
     assert_eq!(headers["x-forwarded-for"], "127.0.0.1");
     drop(stream);
+    assert_eq!(kept.wait("exec", 3).await.pop().unwrap()["stage"], "ResponseComplete");
     shutdown.cancel();
     connection.await.unwrap().unwrap();
     serving.await.unwrap();
@@ -322,9 +330,7 @@ async fn watches_are_streamed_and_protocols_changed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_never_ends_begins_all_the_same() {
     let kept = Kept::default();
-    let rig = kept
-        .server("{apiVersion: audit.k8s.io/v1, kind: Policy, rules: [{level: RequestResponse}]}")
-        .await;
+    let rig = kept.server(EVERYTHING).await;
     let other = Wardle::default().start().await;
     register(&rig, &other, other.authority.cert_pem()).await;
     reaches(&rig, "True/Passed").await;

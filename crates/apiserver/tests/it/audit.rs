@@ -87,7 +87,7 @@ impl Kept {
     }
 
     /// The events of a request, once there are some of them.
-    async fn wait(&self, id: &str, count: usize) -> Vec<Value> {
+    pub(crate) async fn wait(&self, id: &str, count: usize) -> Vec<Value> {
         let waiting = async {
             loop {
                 let changed = self.changed.notified();

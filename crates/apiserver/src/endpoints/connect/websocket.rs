@@ -15,10 +15,11 @@ use http_body_util::BodyExt as _;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use longshore_api::{Reason, StatusError};
-use longshore_base::TaskKind;
+use longshore_base::{Shutdown, TaskKind};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::body::{Body, full};
+use crate::endpoints::respond::Switched;
 
 /// What is joined to a client's key before it is hashed.
 const MAGIC: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -88,7 +89,10 @@ pub(super) fn agree(headers: &mut HeaderMap) -> Result<Agreed, StatusError> {
 /// ends. When the client ends it, so does the body.
 pub(super) fn send(agreed: &Agreed, client: OnUpgrade, body: Body) -> Response<Body> {
     let encoded = agreed.protocol == "base64.binary.k8s.io";
+    let ended = Shutdown::new();
+    let end = ended.clone().drop_guard();
     longshore_base::task::spawn(TaskKind::PerItem, "websocket", async move {
+        let _end = end;
         let outcome = match client.await {
             Ok(client) => copy(TokioIo::new(client), body, encoded).await,
             Err(error) => Err(std::io::Error::other(error)),
@@ -98,6 +102,7 @@ pub(super) fn send(agreed: &Agreed, client: OnUpgrade, body: Body) -> Response<B
         }
     });
     let mut response = Response::new(full(""));
+    response.extensions_mut().insert(Switched(ended));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
