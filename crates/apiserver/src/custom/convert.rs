@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use longshore_api::{Object, Reason, StatusError, gvk};
 use longshore_base::rng::Rng;
 use parking_lot::Mutex;
@@ -78,9 +80,20 @@ impl Converter {
 
     /// Objects in another version. Those that are of it already stay as they are.
     ///
+    /// Boxed: every open watch has room for what it may have to wait for, and hardly any waits for
+    /// this.
+    ///
     /// # Errors
     /// When one of them cannot be converted.
-    pub async fn convert(
+    pub fn convert<'a>(
+        &'a self,
+        objects: Vec<Object>,
+        to: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<Object>, StatusError>> {
+        self.converted(objects, to).boxed()
+    }
+
+    async fn converted(
         &self,
         mut objects: Vec<Object>,
         to: &str,
