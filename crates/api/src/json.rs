@@ -46,8 +46,7 @@ pub struct Error(String);
 /// Go's.
 pub fn decode(bytes: &[u8]) -> Result<Decoded, Error> {
     let found = RefCell::new(Found::default());
-    // Go puts a replacement in the place of what is not UTF-8.
-    let mut text = String::from_utf8_lossy(bytes);
+    let mut text = as_text(bytes);
     let read = |text: &str| {
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let value = Tree { found: &found }.deserialize(&mut deserializer)?;
@@ -66,11 +65,17 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, Error> {
     Ok(Decoded { value, duplicates: found.into_inner().duplicates })
 }
 
+/// Go puts a replacement in the place of what is not UTF-8. That there is nothing to replace is seen
+/// much faster.
+fn as_text(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
+}
+
 /// The paths of all keys in the order in which they stand in a document, as far as
 /// [`ORDER_BYTES_MAX`] reaches.
 pub fn paths(bytes: &[u8]) -> Vec<String> {
     let found = RefCell::new(Found { order: Some((Vec::new(), 0)), ..Found::default() });
-    let text = String::from_utf8_lossy(bytes);
+    let text = as_text(bytes);
     let mut deserializer = serde_json::Deserializer::from_str(&text);
     // What comes before an error has an order, too.
     drop(Tree { found: &found }.deserialize(&mut deserializer));

@@ -404,7 +404,12 @@ impl Registry {
         }
         errors.extend(self.claim_rights(ctx, object, None, "create"));
         errors.extend(strategy.validate_create(object));
-        if errors.is_empty() { metadata(&segment_rule) } else { errors }
+        // All but the rule of names has been looked at already.
+        let generate_name = object.str(&["metadata", "generateName"]);
+        let known = rules.on_create
+            && segment_rule(object.name(), false).is_empty()
+            && segment_rule(generate_name, true).is_empty();
+        if known || !errors.is_empty() { errors } else { metadata(&segment_rule) }
     }
 }
 
@@ -485,5 +490,5 @@ fn with_version(mut object: Object, revision: u64) -> Object {
 
 /// A time as metadata shows it: whole seconds.
 pub fn rfc3339(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
 }

@@ -4,6 +4,7 @@
 //! pkg/admission/plugin/policy/generic/policy_dispatcher.go
 
 use std::collections::BTreeSet;
+use std::future::ready;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -84,14 +85,11 @@ impl MutatingPolicies {
 
     async fn admit(
         &self,
+        hooks: Arc<Vec<Hook<Policy>>>,
         a: &Attributes<'_>,
         object: Option<&mut Object>,
         old: Option<&Object>,
     ) -> Verdict {
-        if is_excluded(a) || a.operation == Operation::Delete {
-            return Ok(());
-        }
-        let hooks = self.source.hooks(&*self.around.reader);
         let mut wrong = Vec::new();
         let mut invocations = Vec::new();
         for hook in &*hooks {
@@ -371,6 +369,13 @@ impl Plugin for MutatingPolicies {
         object: Option<&'a mut Object>,
         old: Option<&'a Object>,
     ) -> BoxFuture<'a, Verdict> {
-        self.admit(a, object, old).boxed()
+        if is_excluded(a) || a.operation == Operation::Delete {
+            return ready(Ok(())).boxed();
+        }
+        let hooks = self.source.hooks(&*self.around.reader);
+        if hooks.is_empty() {
+            return ready(Ok(())).boxed();
+        }
+        self.admit(hooks, a, object, old).boxed()
     }
 }

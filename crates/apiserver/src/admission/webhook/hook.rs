@@ -95,12 +95,15 @@ struct Prepared {
     hooks: Vec<Arc<Hook>>,
 }
 
+/// All webhooks of one kind at one time.
+pub(super) type Hooks = Arc<Vec<Arc<Hook>>>;
+
 #[derive(Default)]
 struct State {
     /// What the configurations were last prepared from.
     generation: u64,
     configurations: Vec<Prepared>,
-    hooks: Arc<Vec<Arc<Hook>>>,
+    hooks: Hooks,
 }
 
 /// The webhooks of all configurations of one kind.
@@ -116,7 +119,7 @@ impl Source {
     }
 
     /// All webhooks in the order in which they are called: by the names of their configurations.
-    pub(super) fn hooks(&self) -> Arc<Vec<Arc<Hook>>> {
+    pub(super) fn hooks(&self) -> Hooks {
         let generation = self.reader.generation(GROUP, self.plural);
         let mut state = self.state.lock();
         if state.generation != generation {

@@ -9,10 +9,10 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::Shared;
 use super::call::Trouble;
 use super::matching::{Invocation, Request};
 use super::versions::Versions;
+use super::{Hooks, Shared};
 use crate::admission::{Attributes, Verdict};
 
 /// What webhooks have done to the object of a request.
@@ -54,14 +54,11 @@ impl Shared {
     /// Calls all webhooks that ask for it.
     pub(super) async fn mutate(
         &self,
+        hooks: Hooks,
         a: &Attributes<'_>,
         mut object: Option<&mut Object>,
         old: Option<&Object>,
     ) -> Verdict {
-        let hooks = self.source.hooks();
-        if hooks.is_empty() {
-            return Ok(());
-        }
         let second = a.round.is_some_and(crate::admission::Round::is_second);
         if let Some(round) = a.round.filter(|_| second) {
             let mut called = round.webhooks.lock();

@@ -6,24 +6,21 @@ use futures_util::future::join_all;
 use longshore_api::{Object, StatusError};
 use tokio::time::Instant;
 
-use super::Shared;
 use super::call::Trouble;
 use super::matching::{Invocation, Request};
 use super::versions::Versions;
+use super::{Hooks, Shared};
 use crate::admission::{Attributes, Verdict};
 
 impl Shared {
     /// Calls all webhooks that ask for it; the first refusal is told.
     pub(super) async fn validate(
         &self,
+        hooks: Hooks,
         a: &Attributes<'_>,
         object: Option<&Object>,
         old: Option<&Object>,
     ) -> Verdict {
-        let hooks = self.source.hooks();
-        if hooks.is_empty() {
-            return Ok(());
-        }
         let request = Request::of(a, object);
         let mut shown = object.cloned();
         let mut versions = Versions::new(a, shown.as_mut(), old);
