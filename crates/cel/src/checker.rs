@@ -62,9 +62,15 @@ pub fn check(mut ast: Ast, source: &str, scope: &Scope<'_>) -> Result<Checked, I
         references: BTreeMap::new(),
     };
     checker.check(&mut ast.root);
-    let Checker { mapping, types, overloads, issues, .. } = checker;
+    let Checker { mapping, mut types, overloads, mut issues, .. } = checker;
+    if issues.count() == 0 {
+        types.iter_mut().flatten().for_each(|t| *t = mapping.substitute(t, true));
+    }
+    if mapping.is_exhausted() {
+        issues = Issues::new(source);
+        issues.report(Location::NONE, "the types of the expression are too large".to_owned());
+    }
     issues.finish()?;
-    let types = types.into_iter().map(|t| t.map(|t| mapping.substitute(&t, true))).collect();
     Ok(Checked { ast, types, overloads })
 }
 

@@ -375,7 +375,8 @@ impl<'a> Machine<'a, '_> {
                     (Value::Optional(None), true) => {}
                     (other, true) => {
                         let message = format!(
-                            "cannot initialize optional list element from non-optional value {other:?}"
+                            "cannot initialize optional list element from non-optional value {}",
+                            other.shown()
                         );
                         return Err(EvalError::new(message));
                     }
@@ -508,8 +509,9 @@ fn unwrap<'a>(
         (value, false) => Ok(Some(value)),
         (Value::Optional(inner), true) => Ok(inner.map(|inner| (*inner).clone())),
         (other, true) => Err(EvalError::new(format!(
-            "cannot initialize optional entry '{}' from non-optional value {other:?}",
-            shown(key)
+            "cannot initialize optional entry '{}' from non-optional value {}",
+            shown(key),
+            other.shown()
         ))),
     }
 }
@@ -519,7 +521,7 @@ fn shown(key: &Value<'_>) -> String {
     match key {
         Value::String(text) => text.as_str().to_owned(),
         Value::Uint(number) => number.to_string(),
-        other => format!("{other:?}"),
+        other => other.shown(),
     }
 }
 

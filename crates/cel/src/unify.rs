@@ -2,41 +2,68 @@
 //!
 //! upstream: vendor/github.com/google/cel-go/checker/types.go
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::types::Type;
 
+/// Most types that are looked at for one expression: those of maps of maps double each time.
+const STEPS_MAX: u64 = 5_000_000;
+/// Most parts of one type.
+const PARTS_MAX: usize = 10_000;
+
 /// What is known of parameters.
-#[derive(Clone, Debug, Default)]
-pub struct Mapping(BTreeMap<Arc<str>, Type>);
+#[derive(Debug, Default)]
+pub struct Mapping {
+    known: BTreeMap<Arc<str>, Type>,
+    /// What was known before what is being tried.
+    before: Vec<(Arc<str>, Option<Type>)>,
+    steps: Cell<u64>,
+}
 
 impl Mapping {
+    /// Whether so many types were looked at that nothing is known for sure.
+    pub fn is_exhausted(&self) -> bool {
+        self.steps.get() > STEPS_MAX
+    }
+
+    fn step(&self) -> bool {
+        self.steps.set(self.steps.get().saturating_add(1));
+        !self.is_exhausted()
+    }
+
     fn find(&self, t: &Type) -> Option<&Type> {
         match t {
-            Type::Param(name) => self.0.get(name),
+            Type::Param(name) => self.known.get(name),
             _ => None,
         }
     }
 
     fn add(&mut self, parameter: &Type, t: &Type) {
         if let Type::Param(name) = parameter {
-            self.0.insert(name.clone(), t.clone());
+            let before = self.known.insert(name.clone(), t.clone());
+            self.before.push((name.clone(), before));
         }
     }
 
     /// Lets a parameter of a declaration stand for a type.
     pub fn bind(&mut self, name: &Arc<str>, t: Type) {
-        self.0.insert(name.clone(), t);
+        self.known.insert(name.clone(), t);
     }
 
     /// Whether a list of types fits another; what is learnt on the way is kept only if it does.
     pub fn fits_all(&mut self, from: &[Type], to: &[Type]) -> bool {
-        let mut trial = self.clone();
+        self.before.clear();
         let fits = from.len() == to.len()
-            && from.iter().zip(to).all(|(from, to)| trial.assignable(from, to));
-        if fits {
-            *self = trial;
+            && from.iter().zip(to).all(|(from, to)| self.assignable(from, to));
+        if !fits {
+            while let Some((name, before)) = self.before.pop() {
+                match before {
+                    Some(before) => self.known.insert(name, before),
+                    None => self.known.remove(&name),
+                };
+            }
         }
         fits
     }
@@ -47,6 +74,9 @@ impl Mapping {
     }
 
     fn assignable(&mut self, one: &Type, two: &Type) -> bool {
+        if !self.step() {
+            return false;
+        }
         if matches!(two, Type::Param(_)) {
             let (valid, known) = self.substitutes(one, two);
             if valid {
@@ -103,7 +133,7 @@ impl Mapping {
 
     /// Whether a parameter does not occur within a type.
     fn free_of(&self, parameter: &Type, within: &Type) -> bool {
-        if parameter == within {
+        if !self.step() || parameter == within {
             return false;
         }
         match within {
@@ -114,20 +144,29 @@ impl Mapping {
 
     /// The type with what is known of its parameters; `to_dyn` tells to put dyn for the unknown ones.
     pub fn substitute(&self, t: &Type, to_dyn: bool) -> Type {
-        if let Some(known) = self.find(t) {
-            return self.substitute(known, to_dyn);
+        let mut parts = 0;
+        let substituted = self.part(t, to_dyn, &mut parts);
+        if parts > PARTS_MAX {
+            self.steps.set(u64::MAX);
         }
+        substituted
+    }
+
+    fn part(&self, t: &Type, to_dyn: bool, parts: &mut usize) -> Type {
+        *parts += 1;
+        if *parts > PARTS_MAX || !self.step() {
+            return Type::Error;
+        }
+        if let Some(known) = self.find(t) {
+            return self.part(known, to_dyn, parts);
+        }
+        let mut inner = |t: &Type| self.part(t, to_dyn, parts);
         match t {
             Type::Param(_) if to_dyn => Type::Dyn,
-            Type::List(of) => Type::list(self.substitute(of, to_dyn)),
-            Type::Map(key, value) => {
-                Type::map(self.substitute(key, to_dyn), self.substitute(value, to_dyn))
-            }
-            Type::Opaque(name, of) => Type::Opaque(
-                name.clone(),
-                of.iter().map(|of| self.substitute(of, to_dyn)).collect(),
-            ),
-            Type::Type(Some(of)) => Type::Type(Some(Arc::new(self.substitute(of, to_dyn)))),
+            Type::List(of) => Type::list(inner(of)),
+            Type::Map(key, value) => Type::map(inner(key), inner(value)),
+            Type::Opaque(name, of) => Type::Opaque(name.clone(), of.iter().map(inner).collect()),
+            Type::Type(Some(of)) => Type::Type(Some(Arc::new(inner(of)))),
             _ => t.clone(),
         }
     }

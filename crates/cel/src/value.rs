@@ -9,8 +9,12 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 
 use crate::declared::{Declared, ListKind};
+use crate::effort::weight;
 use crate::time::Moment;
 use crate::types::Type;
+
+/// Largest value that messages show, in units of effort.
+const SHOWN_MAX: u64 = 10_000;
 
 /// Why an expression has no value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -315,6 +319,14 @@ impl<'a> Value<'a> {
             Self::Opaque(opaque) => opaque.size()?,
             _ => return None,
         })
+    }
+
+    /// As messages show it: what is large only by its type.
+    pub(crate) fn shown(&self) -> String {
+        match weight(self, SHOWN_MAX) {
+            Ok(_) => format!("{self:?}"),
+            Err(_) => self.type_of().to_string(),
+        }
     }
 
     /// As data, where it can be.

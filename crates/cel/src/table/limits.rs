@@ -73,3 +73,26 @@ fn usual_effort_costs_nothing() {
         assert_eq!(run(source, CALL_COST_MAX), (wanted, false), "{source}");
     }
 }
+
+#[test]
+fn messages_show_no_large_values() {
+    let large = pairs("1", 60);
+    for source in [
+        format!("[[?dyn({large})]]"),
+        format!("{{?'a': dyn({large})}}"),
+        format!("{{'a': 1}}[dyn({large})]"),
+    ] {
+        let program = Environment::new().compile(&source).expect("a good expression");
+        let error = program.evaluate(&[], CALL_COST_MAX).result.expect_err(&source).to_string();
+        assert!(error.ends_with("list(dyn)"), "{error:.200}");
+    }
+}
+
+#[test]
+fn types_do_not_double_without_end() {
+    let compile = |source: &str| Environment::new().compile(source).map(|_| ());
+    assert!(compile("[1].map(a, {a: a}).map(a, {a: a}).map(a, {a: a})").is_ok());
+    let doubled = format!("[1]{}", ".map(a, {a: a})".repeat(60));
+    let error = compile(&doubled).expect_err("types that are too large").to_string();
+    assert!(error.contains("the types of the expression are too large"), "{error:.200}");
+}
