@@ -22,6 +22,9 @@ use ruleset::Ruleset;
 
 /// Pause after an application, so that a burst of changes becomes one.
 const SPACING: Duration = Duration::from_millis(20);
+/// How often is looked whether the rules are there still: whoever loads rules of their own may have
+/// flushed all others.
+const RENEW: Duration = Duration::from_secs(60);
 /// First pause after a failure; it doubles.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 /// Longest pause after failures.
@@ -103,10 +106,8 @@ impl Proxy {
             let wanted = self.wanted();
             match self.apply(applied.as_ref(), &wanted).await {
                 Ok(()) => {
-                    applied = Some(wanted);
+                    applied = self.kept(wanted).await;
                     retry = RETRY_MIN;
-                    tokio::time::sleep(SPACING).await;
-                    self.changed.notified().await;
                 }
                 Err(error) => {
                     tracing::error!(%error, "cannot apply the service rules");
@@ -116,6 +117,25 @@ impl Proxy {
                 }
             }
         }
+    }
+
+    /// Waits until something changes; `None` when meanwhile somebody took the rules away.
+    async fn kept(&self, rules: Ruleset) -> Option<Ruleset> {
+        tokio::time::sleep(SPACING).await;
+        while tokio::time::timeout(RENEW, self.changed.notified()).await.is_err() {
+            if let Err(error) = self.run_nft(vec![render::renew(&rules)]).await {
+                tracing::warn!(%error, "the service rules are gone, they are made anew");
+                return None;
+            }
+        }
+        Some(rules)
+    }
+
+    async fn run_nft(&self, texts: Vec<String>) -> Result<(), Error> {
+        let nft = self.nft.clone();
+        let work = move || texts.iter().try_for_each(|text| nft.apply(text));
+        let work = tokio::task::spawn_blocking(work);
+        work.await.map_err(|error| Error::Run(std::io::Error::other(error)))?
     }
 
     fn wanted(&self) -> Ruleset {
@@ -132,10 +152,7 @@ impl Proxy {
             None => vec![render::whole(new)],
         };
         if !texts.is_empty() {
-            let nft = self.nft.clone();
-            let work = move || texts.iter().try_for_each(|text| nft.apply(text));
-            let work = tokio::task::spawn_blocking(work);
-            work.await.map_err(|error| Error::Run(std::io::Error::other(error)))??;
+            self.run_nft(texts).await?;
             tracing::debug!(chains = new.chains.len(), "service rules applied");
         }
         let nothing = Ruleset::default();

@@ -28,6 +28,16 @@ pub fn nothing() -> String {
     format!("add table {TABLE}\ndelete table {TABLE}\n")
 }
 
+/// The text that leaves everything as it is; it is refused when somebody has taken the table away.
+pub fn renew(of: &Ruleset) -> String {
+    let mut text = String::new();
+    for (name, chain) in of.chains.iter().filter(|(_, chain)| chain.hook.is_some()) {
+        line(&mut text, format_args!("flush chain {TABLE} {name}"));
+        rules(&mut text, name, chain);
+    }
+    text
+}
+
 /// The texts that change the table from `old` to `new`, to be applied one after the other; none when they are equal.
 pub fn change(old: &Ruleset, new: &Ruleset) -> Vec<String> {
     let mut texts = vec![prepare(old, new), switch(old, new), remove(old, new)];

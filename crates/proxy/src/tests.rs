@@ -1,6 +1,11 @@
+use std::pin::Pin;
 use std::sync::Arc;
 
+use http::{Request, Response};
 use longshore_api::Object;
+use longshore_client::transport::{Body, full};
+use longshore_client::{Client, Transport};
+use longshore_linux::nft::FakeNft;
 use serde_json::{Value, json};
 
 use super::*;
@@ -220,4 +225,44 @@ fn services_of_others_and_headless_ones_have_no_rules() {
         let rules_of = compile(spec, http(), json!([ready("10.244.0.5", "node-a")]));
         assert!(rules_of.sets["cluster-ips"].elements.is_empty());
     }
+}
+
+/// An API without any object.
+struct Empty;
+
+type Answer = Result<Response<Body>, longshore_client::Error>;
+
+impl Transport for Empty {
+    fn call(&self, request: Request<Body>) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
+        if request.uri().query().is_some_and(|query| query.contains("watch=1")) {
+            return Box::pin(std::future::pending());
+        }
+        let list = json!({ "metadata": { "resourceVersion": "1" }, "items": [] });
+        Box::pin(std::future::ready(Ok(Response::new(full(list.to_string())))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rules_that_are_refused_or_taken_away_are_made_anew() {
+    let shutdown = Shutdown::new();
+    let caches = Factory::new(Client::new(Arc::new(Empty)), shutdown.clone());
+    let nft = Arc::new(FakeNft::default());
+    nft.refuse(1);
+    start_with(config(), &caches, nft.clone(), &shutdown);
+    let applied = async |count: usize| {
+        while nft.applied().len() < count {
+            tokio::time::sleep(SPACING).await;
+        }
+        nft.applied()
+    };
+    let rules = ruleset::compile(&config(), &[], "");
+    let (whole, renewed) = (render::whole(&rules), render::renew(&rules));
+    assert_eq!(applied(1).await, [whole.as_str()]);
+    let start = tokio::time::Instant::now();
+    assert_eq!(applied(2).await, [whole.as_str(), &renewed]);
+    assert!(start.elapsed() > RENEW / 2);
+    // The next renewal finds nothing.
+    nft.refuse(1);
+    assert_eq!(applied(3).await, [whole.as_str(), &renewed, &whole]);
+    shutdown.cancel();
 }

@@ -178,9 +178,11 @@ fn connections_reach_endpoints_in_a_real_kernel() {
     for pair in steps.windows(2) {
         change(&nft, pair[0], pair[1]);
     }
+    nft.apply(&render::renew(&one)).expect("it is there");
     assert_eq!(namespace.ask("10.96.0.20:80").expect("after all steps"), "web");
     nft.apply(&render::whole(&two)).expect("over what is there");
     nft.apply(&render::nothing()).expect("delete");
+    nft.apply(&render::renew(&two)).expect_err("there is nothing to renew");
     nft.apply(&render::nothing()).expect("delete what is not there");
 }
 
