@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use crate::server::Server;
 
@@ -94,6 +95,7 @@ fn a_full_disk_refuses_writes_and_nothing_else() {
     let finalizers = |list: &str| format!("{{\"metadata\":{{\"finalizers\":{list}}}}}");
     let hold = finalizers("[\"example.com/hold\"]");
     server.kubectl(&["patch", "configmap", "own-0", "-p", &hold]);
+    let start = Instant::now();
     disk.fill();
     let error = loop {
         let name = format!("own-{}", kept.len());
@@ -118,7 +120,10 @@ fn a_full_disk_refuses_writes_and_nothing_else() {
     kept.remove(0);
     assert_eq!(names(&server), kept);
     let log = server.log();
-    assert_eq!(log.matches("no room for a write").count(), 1, "{log}");
+    // Once a minute at most.
+    let told = log.matches("no room for a write").count();
+    let most = 1 + usize::try_from(start.elapsed().as_secs() / 60).unwrap();
+    assert!((1..=most).contains(&told), "{told} times: {log}");
 
     // Full or not, it starts, and everything that was acknowledged is there.
     server.kill();
