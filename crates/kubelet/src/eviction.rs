@@ -161,7 +161,10 @@ impl Manager {
             }
         }
         let level = levels.get(&signal).copied().unwrap_or_default();
-        let used = usage::of_pods(&self.shared, &pods).await;
+        let mut used = usage::of_pods(&self.shared, &pods).await;
+        if signal == Signal::Pids {
+            usage::count_processes(&mut used).await;
+        }
         let candidates = pods.iter().filter_map(|pod| Some((&**pod, used.get(pod.uid())?)));
         let order = rank::order(candidates.collect(), signal);
         let Some((pod, usage)) = order.first() else {

@@ -62,7 +62,7 @@ pub(super) async fn of_pods(shared: &Shared, pods: &[Arc<Object>]) -> HashMap<St
     let mut all: HashMap<String, Usage> = HashMap::new();
     for pod in pods {
         let (volumes, logs) = (volumes::pod_dir(shared, pod), sandbox::logs_dir(shared, pod));
-        let (of, mark) = (pod.clone(), format!("pod{}", pod.uid()));
+        let of = pod.clone();
         let usage = aside(move || {
             let files = below(&volumes);
             let (mut written, mut inodes) = (BTreeMap::new(), files.count);
@@ -73,8 +73,7 @@ pub(super) async fn of_pods(shared: &Shared, pods: &[Arc<Object>]) -> HashMap<St
                 written.insert(name.to_owned(), log.bytes);
                 inodes += log.count;
             }
-            let processes = processes_of(&mark);
-            Usage { written, files: files.bytes, inodes, processes, ..Usage::default() }
+            Usage { written, files: files.bytes, inodes, ..Usage::default() }
         });
         all.insert(pod.uid().to_owned(), usage.await);
     }
@@ -104,20 +103,34 @@ pub(super) async fn of_pods(shared: &Shared, pods: &[Arc<Object>]) -> HashMap<St
     all
 }
 
-/// The processes in the control groups of a pod.
-fn processes_of(mark: &str) -> i64 {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return 0 };
+/// Counts the processes of pods: only asked for when there are too many.
+pub(super) async fn count_processes(all: &mut HashMap<String, Usage>) {
+    let uids: Vec<String> = all.keys().cloned().collect();
+    let counts = aside(move || {
+        let marks: Vec<String> = uids.iter().map(|uid| format!("pod{uid}")).collect();
+        let counts = processes(&marks);
+        uids.into_iter().zip(counts).collect::<Vec<_>>()
+    });
+    for (uid, count) in counts.await {
+        all.entry(uid).or_default().processes = count;
+    }
+}
+
+/// The processes in control groups whose names have each of these in them.
+fn processes(marks: &[String]) -> Vec<i64> {
+    let mut counts = vec![0; marks.len()];
     let is_process = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
-    let mut count = 0;
-    for entry in entries.flatten() {
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         if !entry.file_name().to_str().is_some_and(is_process) {
             continue;
         }
         // A process may end meanwhile.
         let groups = std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
-        count += i64::from(groups.contains(mark));
+        for (mark, count) in marks.iter().zip(&mut counts) {
+            *count += i64::from(groups.contains(mark.as_str()));
+        }
     }
-    count
+    counts
 }
 
 /// A pod that keeps more on the node's disk than it may, and what to say about it.
@@ -171,7 +184,8 @@ mod tests {
     fn own_processes_are_found() {
         let group = std::fs::read_to_string("/proc/self/cgroup").expect("a group");
         let path = group.lines().next().and_then(|line| line.rsplit(':').next());
-        assert!(processes_of(path.expect("a path")) > 0);
-        assert_eq!(processes_of("no group has this name"), 0);
+        let marks = ["no group has this name", path.expect("a path")].map(str::to_owned);
+        let [none, own] = processes(&marks)[..] else { panic!("two counts") };
+        assert!(none == 0 && own > 0);
     }
 }
