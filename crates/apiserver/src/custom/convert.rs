@@ -98,24 +98,26 @@ impl Converter {
         mut objects: Vec<Object>,
         to: &str,
     ) -> Result<Vec<Object>, StatusError> {
-        let mut waiting: Vec<usize> = (0..objects.len())
-            .filter(|at| objects[*at].api_version() != to && !is_bare(&objects[*at]))
-            .collect();
-        for object in &mut objects {
+        // One version at a time: metrics and messages tell it.
+        let mut waiting: Vec<(String, Vec<usize>)> = Vec::new();
+        for (at, object) in objects.iter_mut().enumerate() {
             if is_bare(object) {
                 object.set(&["apiVersion"], to);
             }
+            let from = object.api_version();
+            match waiting.iter_mut().find(|(version, _)| version == from) {
+                _ if from == to => {}
+                Some((_, own)) => own.push(at),
+                None => waiting.push((from.to_owned(), vec![at])),
+            }
         }
-        while !waiting.is_empty() {
-            // One version at a time: metrics and messages tell it.
-            let from = objects[waiting[0]].api_version().to_owned();
-            let of_it = |at: &usize| objects[*at].api_version() == from;
-            let batch: Vec<usize> = waiting.iter().copied().filter(of_it).take(BATCH_MAX).collect();
-            waiting.retain(|at| !batch.contains(at));
-            let sent: Vec<&Object> = batch.iter().map(|at| &objects[*at]).collect();
-            let converted = self.observed(&sent, &from, to).await?;
-            for (at, object) in batch.into_iter().zip(converted) {
-                objects[at] = object;
+        for (from, own) in waiting {
+            for batch in own.chunks(BATCH_MAX) {
+                let sent: Vec<&Object> = batch.iter().map(|at| &objects[*at]).collect();
+                let converted = self.observed(&sent, &from, to).await?;
+                for (at, object) in batch.iter().zip(converted) {
+                    objects[*at] = object;
+                }
             }
         }
         Ok(objects)
@@ -132,7 +134,12 @@ impl Converter {
             let mut converted = self.convert(vec![object], to).await?;
             converted.pop().ok_or_else(|| StatusError::internal("a conversion has lost an object"))
         };
-        shared.get_or_init(convert).await.clone()
+        let outcome = shared.get_or_init(convert).await.clone();
+        if outcome.is_err() {
+            // Those that wait now share the failure; who asks later may have more luck.
+            self.told.lock().retain(|(_, known)| !Arc::ptr_eq(known, &shared));
+        }
+        outcome
     }
 
     fn shared(&self, key: Key) -> Shared {

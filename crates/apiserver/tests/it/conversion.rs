@@ -241,6 +241,15 @@ async fn watches_tell_in_the_version_that_is_watched() {
         events[2]["object"]["message"],
         "conversion webhook for example.com/v1, Kind=Host failed: response.result.status was 'Failure', not 'Success'"
     );
+    // Who watches on from before it is told of it when the webhook is well again.
+    *hook.fault.lock() = None;
+    let from = events[1]["object"]["metadata"]["resourceVersion"].as_str().unwrap();
+    let on = format!("{}?watch=true&timeoutSeconds=60&resourceVersion={from}", path("v2"));
+    let mut body = rig.open(Request::get(on).body(full("")).unwrap()).await;
+    let frame = tokio::time::timeout(PATIENCE, body.frame()).await.expect("it is told");
+    let frame = frame.unwrap().unwrap();
+    let event: Value = serde_json::from_slice(frame.data_ref().unwrap()).unwrap();
+    assert_eq!(event["object"]["spec"], json!({"address": "three:80"}), "{event}");
 }
 
 /// Who applied in one version keeps what they own in another one.
@@ -385,4 +394,30 @@ async fn fields_are_those_of_the_version() {
     ];
     let want = want.map(|(kind, name)| (kind.to_owned(), name.to_owned(), "one:80".to_owned()));
     assert_eq!(events, want);
+}
+
+/// A webhook that asks for another version than the request's is shown the object in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_shown_to_an_admission_webhook_is_refused() {
+    let hook = Hook::start().await;
+    let rig = serve(&hook, &["v1"]).await;
+    let webhook = json!({
+        "name": "look.example.com", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        "clientConfig": {"url": "https://nothing.invalid/"},
+        "rules": [{
+            "operations": ["CREATE"], "apiGroups": ["example.com"], "apiVersions": ["v1"],
+            "resources": ["hosts"],
+        }],
+    });
+    let path_of_webhooks = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+    let webhooks = json!({"metadata": {"name": "a"}, "webhooks": [webhook]});
+    assert_eq!(rig.post(path_of_webhooks, &webhooks).await.code, 201);
+    rig.until(&format!("{path_of_webhooks}/a"), 200).await;
+    *hook.fault.lock() = Some(|answer| answer["response"]["result"]["status"] = "Failure".into());
+    let answer = rig.post(&path("v2"), &host("v2", "one")).await;
+    assert_eq!(answer.code, 500);
+    assert_eq!(
+        answer.json()["message"],
+        "Internal error occurred: Internal error occurred: conversion webhook for example.com/v2, Kind=Host failed: response.result.status was 'Failure', not 'Success'"
+    );
 }

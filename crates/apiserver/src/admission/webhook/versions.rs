@@ -55,12 +55,15 @@ impl<'a> Versions<'a> {
             Some(at) => at,
             None => {
                 let own = shared.served(self.a)?;
+                // Upstream wraps what it does not know twice.
+                let failed = |why| StatusError::internal(StatusError::internal(why));
                 let mut pair: Pair = (None, None);
                 if let Some(object) = &self.object {
-                    pair.0 = Some(convert(&own, other, (*object).clone()).await?);
+                    let converted = convert(&own, other, (*object).clone()).await;
+                    pair.0 = Some(converted.map_err(failed)?);
                 }
                 if let Some(old) = self.old {
-                    pair.1 = Some(convert(&own, other, old.clone()).await?);
+                    pair.1 = Some(convert(&own, other, old.clone()).await.map_err(failed)?);
                 }
                 self.others.push((other.api_version.clone(), pair));
                 self.others.len() - 1
