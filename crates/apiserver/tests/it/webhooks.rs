@@ -11,6 +11,7 @@ use longshore_apiserver::outbound;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::audit::Kept;
 use crate::other::Other;
 use crate::wire::{Answer, PATIENCE, Rig, rig};
 
@@ -138,6 +139,43 @@ async fn services_are_called_at_their_endpoints() {
     let answer = create(&rig, "one").await;
     assert_eq!(answer.code, 201, "{}", answer.json());
     assert_eq!(hooks.paths(), ["/here"]);
+}
+
+/// What a webhook does to a secret is no business of a log that has no objects.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn patches_are_written_down_where_objects_are() {
+    let hooks = Hooks::start(|_, _| {
+        let change = json!([{"op": "add", "path": "/data/more", "value": "aHVudGVyMg=="}]);
+        let mut answer = patch(&change);
+        answer["auditAnnotations"] = json!({"good": "1", "not a key": "2"});
+        futures_util::future::ready(answer).boxed()
+    })
+    .await;
+    for (level, written) in [("Metadata", false), ("Request", true)] {
+        let kept = Kept::default();
+        let rule = json!({"level": level, "resources": [{"resources": ["secrets"]}]});
+        let policy = json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [rule]});
+        let rig = kept.server(&policy.to_string()).await;
+        let rules = json!({"rules": [{
+            "operations": ["*"], "apiGroups": [""], "apiVersions": ["v1"],
+            "resources": ["secrets"],
+        }]});
+        configure(&rig, MUTATING, "a", &[hooks.hook("add", rules)]).await;
+        let secret = json!({"metadata": {"name": "s"}, "data": {"a": "Yg=="}});
+        let answer = rig.post("/api/v1/namespaces/default/secrets", &secret).await;
+        assert_eq!(answer.json()["data"], json!({"a": "Yg==", "more": "aHVudGVyMg=="}));
+        let events = kept.of(answer.headers["audit-id"].to_str().unwrap());
+        let notes = events.last().unwrap()["annotations"].as_object().unwrap().clone();
+        let note = notes.get("patch.webhook.admission.k8s.io/round_0_index_0");
+        assert_eq!(note.is_some(), written, "{notes:?}");
+        assert_eq!(json!(events).to_string().contains("aHVudGVyMg=="), written);
+        assert_eq!(
+            notes["mutation.webhook.admission.k8s.io/round_0_index_0"],
+            "{\"configuration\":\"a\",\"webhook\":\"add.example.com\",\"mutated\":true}"
+        );
+        assert_eq!(notes["add.example.com/good"], "1");
+        assert!(!notes.contains_key("add.example.com/not a key"));
+    }
 }
 
 /// Each webhook adds its name to a list; the first is called again when the second has changed

@@ -14,6 +14,7 @@ use super::matching::{Invocation, Request};
 use super::versions::Versions;
 use super::{Hooks, Shared};
 use crate::admission::{Attributes, Verdict};
+use crate::audit::Level;
 
 /// What webhooks have done to the object of a request.
 #[derive(Default)]
@@ -109,7 +110,8 @@ impl Shared {
         let changed = *outcome.as_ref().unwrap_or(&false);
         let note =
             Mutation { configuration: &hook.configuration, webhook: &hook.name, mutated: changed };
-        self.note(a, format!("mutation.webhook.admission.k8s.io/{place}"), &note);
+        let key = format!("mutation.webhook.admission.k8s.io/{place}");
+        self.note(a, Level::Metadata, key, &note);
         self.observe(hook, a, outcome.as_ref().err(), started.elapsed());
         if let Some(round) = a.round {
             let mut called = round.webhooks.lock();
@@ -180,13 +182,14 @@ impl Shared {
             patch: &operations,
             patch_type: "JSONPatch",
         };
-        self.note(a, format!("patch.webhook.admission.k8s.io/{place}"), &note);
+        let key = format!("patch.webhook.admission.k8s.io/{place}");
+        self.note(a, Level::Request, key, &note);
         Ok(changed)
     }
 
-    fn note(&self, a: &Attributes<'_>, key: String, note: &impl Serialize) {
+    fn note(&self, a: &Attributes<'_>, level: Level, key: String, note: &impl Serialize) {
         match serde_json::to_string(note) {
-            Ok(text) => a.annotate(key, text),
+            Ok(text) => a.annotate_from(level, key, text),
             Err(error) => tracing::warn!(%error, key, "a note for the audit log is lost"),
         }
     }
