@@ -19,7 +19,7 @@ use longshore_store::Store;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::admission::{Admission, Extras, Tools, policies, webhook};
+use crate::admission::{Admission, Tools, policies, webhook};
 use crate::aggregate::{self, Aggregator, follow};
 use crate::audit::Audit;
 use crate::auth::{Authentication, Authorization, ClientCertificates, TokenIssuer, UserInfo};
@@ -34,7 +34,9 @@ use crate::metrics::Metrics;
 use crate::nonresource::NonResource;
 use crate::outbound;
 use crate::reader::Reader;
-use crate::registry::{Registry, Served, ServedTable, ServiceRanges, UpdateOptions, WriteContext};
+use crate::registry::{
+    Own, Registry, Served, ServedTable, ServiceRanges, UpdateOptions, WriteContext,
+};
 use crate::serve::{PeerInfo, Service};
 
 /// What an API server is made of.
@@ -345,20 +347,9 @@ impl RegistryWriter {
     async fn write(&self, gvr: &Gvr, object: Object, create: bool) -> Result<(), StatusError> {
         let served = self.served(gvr)?;
         let registry = &self.handler.api.registry;
-        let user = UserInfo::new("system:apiserver", &["system:masters"]);
-        let warnings = parking_lot::Mutex::default();
+        let own = Own::default();
         let (namespace, name) = (object.namespace().to_owned(), object.name().to_owned());
-        let ctx = WriteContext {
-            served: &served,
-            user: &user,
-            now: registry.now(),
-            namespace: &namespace,
-            subresource: "",
-            manager: Some("kube-apiserver"),
-            dry_run: false,
-            warnings: &warnings,
-            extras: Extras::default(),
-        };
+        let ctx = WriteContext { namespace: &namespace, ..own.context(registry, &served) };
         if create {
             return registry.create(&ctx, object).await.map(drop);
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use longshore_api::{Object, StatusError};
+use longshore_api::Object;
 use longshore_base::Shutdown;
 use longshore_client::workers::{self, Outcome};
 use longshore_client::{Error, Queue};
@@ -17,12 +17,12 @@ use serde_json::{Value, json};
 
 use super::follow::follow;
 use super::{Aggregator, ApiService, GROUP, PLURAL, Remote};
-use crate::admission::Extras;
 use crate::auth::UserInfo;
 use crate::cache::Interest;
 use crate::endpoints::Api;
 use crate::outbound::CallError;
-use crate::registry::{UpdateOptions, WriteContext, rfc3339};
+use crate::outbound::services::SERVICE_LABEL;
+use crate::registry::rfc3339;
 
 /// API services that are looked at side by side.
 const WORKERS: usize = 5;
@@ -36,10 +36,6 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 const ATTEMPTS: usize = 5;
 /// How long an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// The label that names the Service of an endpoint slice.
-const SERVICE_LABEL: &str = "kubernetes.io/service-name";
-/// Who writes the conditions.
-const MANAGER: &str = "kube-apiserver";
 
 /// What was found out about an API service.
 struct Finding {
@@ -59,7 +55,6 @@ impl Finding {
 struct Checker {
     api: Arc<Api>,
     aggregator: Arc<Aggregator>,
-    user: UserInfo,
     failures: Mutex<HashMap<String, u32>>,
 }
 
@@ -99,8 +94,7 @@ pub(super) fn start(api: Arc<Api>, aggregator: Arc<Aggregator>, shutdown: &Shutd
             changed(entry.namespace(), entry.label(SERVICE_LABEL).unwrap_or(""));
         });
     }
-    let user = UserInfo::new("system:apiserver", &["system:masters"]);
-    let checker = Arc::new(Checker { api, aggregator, user, failures: Mutex::default() });
+    let checker = Arc::new(Checker { api, aggregator, failures: Mutex::default() });
     workers::run("api-service-availability", queue, WORKERS, shutdown, move |name: String| {
         let checker = checker.clone();
         async move { checker.sync(&name).await }
@@ -185,13 +179,13 @@ impl Checker {
             return Some(Finding::no("ServicePortError", message));
         };
         let port_name = found["name"].as_str().unwrap_or("");
-        let slices = reader.list("discovery.k8s.io", "endpointslices", namespace);
-        let mut own = slices.iter().filter(|s| s.label(SERVICE_LABEL) == Some(name)).peekable();
-        if own.peek().is_none() {
+        let resource = ("discovery.k8s.io", "endpointslices");
+        let slices = reader.labelled(resource, namespace, (SERVICE_LABEL, name));
+        if slices.is_empty() {
             let message = format!("cannot find endpointslices for service/{name} in {namespace:?}");
             return Some(Finding::no("EndpointsNotFound", message));
         }
-        if !own.any(|slice| has_endpoint(slice, port_name)) {
+        if !slices.iter().any(|slice| has_endpoint(slice, port_name)) {
             let message = format!(
                 "endpointslices for service/{name} in {namespace:?} have no addresses with port name {port_name:?}"
             );
@@ -233,36 +227,14 @@ impl Checker {
         let Some(next) = with_condition(&before, finding, &now) else { return Ok(()) };
         let table = registry.table();
         let Some(served) = table.any_version(GROUP, PLURAL).cloned() else { return Ok(()) };
-        let warnings = Mutex::default();
-        let ctx = WriteContext {
-            served: &served,
-            user: &self.user,
-            now: registry.now(),
-            namespace: "",
-            subresource: "status",
-            manager: Some(MANAGER),
-            dry_run: false,
-            warnings: &warnings,
-            extras: Extras::default(),
-        };
-        let seen = before.resource_version();
-        let change = |present: Option<&Object>| match present {
-            Some(present) if present.resource_version() == seen => Ok(next.clone()),
-            Some(_) => Err(StatusError::conflict(GROUP, PLURAL, name, "it has changed")),
-            None => Err(StatusError::not_found(GROUP, PLURAL, name)),
-        };
-        match registry.update(&ctx, name, UpdateOptions::default(), &change).await {
-            // It comes again with the change.
-            Err(error) if matches!(error.code, 404 | 409) => Ok(()),
-            Err(error) => Err(error.into()),
-            Ok(_) => {
-                tracing::info!(name, finding.status, finding.reason, "an API service changed");
-                if service.available && !available {
-                    self.aggregator.metrics.lost(name, finding.reason);
-                }
-                Ok(())
+        // One that has changed meanwhile comes again with the change.
+        if registry.write_status(&served, &before, &next).await? {
+            tracing::info!(name, finding.status, finding.reason, "an API service changed");
+            if service.available && !available {
+                self.aggregator.metrics.lost(name, finding.reason);
             }
         }
+        Ok(())
     }
 }
 

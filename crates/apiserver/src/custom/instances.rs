@@ -10,13 +10,11 @@ use longshore_base::TaskKind;
 use longshore_client::Error;
 use longshore_client::workers::Outcome;
 use longshore_resources::apiextensions::conditions;
-use parking_lot::Mutex;
 
 use super::Definition;
 use super::status::Worker;
-use crate::admission::Extras;
 use crate::cache::{Entry, Interest, ResourceCache};
-use crate::registry::{DeleteOptions, Served, WriteContext};
+use crate::registry::{DeleteOptions, Own, Served, WriteContext};
 
 /// Objects that are deleted at the same time.
 const DELETIONS: usize = 64;
@@ -61,17 +59,11 @@ impl Worker {
 
     async fn delete(&self, served: &Served, entry: &Entry) -> Result<(), StatusError> {
         let registry = &self.api.registry;
-        let warnings = Mutex::default();
+        let own = Own::default();
         let ctx = WriteContext {
-            served,
-            user: &self.user,
-            now: registry.now(),
             namespace: entry.namespace(),
-            subresource: "",
             manager: None,
-            dry_run: false,
-            warnings: &warnings,
-            extras: Extras::default(),
+            ..own.context(registry, served)
         };
         let options = DeleteOptions { admitted: true, ..DeleteOptions::default() };
         match registry.delete(&ctx, entry.name(), &options).await {

@@ -9,16 +9,12 @@ use std::sync::Arc;
 use longshore_api::{Object, StatusError};
 use longshore_client::Error;
 use longshore_client::workers::Outcome;
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::status::MANAGER;
-use crate::admission::Extras;
-use crate::auth::UserInfo;
 use crate::bootstrap::AUTO_MANAGED;
 use crate::cache::ResourceCache;
 use crate::endpoints::Api;
-use crate::registry::{DeleteOptions, Served, UpdateOptions, WriteContext};
+use crate::registry::{Own, Served, UpdateOptions};
 
 const GROUP: &str = "apiregistration.k8s.io";
 const PLURAL: &str = "apiservices";
@@ -36,12 +32,11 @@ fn spec(group: &str, version: &str) -> Value {
 /// Keeps the API services of one group at a time.
 pub(super) struct Registrar {
     api: Arc<Api>,
-    user: UserInfo,
 }
 
 impl Registrar {
     pub(super) fn new(api: Arc<Api>) -> Self {
-        Self { api, user: UserInfo::new("system:apiserver", &["system:masters"]) }
+        Self { api }
     }
 
     /// The cache of the API services; none where there are none.
@@ -77,7 +72,7 @@ impl Registrar {
         });
         for (version, name) in own {
             if !wanted.contains(version) {
-                self.remove(&served, name).await?;
+                registry.remove(&served, name).await?;
             }
         }
         for version in &wanted {
@@ -106,9 +101,8 @@ impl Registrar {
             "apiVersion": served.api_version, "kind": "APIService",
             "metadata": {"name": name, "labels": {AUTO_MANAGED: "true"}}, "spec": spec,
         }));
-        let warnings = Mutex::default();
-        let ctx = self.context(served, &warnings);
-        match self.api.registry.create(&ctx, object.unwrap_or_default()).await {
+        let (registry, own) = (&self.api.registry, Own::default());
+        match registry.create(&own.context(registry, served), object.unwrap_or_default()).await {
             Err(error) if error.code != 409 => Err(error.into()),
             _ => Ok(()),
         }
@@ -116,43 +110,16 @@ impl Registrar {
 
     /// Takes back what somebody has changed.
     async fn restore(&self, served: &Served, name: &str, spec: Value) -> Result<(), Error> {
-        let warnings = Mutex::default();
-        let ctx = self.context(served, &warnings);
+        let (registry, own) = (&self.api.registry, Own::default());
+        let ctx = own.context(registry, served);
         let change = |present: Option<&Object>| {
             let mut next = present.cloned().unwrap_or_default();
             next.set(&["spec"], spec.clone());
             Ok(next)
         };
-        match self.api.registry.update(&ctx, name, UpdateOptions::default(), &change).await {
+        match registry.update(&ctx, name, UpdateOptions::default(), &change).await {
             Err(error) if !matches!(error.code, 404 | 409) => Err(error.into()),
             _ => Ok(()),
-        }
-    }
-
-    async fn remove(&self, served: &Served, name: &str) -> Result<(), Error> {
-        let warnings = Mutex::default();
-        let ctx = self.context(served, &warnings);
-        match self.api.registry.delete(&ctx, name, &DeleteOptions::default()).await {
-            Err(error) if error.code != 404 => Err(error.into()),
-            _ => Ok(()),
-        }
-    }
-
-    fn context<'a>(
-        &'a self,
-        served: &'a Served,
-        warnings: &'a Mutex<Vec<String>>,
-    ) -> WriteContext<'a> {
-        WriteContext {
-            served,
-            user: &self.user,
-            now: self.api.registry.now(),
-            namespace: "",
-            subresource: "",
-            manager: Some(MANAGER),
-            dry_run: false,
-            warnings,
-            extras: Extras::default(),
         }
     }
 }

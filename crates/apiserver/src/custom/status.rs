@@ -5,26 +5,19 @@ use std::sync::Arc;
 
 use longshore_api::{Object, StatusError};
 use longshore_base::Shutdown;
+use longshore_client::Queue;
 use longshore_client::workers::Outcome;
-use longshore_client::{Error, Queue};
 use longshore_resources::apiextensions::conditions::{self, Taken};
 use parking_lot::Mutex;
 
 use super::{Definition, GROUP, PLURAL};
-use crate::admission::Extras;
-use crate::auth::UserInfo;
 use crate::endpoints::Api;
-use crate::registry::{UpdateOptions, WriteContext};
-
-/// Who writes the status of definitions.
-pub(super) const MANAGER: &str = "kube-apiserver";
 
 /// Works on one definition at a time.
 pub(super) struct Worker {
     pub(super) api: Arc<Api>,
     pub(super) queue: Queue<String>,
     pub(super) shutdown: Shutdown,
-    pub(super) user: UserInfo,
     /// Definitions whose last objects are waited for.
     pub(super) waiting: Arc<Mutex<HashSet<String>>>,
     naming: tokio::sync::Mutex<()>,
@@ -32,9 +25,8 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(api: Arc<Api>, queue: Queue<String>, shutdown: Shutdown) -> Self {
-        let user = UserInfo::new("system:apiserver", &["system:masters"]);
         let (waiting, naming) = Default::default();
-        Self { api, queue, shutdown, user, waiting, naming }
+        Self { api, queue, shutdown, waiting, naming }
     }
 
     /// Takes a definition one step further. The change that this makes brings it here again.
@@ -80,27 +72,7 @@ impl Worker {
         let Some(served) = registry.table().any_version(GROUP, PLURAL).cloned() else {
             return Ok(None);
         };
-        let warnings = Mutex::default();
-        let ctx = WriteContext {
-            served: &served,
-            user: &self.user,
-            now: registry.now(),
-            namespace: "",
-            subresource: "status",
-            manager: Some(MANAGER),
-            dry_run: false,
-            warnings: &warnings,
-            extras: Extras::default(),
-        };
-        let (name, seen) = (definition.name(), definition.head.resource_version());
-        let change = |present: Option<&Object>| match present {
-            Some(present) if present.resource_version() == seen => Ok(next.clone()),
-            Some(_) => Err(StatusError::conflict(GROUP, PLURAL, name, "it has changed")),
-            None => Err(StatusError::not_found(GROUP, PLURAL, name)),
-        };
-        match registry.update(&ctx, name, UpdateOptions::default(), &change).await {
-            Err(error) if matches!(error.code, 404 | 409) => Ok(None),
-            outcome => outcome.map(|_| None).map_err(Error::from),
-        }
+        registry.write_status(&served, &definition.head, &next).await?;
+        Ok(None)
     }
 }

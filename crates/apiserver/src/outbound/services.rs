@@ -17,7 +17,7 @@ use crate::reader::Reader;
 pub const DEFAULT_PORT: u16 = 443;
 
 /// The label that says whose endpoints a slice holds.
-const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+pub const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
 /// Calls take turns among the endpoints.
 static TURN: AtomicUsize = AtomicUsize::new(0);

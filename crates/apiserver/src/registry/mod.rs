@@ -10,6 +10,7 @@ mod claims;
 mod create;
 mod delete;
 mod fields;
+mod own;
 mod quota;
 mod services;
 mod table;
@@ -32,6 +33,7 @@ use serde_json::Value;
 
 pub use delete::{DeleteOptions, Deleted, Preconditions};
 pub use fields::track_unstored;
+pub use own::Own;
 pub use services::ServiceRanges;
 pub use table::{Served, ServedTable};
 pub use update::{StorageConflict, UpdateOptions, segment_rule};
