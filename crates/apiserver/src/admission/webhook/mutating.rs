@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::call::Trouble;
 use super::matching::{Invocation, Request};
-use super::versions::Versions;
+use super::versions::{New, Versions};
 use super::{Hooks, Shared};
 use crate::admission::{Attributes, Verdict};
 use crate::audit::Level;
@@ -70,7 +70,7 @@ impl Shared {
         let before: Option<Vec<Value>> = object.as_deref().map(|o| managers(o).to_vec());
         let request = Request::of(a, object.as_deref());
         let outcome = async {
-            let mut versions = Versions::new(a, object.as_deref_mut(), old);
+            let mut versions = Versions::new(a, object.as_deref_mut().map(New::Write), old);
             for (index, hook) in hooks.iter().enumerate() {
                 let Some(invocation) = self.invocation(&request, hook, &mut versions).await? else {
                     continue;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::call::Trouble;
 use super::matching::{Invocation, Request};
-use super::versions::Versions;
+use super::versions::{New, Versions};
 use super::{Hooks, Shared};
 use crate::admission::{Attributes, Verdict};
 
@@ -22,8 +22,7 @@ impl Shared {
         old: Option<&Object>,
     ) -> Verdict {
         let request = Request::of(a, object);
-        let mut shown = object.cloned();
-        let mut versions = Versions::new(a, shown.as_mut(), old);
+        let mut versions = Versions::new(a, object.map(New::Read), old);
         let mut invocations = Vec::new();
         for hook in hooks.iter() {
             if let Some(invocation) = self.invocation(&request, hook, &mut versions).await? {

@@ -15,10 +15,27 @@ use crate::registry::{Served, convert};
 /// The new and the old object in one version.
 type Pair = (Option<Object>, Option<Object>);
 
+/// The new object of a request.
+pub(super) enum New<'a> {
+    /// To be looked at.
+    Read(&'a Object),
+    /// To be changed.
+    Write(&'a mut Object),
+}
+
+impl New<'_> {
+    fn get(&self) -> &Object {
+        match self {
+            Self::Read(object) => object,
+            Self::Write(object) => object,
+        }
+    }
+}
+
 /// The objects of one request.
 pub(super) struct Versions<'a> {
     a: &'a Attributes<'a>,
-    object: Option<&'a mut Object>,
+    object: Option<New<'a>>,
     old: Option<&'a Object>,
     /// Those in other versions, by the `apiVersion`.
     others: Vec<(String, Pair)>,
@@ -27,7 +44,7 @@ pub(super) struct Versions<'a> {
 impl<'a> Versions<'a> {
     pub(super) fn new(
         a: &'a Attributes<'a>,
-        object: Option<&'a mut Object>,
+        object: Option<New<'a>>,
         old: Option<&'a Object>,
     ) -> Self {
         Self { a, object, old, others: Vec::new() }
@@ -35,7 +52,7 @@ impl<'a> Versions<'a> {
 
     /// The new object in the version of the request.
     pub(super) fn object(&self) -> Option<&Object> {
-        self.object.as_deref()
+        self.object.as_ref().map(New::get)
     }
 
     /// The old one.
@@ -50,7 +67,7 @@ impl<'a> Versions<'a> {
         invocation: &Invocation,
     ) -> Result<(Option<&Object>, Option<&Object>), StatusError> {
         let other = invocation.equivalent.as_ref().filter(|_| invocation.kind != self.a.kind());
-        let Some(other) = other else { return Ok((self.object.as_deref(), self.old)) };
+        let Some(other) = other else { return Ok((self.object(), self.old)) };
         let at = match self.others.iter().position(|(version, _)| *version == other.api_version) {
             Some(at) => at,
             None => {
@@ -58,8 +75,8 @@ impl<'a> Versions<'a> {
                 // Upstream wraps what it does not know twice.
                 let failed = |why| StatusError::internal(StatusError::internal(why));
                 let mut pair: Pair = (None, None);
-                if let Some(object) = &self.object {
-                    let converted = convert(&own, other, (*object).clone()).await;
+                if let Some(object) = self.object() {
+                    let converted = convert(&own, other, object.clone()).await;
                     pair.0 = Some(converted.map_err(failed)?);
                 }
                 if let Some(old) = self.old {
@@ -81,7 +98,7 @@ impl<'a> Versions<'a> {
         });
         match found {
             Some((_, (object, old))) => (object.as_ref(), old.as_ref()),
-            None => (self.object.as_deref(), self.old),
+            None => (self.object(), self.old),
         }
     }
 
@@ -94,7 +111,7 @@ impl<'a> Versions<'a> {
     ) -> Result<bool, StatusError> {
         let read = read(self.a, invocation, patched).map_err(StatusError::internal)?;
         let changed = self.known(invocation).0 != Some(&read);
-        let Some(object) = &mut self.object else { return Ok(false) };
+        let Some(New::Write(object)) = &mut self.object else { return Ok(false) };
         let other = invocation.equivalent.as_ref().filter(|_| invocation.kind != self.a.kind());
         **object = match other {
             Some(other) => {
