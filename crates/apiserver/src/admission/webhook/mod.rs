@@ -66,21 +66,38 @@ impl Shared {
         }
     }
 
-    /// Counts a call.
-    fn observe(&self, hook: &Hook, a: &Attributes<'_>, trouble: Option<&Trouble>, took: Duration) {
-        let ignored = hook.ignores_failures && matches!(trouble, Some(Trouble::Calling { .. }));
-        let rejected = trouble.is_some() && !ignored;
-        let code = trouble.map_or(200, |trouble| trouble.code().min(call::CODE_MAX));
-        let operation = a.operation.name();
-        if let Some(trouble) = trouble.filter(|_| rejected) {
-            self.metrics.rejection(&hook.name, self.step, operation, trouble.kind(), code);
+    /// Counts a call and says whether the request may go on: it may when a call has failed that does
+    /// not matter. `place` is where in the order of calls it was.
+    fn judge<T>(
+        &self,
+        a: &Attributes<'_>,
+        hook: &Hook,
+        place: &str,
+        outcome: Result<T, Trouble>,
+        took: Duration,
+    ) -> Verdict {
+        let (name, operation) = (hook.name.as_str(), a.operation.name());
+        let code = outcome.as_ref().map_or_else(Trouble::code, |_| 200).min(call::CODE_MAX);
+        let Err(trouble) = outcome else {
+            self.metrics.request(name, self.step, operation, code, false, took);
+            return Ok(());
+        };
+        match trouble {
+            Trouble::Calling { why, .. } if hook.ignores_failures => {
+                self.metrics.request(name, self.step, operation, code, false, took);
+                tracing::warn!(webhook = name, why, "a webhook failed and is passed over");
+                self.metrics.fail_open(name, self.step);
+                let kind = if self.step == ADMIT { "mutation" } else { "validating" };
+                let key = format!("failed-open.{kind}.webhook.admission.k8s.io/{place}");
+                a.annotate(key, name.to_owned());
+                Ok(())
+            }
+            trouble => {
+                self.metrics.rejection(name, self.step, operation, trouble.kind(), code);
+                self.metrics.request(name, self.step, operation, code, true, took);
+                Err(trouble.into_status(name))
+            }
         }
-        self.metrics.request(&hook.name, self.step, operation, code, rejected, took);
-    }
-
-    fn failed_open(&self, hook: &Hook, why: &str) {
-        tracing::warn!(webhook = hook.name, why, "a webhook failed and is passed over");
-        self.metrics.fail_open(&hook.name, self.step);
     }
 }
 

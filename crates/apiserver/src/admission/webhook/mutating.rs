@@ -107,12 +107,12 @@ impl Shared {
             format!("round_{}_index_{index}", u8::from(a.round.is_some_and(|r| r.is_second())));
         let started = Instant::now();
         let outcome = self.change(a, invocation, versions, &place).await;
+        let took = started.elapsed();
         let changed = *outcome.as_ref().unwrap_or(&false);
         let note =
             Mutation { configuration: &hook.configuration, webhook: &hook.name, mutated: changed };
         let key = format!("mutation.webhook.admission.k8s.io/{place}");
         self.note(a, Level::Metadata, key, &note);
-        self.observe(hook, a, outcome.as_ref().err(), started.elapsed());
         if let Some(round) = a.round {
             let mut called = round.webhooks.lock();
             if changed {
@@ -123,16 +123,7 @@ impl Shared {
                 called.before.insert(hook.uid.clone());
             }
         }
-        match outcome {
-            Ok(_) => Ok(()),
-            Err(Trouble::Calling { why, .. }) if hook.ignores_failures => {
-                self.failed_open(hook, &why);
-                let key = format!("failed-open.mutation.webhook.admission.k8s.io/{place}");
-                a.annotate(key, hook.name.clone());
-                Ok(())
-            }
-            Err(trouble) => Err(trouble.into_status(&hook.name)),
-        }
+        self.judge(a, hook, &place, outcome, took)
     }
 
     /// Calls a webhook and makes the change that it asks for. True when there was one.

@@ -6,7 +6,6 @@ use futures_util::future::join_all;
 use longshore_api::{Object, StatusError};
 use tokio::time::Instant;
 
-use super::call::Trouble;
 use super::matching::{Invocation, Request};
 use super::versions::{New, Versions};
 use super::{Hooks, Shared};
@@ -45,21 +44,9 @@ impl Shared {
         versions: &Versions<'_>,
         index: usize,
     ) -> Result<(), StatusError> {
-        let hook = &invocation.hook;
         let started = Instant::now();
         let outcome = self.call(a, invocation, versions).await;
-        self.observe(hook, a, outcome.as_ref().err(), started.elapsed());
-        match outcome {
-            Ok(_) => Ok(()),
-            Err(Trouble::Calling { why, .. }) if hook.ignores_failures => {
-                self.failed_open(hook, &why);
-                let key = format!(
-                    "failed-open.validating.webhook.admission.k8s.io/round_0_index_{index}"
-                );
-                a.annotate(key, hook.name.clone());
-                Ok(())
-            }
-            Err(trouble) => Err(trouble.into_status(&hook.name)),
-        }
+        let place = format!("round_0_index_{index}");
+        self.judge(a, &invocation.hook, &place, outcome, started.elapsed())
     }
 }
