@@ -3,6 +3,7 @@
 mod core;
 mod libraries;
 mod limits;
+mod lists;
 mod syntax;
 
 use serde_json::json;

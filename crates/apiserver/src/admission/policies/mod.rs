@@ -24,7 +24,7 @@ use crate::registry::{ServedTable, convert};
 
 pub use authorizer::Asker;
 pub use metrics::Metrics;
-use source::Binding;
+use source::{Binding, Hook};
 
 /// The group of policies.
 const GROUP: &str = "admissionregistration.k8s.io";
@@ -44,6 +44,9 @@ const EXCLUDED: [(&str, &str); 10] = [
     ("authorization.k8s.io", "selfsubjectrulesreviews"),
     ("authorization.k8s.io", "subjectaccessreviews"),
 ];
+
+/// A binding with the parameters that it brings.
+type Selected<'h> = (&'h Binding, Option<Arc<Object>>);
 
 /// What both kinds of policies look at.
 #[derive(Clone)]
@@ -74,6 +77,45 @@ impl Surroundings {
         let namespace =
             namespace.ok_or_else(|| StatusError::not_found("", "namespaces", a.namespace))?;
         Ok(Some(shown_namespace(&namespace)))
+    }
+
+    /// How a policy sees a request that it is about, and the bindings that put it in force for it, with their
+    /// parameters. `misconfigured` is told why the policy, or a binding, cannot say.
+    fn select<'h, T>(
+        &self,
+        hook: &'h Hook<T>,
+        a: &Attributes<'_>,
+        [object, old]: [Option<&Object>; 2],
+        table: &ServedTable,
+        misconfigured: &mut dyn FnMut(&str, Option<&Binding>),
+    ) -> Option<(Matched, Vec<Selected<'h>>)> {
+        let reader = &*self.reader;
+        let matched = match hook.constraints.matches(a, object, old, reader, table) {
+            Ok(matched) => matched?,
+            Err(why) => {
+                misconfigured(&why, None);
+                return None;
+            }
+        };
+        let mut selected = Vec::new();
+        for binding in &hook.bindings {
+            let constraints = binding.constraints.as_ref();
+            match constraints.map(|own| own.matches(a, object, old, reader, table)) {
+                None | Some(Ok(Some(_))) => {}
+                Some(Ok(None)) => continue,
+                Some(Err(why)) => {
+                    misconfigured(&why, Some(binding));
+                    continue;
+                }
+            }
+            match self.params(hook.param_kind.as_ref(), binding, matching::namespace(a)) {
+                Ok(params) => {
+                    selected.extend(params.into_iter().map(|params| (binding, params)));
+                }
+                Err(why) => misconfigured(&why, Some(binding)),
+            }
+        }
+        Some((matched, selected))
     }
 
     /// The parameters that a binding brings to a policy; none in the list when it brings none.

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::authorizer::Asker;
 use super::source::{Binding, Hook, Source};
 use super::{Metrics, Surroundings, converted, is_excluded, request};
-use crate::admission::matching::{self, Matched};
+use crate::admission::matching::Matched;
 use crate::admission::{Attributes, Operation, Plugin, Round, Tools, Verdict};
 use crate::registry::{ServedTable, convert};
 
@@ -125,34 +125,12 @@ impl MutatingPolicies {
             wrong.push(Wrong::new(hook, binding, &why, false));
         };
         let table = self.around.table.load();
-        let reader = &*self.around.reader;
-        let matched = match hook.constraints.matches(a, object, old, reader, &table) {
-            Ok(Some(matched)) => matched,
-            Ok(None) => return,
-            Err(why) => return misconfigured(&why, None),
-        };
-        for binding in &hook.bindings {
-            if let Some(constraints) = &binding.constraints {
-                match constraints.matches(a, object, old, reader, &table) {
-                    Ok(Some(_)) => {}
-                    Ok(None) => continue,
-                    Err(why) => {
-                        misconfigured(&why, Some(binding));
-                        continue;
-                    }
-                }
-            }
-            let kind = hook.param_kind.as_ref();
-            match self.around.params(kind, binding, matching::namespace(a)) {
-                Err(why) => misconfigured(&why, Some(binding)),
-                Ok(params) => invocations.extend(params.into_iter().map(|params| Invocation {
-                    hook,
-                    binding,
-                    matched: matched.clone(),
-                    params,
-                })),
-            }
-        }
+        let selected = self.around.select(hook, a, [object, old], &table, &mut misconfigured);
+        let Some((matched, selected)) = selected else { return };
+        invocations.extend(selected.into_iter().map(|(binding, params)| {
+            let matched = matched.clone();
+            Invocation { hook, binding, matched, params }
+        }));
     }
 
     async fn invoke(

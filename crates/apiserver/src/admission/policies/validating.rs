@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::authorizer::Asker;
 use super::source::{Binding, Hook, Source};
 use super::{Metrics, Surroundings, converted, is_excluded, request};
-use crate::admission::{Attributes, Plugin, Tools, Verdict, matching};
+use crate::admission::{Attributes, Plugin, Tools, Verdict};
 
 /// The longest text of an annotation in the audit log, in bytes.
 const ANNOTATION_BYTES_MAX: usize = 10 * 1024;
@@ -93,35 +93,8 @@ impl ValidatingPolicies {
             });
         };
         let table = self.around.table.load_full();
-        let reader = &*self.around.reader;
-        let matched = match hook.constraints.matches(a, object, old, reader, &table) {
-            Ok(Some(matched)) => matched,
-            Ok(None) => return Ok(()),
-            Err(why) => {
-                misconfigured(&why, None);
-                return Ok(());
-            }
-        };
-        let mut selected = Vec::new();
-        for binding in &hook.bindings {
-            if let Some(constraints) = &binding.constraints {
-                match constraints.matches(a, object, old, reader, &table) {
-                    Ok(Some(_)) => {}
-                    Ok(None) => continue,
-                    Err(why) => {
-                        misconfigured(&why, Some(binding));
-                        continue;
-                    }
-                }
-            }
-            let kind = hook.param_kind.as_ref();
-            match self.around.params(kind, binding, matching::namespace(a)) {
-                Ok(params) => {
-                    selected.extend(params.into_iter().map(|params| (binding, params)));
-                }
-                Err(why) => misconfigured(&why, Some(binding)),
-            }
-        }
+        let selected = self.around.select(hook, a, [object, old], &table, &mut misconfigured);
+        let Some((matched, selected)) = selected else { return Ok(()) };
         if selected.is_empty() {
             return Ok(());
         }
