@@ -12,7 +12,7 @@ use longshore_apiserver::server::{Config, Server};
 use longshore_apiserver::{bootstrap, pki};
 use longshore_base::rng::{Rng, SystemRng};
 use longshore_base::{Clock, Shutdown, SystemClock};
-use longshore_client::resource::PODS;
+use longshore_client::resource::{PODS, SERVICE_ACCOUNTS};
 use longshore_client::{Client, Factory, Patch, Resource};
 use longshore_store::MemoryStore;
 use serde_json::{Value, json};
@@ -81,7 +81,10 @@ impl Cluster {
         };
         longshore_controllers::start(config, client_for, &caches, &clock, &rng, &shutdown);
         run_pods(&client, &caches);
-        Self { client, caches, shutdown }
+        let cluster = Self { client, caches, shutdown };
+        // No pod can be made without it.
+        cluster.until(SERVICE_ACCOUNTS, |all| all.iter().any(|a| a.namespace() == "default")).await;
+        cluster
     }
 
     /// Creates an object.

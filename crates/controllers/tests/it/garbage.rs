@@ -2,7 +2,7 @@
 
 use longshore_api::Object;
 use longshore_client::Resource;
-use longshore_client::resource::{CUSTOM_RESOURCE_DEFINITIONS, JOBS, PODS, SERVICE_ACCOUNTS};
+use longshore_client::resource::{CUSTOM_RESOURCE_DEFINITIONS, JOBS, PODS};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
@@ -63,7 +63,6 @@ fn orphan() -> Value {
 async fn dependents_go_with_owners_whose_definition_is_deleted() {
     let cluster = Cluster::start().await;
     let widgets = Resource::named("example.com", "v1", "widgets", "Widget").expect("few names");
-    cluster.until(SERVICE_ACCOUNTS, |all| all.iter().any(|a| a.namespace() == "default")).await;
     for _ in 0..ROUNDS {
         let definitions = CUSTOM_RESOURCE_DEFINITIONS;
         cluster.create(definitions, definition()).await;
@@ -93,7 +92,6 @@ async fn dependents_go_with_owners_whose_definition_is_deleted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn dependents_that_were_to_stay_do_when_they_come_late() {
     let cluster = Cluster::start().await;
-    cluster.until(SERVICE_ACCOUNTS, |all| all.iter().any(|a| a.namespace() == "default")).await;
     let job = json!({
         "apiVersion": "batch/v1", "kind": "Job",
         "metadata": { "name": "owner", "namespace": "default" },

@@ -127,6 +127,9 @@ fn single_objects_are_made_by_commands() {
         "--replicas=2",
     ]);
     server.kubectl(&["expose", "deployment", "web", "-n", "team", "--port=80"]);
+    // No pod can be made without it.
+    let account = ["wait", "serviceaccount/default", "-n", "team", "--for=create"];
+    server.kubectl(&[&account[..], &["--timeout=300s"]].concat());
     server.kubectl(&["run", "one", "-n", "team", "--image=example/one:1"]);
     server.kubectl(&["create", "secret", "generic", "key", "-n", "team", "--from-literal=a=b"]);
     server.kubectl(&["create", "role", "reader", "-n", "team", "--verb=get", "--resource=pods"]);
