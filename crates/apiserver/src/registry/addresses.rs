@@ -18,9 +18,7 @@ use longshore_store::{Op, Revision, Txn, TxnOutcome};
 use serde_json::{Value, json};
 
 use super::services::{Reservation, ServiceRanges, address_of};
-use super::{CONFLICT_RETRIES_MAX, Registry, Served, ServedTable, WriteContext};
-use crate::admission::Extras;
-use crate::auth::UserInfo;
+use super::{CONFLICT_RETRIES_MAX, Own, Registry, Served, ServedTable, WriteContext};
 use crate::cache::Hub;
 
 const GROUP: &str = "networking.k8s.io";
@@ -184,20 +182,8 @@ impl Registry {
         served: &Served,
         object: Object,
     ) -> Result<super::Stored, StatusError> {
-        let user = UserInfo::new("system:apiserver", &["system:masters"]);
-        let warnings = parking_lot::Mutex::default();
-        let ctx = WriteContext {
-            served,
-            user: &user,
-            now: self.now(),
-            namespace: "",
-            subresource: "",
-            manager: Some("kube-apiserver"),
-            dry_run: false,
-            warnings: &warnings,
-            extras: Extras::default(),
-        };
-        self.create(&ctx, object).await
+        let own = Own::default();
+        self.create(&own.context(self, served), object).await
     }
 
     /// Removes the objects of addresses that a service no longer has.

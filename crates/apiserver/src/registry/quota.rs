@@ -16,9 +16,8 @@ use longshore_resources::amounts::{Amounts, add, amounts};
 use longshore_resources::quota::Counted;
 use serde_json::{Map, Value};
 
-use super::{Registry, Served, UpdateOptions, WriteContext};
-use crate::admission::{Attributes, Extras};
-use crate::auth::UserInfo;
+use super::{Own, Registry, Served, UpdateOptions, WriteContext};
+use crate::admission::Attributes;
 use crate::cache::range;
 
 /// A write that may use more than before.
@@ -84,18 +83,11 @@ impl Registry {
         name: &'a str,
     ) -> BoxFuture<'a, Result<(), StatusError>> {
         async move {
-            let user = UserInfo::new("system:apiserver", &["system:masters"]);
-            let warnings = parking_lot::Mutex::default();
+            let own = Own::default();
             let ctx = WriteContext {
-                served: quotas,
-                user: &user,
-                now: self.now(),
                 namespace: charge.a.namespace,
                 subresource: "status",
-                manager: Some("kube-apiserver"),
-                dry_run: false,
-                warnings: &warnings,
-                extras: Extras::default(),
+                ..own.context(self, quotas)
             };
             let change = |quota: Option<&Object>| {
                 let gone = || StatusError::not_found("", "resourcequotas", name);
