@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use longshore_api::Object;
+use futures_util::future::BoxFuture;
+use longshore_api::{Object, StatusError};
 
 /// Reads present objects from memory.
 pub trait Reader: Send + Sync + 'static {
@@ -24,6 +25,30 @@ pub trait Reader: Send + Sync + 'static {
         all
     }
 
+    /// Waits until everything that is stored now is read.
+    ///
+    /// # Errors
+    /// When the store does not say how far it is.
+    fn fresh(&self) -> BoxFuture<'_, Result<(), StatusError>>;
+
     /// A number that grows whenever an object of the resource changes; for compiled caches.
     fn generation(&self, group: &str, resource: &str) -> u64;
+}
+
+/// One object of a resource; `None` only when it is not stored. Who has just made something refers to
+/// it at once, and what is in memory may lag behind.
+///
+/// # Errors
+/// When the store does not say how far it is.
+pub async fn find(
+    reader: &dyn Reader,
+    (group, resource): (&str, &str),
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Arc<Object>>, StatusError> {
+    if let Some(object) = reader.get(group, resource, namespace, name) {
+        return Ok(Some(object));
+    }
+    reader.fresh().await?;
+    Ok(reader.get(group, resource, namespace, name))
 }

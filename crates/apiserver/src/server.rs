@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use longshore_api::{Gvr, Object, StatusError};
@@ -94,7 +95,7 @@ impl Server {
             }
         }
         let table = Arc::new(ArcSwap::from_pointee(table));
-        let reader: Arc<dyn Reader> = Arc::new(CacheReader::new(table.clone()));
+        let reader: Arc<dyn Reader> = Arc::new(CacheReader::new(hub.clone(), table.clone()));
         let outbound = outbound::Client::default();
         let front_proxy = config.client_certificates.front_proxy();
         let identity = front_proxy.and_then(|proxy| proxy.identity().cloned());
@@ -257,6 +258,7 @@ impl Service for Network {
 
 /// Reads of the caches by resource name.
 struct CacheReader {
+    hub: Arc<Hub>,
     table: Arc<ArcSwap<ServedTable>>,
     /// Objects that were asked for, by key, with their revision: the namespace and the service
     /// account of every write.
@@ -270,8 +272,8 @@ const PARSED_BYTES_MAX: usize = 8 << 10;
 const PARSED_LIST_MAX: usize = 16;
 
 impl CacheReader {
-    fn new(table: Arc<ArcSwap<ServedTable>>) -> Self {
-        Self { table, parsed: Mutex::default() }
+    fn new(hub: Arc<Hub>, table: Arc<ArcSwap<ServedTable>>) -> Self {
+        Self { hub, table, parsed: Mutex::default() }
     }
 
     fn parsed(&self, entry: &Entry) -> Arc<Object> {
@@ -323,6 +325,11 @@ impl Reader for CacheReader {
             .filter(|(_, entry)| entry.label(label) == Some(value))
             .map(|(_, entry)| self.parsed(entry))
             .collect()
+    }
+
+    fn fresh(&self) -> BoxFuture<'_, Result<(), StatusError>> {
+        let fresh = async { self.hub.fresh().await.map(drop).map_err(StatusError::internal) };
+        fresh.boxed()
     }
 
     fn generation(&self, group: &str, resource: &str) -> u64 {

@@ -3,7 +3,6 @@
 //! upstream: staging/src/k8s.io/apiserver/pkg/admission/plugin/namespace/lifecycle/admission.go
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -11,12 +10,10 @@ use longshore_api::status::Cause;
 use longshore_api::{Object, StatusError};
 
 use super::{Attributes, Operation, Plugin, Tools, Verdict};
-use crate::reader::Reader;
+use crate::reader::{self, Reader};
 
 /// Namespaces that nobody may delete.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
-/// A namespace made just before may reach the cache a moment later.
-const MISSING_WAIT: Duration = Duration::from_millis(50);
 
 pub(super) struct NamespaceLifecycle {
     reader: Arc<dyn Reader>,
@@ -41,11 +38,7 @@ impl NamespaceLifecycle {
         {
             return Ok(());
         }
-        let mut namespace = self.reader.get("", "namespaces", "", a.namespace);
-        if namespace.is_none() && a.creates() {
-            tokio::time::sleep(MISSING_WAIT).await;
-            namespace = self.reader.get("", "namespaces", "", a.namespace);
-        }
+        let namespace = reader::find(&*self.reader, ("", "namespaces"), "", a.namespace).await?;
         let Some(namespace) = namespace else {
             return Err(StatusError::not_found("", "namespaces", a.namespace));
         };

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::resources::items;
 use super::{Attributes, Plugin, Tools, Verdict};
-use crate::reader::Reader;
+use crate::reader::{self, Reader};
 use crate::registry::segment_rule;
 
 const MIRROR_POD: &str = "kubernetes.io/config.mirror";
@@ -47,7 +47,8 @@ impl ServiceAccount {
             if attempt > 0 {
                 tokio::time::sleep(DEFAULT_WAIT).await;
             }
-            if let Some(account) = self.reader.get("", "serviceaccounts", namespace, name) {
+            let what = ("", "serviceaccounts");
+            if let Some(account) = reader::find(&*self.reader, what, namespace, name).await? {
                 return Ok(account);
             }
         }

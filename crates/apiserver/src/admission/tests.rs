@@ -180,6 +180,20 @@ async fn missing_account_and_namespace_refuse() {
 }
 
 #[tokio::test]
+async fn what_was_stored_just_before_is_found() {
+    let setup = Setup::new();
+    let namespace = json!({"metadata": {"name": "b"}, "status": {"phase": "Active"}});
+    setup.reader.put_unread("", "namespaces", namespace);
+    let elsewhere = Ask { namespace: "b", ..Ask::create("", "configmaps") };
+    let mut map = object(json!({"metadata": {"name": "m"}}));
+    setup.run(&elsewhere, Some(&mut map), None).await.expect("its namespace is there");
+    let account = json!({"metadata": {"name": "new", "namespace": "a"}});
+    setup.reader.put_unread("", "serviceaccounts", account);
+    let mut pod = object(pod(json!({"serviceAccountName": "new", "containers": []})));
+    setup.run(&Ask::create("", "pods"), Some(&mut pod), None).await.expect("its account is there");
+}
+
+#[tokio::test]
 async fn limit_ranges_fill_and_bound() {
     let setup = Setup::new();
     setup.reader.put(

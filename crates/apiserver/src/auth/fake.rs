@@ -1,8 +1,11 @@
 //! A reader over objects that a test lists.
 
+use std::future::ready;
 use std::sync::Arc;
 
-use longshore_api::Object;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use longshore_api::{Object, StatusError};
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -12,7 +15,7 @@ use crate::reader::Reader;
 type Held = (String, String, Arc<Object>);
 
 #[derive(Default)]
-pub(crate) struct FakeReader(Mutex<(u64, Vec<Held>)>);
+pub(crate) struct FakeReader(Mutex<(u64, Vec<Held>)>, Mutex<Vec<(String, String, Value)>>);
 
 impl FakeReader {
     pub(crate) fn put(&self, group: &str, resource: &str, object: Value) {
@@ -26,6 +29,11 @@ impl FakeReader {
                 && o.namespace() == object.namespace())
         });
         all.1.push((group.to_owned(), resource.to_owned(), object));
+    }
+
+    /// Stores an object that is not read yet.
+    pub(crate) fn put_unread(&self, group: &str, resource: &str, object: Value) {
+        self.1.lock().push((group.to_owned(), resource.to_owned(), object));
     }
 
     pub(crate) fn remove(&self, resource: &str, name: &str) {
@@ -46,6 +54,13 @@ impl Reader for FakeReader {
             g == group && r == resource && (namespace.is_empty() || o.namespace() == namespace)
         });
         of.map(|(_, _, o)| o.clone()).collect()
+    }
+
+    fn fresh(&self) -> BoxFuture<'_, Result<(), StatusError>> {
+        for (group, resource, object) in std::mem::take(&mut *self.1.lock()) {
+            self.put(&group, &resource, object);
+        }
+        ready(Ok(())).boxed()
     }
 
     fn generation(&self, _group: &str, _resource: &str) -> u64 {
