@@ -495,8 +495,13 @@ mod tests {
             "restartPolicy": "Always", "initContainers": list(init), "containers": list(&["c"]),
         }}))
         .expect("an object");
+        shown(&pod, finished, false, None)
+    }
+
+    /// The status of a pod of which nothing was observed.
+    fn shown(pod: &Object, finished: bool, late: bool, evicted: Option<&Eviction>) -> Value {
         of(&Facts {
-            pod: &pod,
+            pod,
             observed: &Observed::default(),
             waiting: &Waiting::new(),
             verdict: &|_| None,
@@ -504,8 +509,8 @@ mod tests {
             host_ip: "192.0.2.1",
             now: Timestamp::UNIX_EPOCH,
             finished,
-            late: false,
-            evicted: None,
+            late,
+            evicted,
         })
     }
 
@@ -516,18 +521,7 @@ mod tests {
             "status": { "phase": "Running" },
         }))
         .expect("an object");
-        let status = of(&Facts {
-            pod: &pod,
-            observed: &Observed::default(),
-            waiting: &Waiting::new(),
-            verdict: &|_| None,
-            resizes: &Resizes::default(),
-            host_ip: "192.0.2.1",
-            now: Timestamp::UNIX_EPOCH,
-            finished,
-            late,
-            evicted,
-        });
+        let status = shown(&pod, finished, late, evicted);
         let list = status["conditions"].as_array().cloned().unwrap_or_default();
         let disruption = list.into_iter().find(|c| c["type"] == "DisruptionTarget");
         [status["phase"].clone(), status["reason"].clone(), disruption.unwrap_or_default()]
